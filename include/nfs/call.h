@@ -1,0 +1,210 @@
+/*
+ * One NFS remote procedure call.
+ *
+ * The caller embeds an NfsCall in its own operation, fills proc, cred, args and done, and sends it on
+ * a connection. done() runs exactly once, on the reactor of that connection, never inside
+ * nfs_call_send() or nfs_call_cancel(). Until then everything args and cred point to stays the
+ * caller's but must not change: a call is encoded again, under the same XID, whenever a connection
+ * breaks before its reply came. Pointers in res (read data, names, a symlink's target) are valid only
+ * inside done().
+ *
+ * What happens to a call that gets no answer is the connection's business (NfsConnConfig): hard calls
+ * wait for ever, soft ones end with EIO (or ETIMEDOUT, softerr). NFS3ERR_JUKEBOX is waited out and
+ * sent again by the connection; the caller never sees it.
+ */
+#pragma once
+
+#include <sys/queue.h>
+
+#include "base/util.h"
+#include "nfs/types.h"
+
+/* Procedure numbers of RFC 1813, and so of nfs_proc_name(). */
+enum NfsProc {
+        NFS_NULL,
+        NFS_GETATTR,
+        NFS_SETATTR,
+        NFS_LOOKUP,
+        NFS_ACCESS,
+        NFS_READLINK,
+        NFS_READ,
+        NFS_WRITE,
+        NFS_CREATE,
+        NFS_MKDIR,
+        NFS_SYMLINK,
+        NFS_MKNOD,
+        NFS_REMOVE,
+        NFS_RMDIR,
+        NFS_RENAME,
+        NFS_LINK,
+        NFS_READDIR,
+        NFS_READDIRPLUS,
+        NFS_FSSTAT,
+        NFS_FSINFO,
+        NFS_PATHCONF,
+        NFS_COMMIT,
+        NFS_N_PROCS,
+};
+
+/* One entry of READDIR or READDIRPLUS; the latter may carry attributes and a handle. */
+typedef struct NfsDirent {
+        uint64_t fileid;
+        uint64_t cookie;
+        const char *name; /* NUL-terminated, checked: 1..255 bytes, no '/' */
+        bool has_attr, has_fh;
+        NfsAttr attr;
+        NfsFh fh;
+} NfsDirent;
+
+/* Names are NUL-terminated and at most NFS_NAME_MAX bytes. fh is the object or the directory. */
+typedef struct NfsArgs {
+        const NfsFh *fh;
+        const char *name; /* LOOKUP CREATE MKDIR SYMLINK MKNOD REMOVE RMDIR; RENAME: from; LINK: new name */
+        union {
+                struct {
+                        NfsSetAttr attr;
+                        bool guard; /* only if the server's ctime is still guard_ctime */
+                        struct timespec guard_ctime;
+                } setattr;
+                struct {
+                        uint32_t mask;
+                } access;
+                struct {
+                        uint64_t offset;
+                        uint32_t count; /* at most NfsFsInfo.rtmax */
+                } read;
+                struct {
+                        uint64_t offset;
+                        uint32_t count;
+                        enum NfsStable stable;
+                        const void *data;
+                } write;
+                struct {
+                        enum NfsCreateMode mode;
+                        NfsSetAttr attr;             /* UNCHECKED and GUARDED */
+                        uint8_t verf[NFS_VERF_SIZE]; /* EXCLUSIVE */
+                } create;
+                struct {
+                        NfsSetAttr attr;
+                } mkdir;
+                struct {
+                        NfsSetAttr attr;
+                        const char *target; /* at most PATH_MAX - 1 bytes */
+                } symlink;
+                struct {
+                        NfsSetAttr attr;
+                        mode_t type; /* S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK */
+                        dev_t rdev;
+                } mknod;
+                struct {
+                        const NfsFh *to_dir;
+                        const char *to_name;
+                } rename;
+                struct {
+                        const NfsFh *dir; /* fh is the file */
+                } link;
+                struct {
+                        uint64_t cookie;
+                        uint8_t verf[NFS_VERF_SIZE];
+                        uint32_t count; /* READDIRPLUS: maxcount, bytes of the whole reply */
+                } readdir;
+                struct {
+                        uint64_t offset; /* COMMIT; count 0 = to the end */
+                        uint32_t count;
+                } commit;
+        };
+} NfsArgs;
+
+/*
+ * Results. Attributes of the object itself (the child, for LOOKUP and the creating procedures) are in
+ * attr, those of the directory that was searched or changed in dir (and of RENAME's target directory
+ * in dir2); each only if its has_ flag is set. They may be there also when err is set.
+ */
+typedef struct NfsRes {
+        bool has_attr; /* GETATTR LOOKUP ACCESS READLINK READ CREATE.. LINK FSSTAT FSINFO; READDIR: the directory */
+        NfsAttr attr;
+        NfsWcc wcc;    /* SETATTR WRITE COMMIT: the object; CREATE.. REMOVE RENAME LINK: the directory */
+        NfsWcc wcc2;   /* RENAME: the target directory */
+        bool has_dir_attr;
+        NfsAttr dir_attr; /* LOOKUP */
+        bool has_fh;
+        NfsFh fh; /* LOOKUP; the creating procedures, if the server gave one */
+        union {
+                struct {
+                        uint32_t mask;
+                } access;
+                struct {
+                        const char *target; /* not NUL-terminated; no NUL inside (checked) */
+                        uint32_t len;
+                } readlink;
+                struct {
+                        const void *data;
+                        uint32_t count; /* checked: <= args.read.count */
+                        bool eof;
+                } read;
+                struct {
+                        uint32_t count; /* checked: 1 .. args.write.count */
+                        enum NfsStable committed;
+                        uint8_t verf[NFS_VERF_SIZE];
+                } write; /* COMMIT: verf only */
+                struct {
+                        uint8_t verf[NFS_VERF_SIZE];
+                        bool eof;
+                        void *entries; /* walk with nfs_dirent_next() */
+                } readdir;
+                NfsFsStat fsstat;
+                NfsFsInfo fsinfo; /* FSINFO fills its half, PATHCONF the other */
+        };
+} NfsRes;
+
+typedef struct NfsConn NfsConn;
+typedef struct NfsCall NfsCall;
+
+struct NfsCall {
+        /* the caller's */
+        enum NfsProc proc;
+        const NfsCred *cred;
+        void (*done)(NfsCall *call);
+        NfsArgs args;
+
+        /*
+         * 0, or the positive errno the application should see: the server's status through the one table
+         * (nfs_status_errno()), EIO for a reply that made no sense, EIO/ETIMEDOUT for a soft call that
+         * ran out of time, EINTR after nfs_call_cancel(), ENOMEM.
+         */
+        int err;
+        uint32_t status; /* nfsstat3 of the reply, 0 when none */
+        NfsRes res;
+
+        /* nfs/'s own */
+        NfsConn *conn;
+        uint32_t xid;      /* fixed at the first send; 0 before */
+        uint32_t n_sent;   /* > 1: the server may have executed it before */
+        uint32_t n_timeouts;
+        uint64_t sent_at, deadline; /* ns, monotonic */
+        struct NfsFlight *flight;
+        int state;
+        TAILQ_ENTRY(NfsCall) conn_link;
+};
+
+/*
+ * Puts the call on the wire, or in the queue of a connection that is not up. Never fails: what goes
+ * wrong is told by done(). The reactor's thread. A call that was done may be filled and sent again
+ * (set xid to 0 for a new operation; leave it to have the server's duplicate-request cache see the same one).
+ */
+void nfs_call_send(NfsConn *conn, NfsCall *call);
+
+/* Gives up waiting: done() follows with EINTR, in this turn or the next. Not twice; not after done(). */
+void nfs_call_cancel(NfsCall *call);
+
+/*
+ * The next entry of a READDIR or READDIRPLUS reply, in ret. Start with *iter = call->res.readdir.entries.
+ * 1: ret is filled; 0: no more; -EBADMSG: an entry that cannot be (an empty or too long name, a '/' or
+ * NUL in it), the rest must not be used. "." and ".." are passed on as they come. Only inside done().
+ */
+int nfs_dirent_next(const NfsCall *call, void **iter, NfsDirent *ret);
+
+const char *nfs_proc_name(enum NfsProc proc);
+
+/* The one table: nfsstat3 (RFC 1813 section 2.6) to errno. Unknown ones are EIO. */
+int nfs_status_errno(uint32_t status);

@@ -1,0 +1,64 @@
+/*
+ * What happens once, before a volume exists: resolve the name, find the ports, MOUNT3 MNT, and ask the
+ * server for what it can do. Blocking, with bounds; for a short-lived process or thread of its own,
+ * never for a reactor that serves.
+ */
+#pragma once
+
+#include "nfs/types.h"
+
+typedef struct NfsMountConfig {
+        const char *host;      /* name or address as the user gave it, without brackets */
+        const char *path;      /* absolute */
+        const char *addr;      /* option addr=: use this address and do not resolve host; or NULL */
+        const char *mounthost; /* options mounthost=, mountaddr=: where mountd is; or NULL */
+        const char *mountaddr;
+        uint16_t port;      /* of nfsd; 0: 2049 unless the portmapper says otherwise (nfs(5) port=) */
+        uint16_t mountport; /* of mountd; 0: ask the portmapper */
+        int family;         /* AF_UNSPEC, AF_INET (proto=tcp), AF_INET6 (proto=tcp6) */
+        bool resvport;
+        const NfsCred *cred;  /* for GETATTR of the root */
+        uint32_t timeout_ms; /* for all of it: every address, every step */
+} NfsMountConfig;
+
+/* Why it failed, in the classes a user can act on. The numbers are used between processes only. */
+enum NfsMountError {
+        NFS_MOUNT_OK,
+        NFS_MOUNT_UNKNOWN_HOST,
+        NFS_MOUNT_REFUSED,     /* connection refused */
+        NFS_MOUNT_NO_ROUTE,    /* host or network unreachable */
+        NFS_MOUNT_TIMEOUT,
+        NFS_MOUNT_NO_PORTMAP,  /* nothing answers at port 111: mountport=/port= would do without */
+        NFS_MOUNT_NO_PROGRAM,  /* the portmapper knows no mountd or nfsd (for v3 over TCP) */
+        NFS_MOUNT_VERSION,     /* program there, version 3 not */
+        NFS_MOUNT_NO_EXPORT,   /* MNT3ERR_NOENT, NOTDIR */
+        NFS_MOUNT_DENIED,      /* MNT3ERR_ACCES, PERM; source port was fine or did not matter */
+        NFS_MOUNT_DENIED_PORT, /* the same from a source port >= 1024 */
+        NFS_MOUNT_SECURITY,    /* the export offers no AUTH_SYS */
+        NFS_MOUNT_PROTOCOL,    /* the server's answers make no sense */
+        NFS_MOUNT_INTERNAL,
+};
+
+typedef struct NfsMountResult {
+        NfsAddr addrs[NFS_ADDRS_MAX]; /* every address of host; the one that worked is first */
+        uint32_t n_addrs;
+        uint16_t port, mountport;
+        NfsFh root;
+        NfsAttr root_attr;
+        NfsFsInfo info;
+        /*
+         * The export that MNT accepted: path itself or, when the server refused path with NOENT, NOTDIR
+         * or ACCES, the nearest of its parents that it does export and below which path can be looked up.
+         * root and root_attr are then the parent's, and path + strlen(export) is what is to be bound.
+         */
+        char export[4096];
+} NfsMountResult;
+
+/*
+ * NFS_MOUNT_OK: ret is filled. Else ret is untouched and message (size bytes) holds one line: what
+ * failed, where, and what to do about it; without "host:/path: " in front.
+ */
+enum NfsMountError nfs_mount(const NfsMountConfig *config, NfsMountResult *ret, char *message, size_t size);
+
+/* MOUNT3 UMNT, best effort (RFC 1813: advisory), at most timeout_ms. */
+void nfs_umount(const NfsMountConfig *config, uint32_t timeout_ms);

@@ -1,0 +1,17 @@
+/*
+ * What nfsvold is started with, and how it tells the one who started it.
+ *
+ *   nfsvold --id ID --source HOST:/PATH --options TEXT --status-fd N [--foreground] [--debug]
+ *
+ * TEXT is the canonical session text (conf/options.h). The starter holds the volume's lock. On the
+ * status descriptor (a pipe) the daemon writes, once, one DaemonStatus line and closes it:
+ *
+ *   "ok\n"                    mounted at <rundir>/<id>/mnt, control socket listening
+ *   "subdir <export>\n"       the server exports <export>, a parent of the path: use that volume and bind
+ *                             the rest of the path; this daemon has gone
+ *   "error <exit> <text>\n"   text for the user; exit: the helper's exit code (mount(8))
+ *   EOF without a line        the daemon died
+ */
+#pragma once
+
+#define DAEMON_STATUS_MAX 4352
