@@ -42,7 +42,7 @@ static int timer_compare(const Timer *a, const Timer *b) {
         return (uintptr_t) a < (uintptr_t) b ? -1 : a != b;
 }
 
-RB_GENERATE_STATIC(TimerTree, Timer, by_due, timer_compare)
+RB_GENERATE_INTERNAL(TimerTree, Timer, by_due, timer_compare, _unused_ static)
 
 int reactor_new(Reactor **ret) {
         _cleanup_(reactor_freep) Reactor *reactor = calloc(1, sizeof *reactor);
