@@ -9,6 +9,8 @@
  *   "ok\n"                    mounted at <rundir>/<id>/mnt, control socket listening
  *   "subdir <export>\n"       the server exports <export>, a parent of the path: use that volume and bind
  *                             the rest of the path; this daemon has gone
+ *   "again <text>\n"          failed for now (refused, timed out, no route, resolver): retry= and bg try again;
+ *                             exit code 32 otherwise
  *   "error <exit> <text>\n"   text for the user; exit: the helper's exit code (mount(8))
  *   EOF without a line        the daemon died
  */

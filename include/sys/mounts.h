@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -23,6 +24,7 @@ int mount_change(const char *target, uint64_t attr_set, uint64_t attr_clr);
 typedef struct MountEntry {
         dev_t dev;
         char *target, *source, *root, *fstype, *options;
+        bool covered; /* another mount stands on the same target, above this one */
 } MountEntry;
 
 typedef struct MountTable {
@@ -34,7 +36,7 @@ typedef struct MountTable {
 int mount_table_read(MountTable *ret);
 void mount_table_done(MountTable *table);
 
-/* The topmost entry at target, or NULL. target: absolute, canonical. Never touches the file system. */
+/* The entry that is topmost at target, or NULL (there is none, or another file system covers it). target: absolute, canonical. Never touches the file system. */
 const MountEntry *mount_table_find(const MountTable *table, const char *target);
 
 /* How many mounts of the file system dev there are, but for the one at except (may be NULL). */
