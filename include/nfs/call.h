@@ -181,6 +181,7 @@ struct NfsCall {
         uint32_t xid;      /* fixed at the first send; 0 before */
         uint32_t n_sent;   /* > 1: the server may have executed it before */
         uint32_t n_timeouts;
+        uint32_t n_delays; /* NFS3ERR_JUKEBOX answers so far */
         uint64_t sent_at, deadline; /* ns, monotonic */
         struct NfsFlight *flight;
         int state;

@@ -1,0 +1,332 @@
+/*
+ * The life of a call on a connection: sent, answered, delayed, timed out, cancelled, done.
+ *
+ * A call waits in conn->calls, which has the order of first sending: with a flight when the connection is
+ * up, without one when it is not. The order is what a reconnect sends them in again. done() is called from
+ * three places, never inside nfs_call_send() or nfs_call_cancel(): from a reply, from the timer, and
+ * from the connection's task for what ended without either (conn->finished).
+ *
+ * Time-outs are nfs(5)'s: the first after timeo, each further one timeo later than the last, ten minutes
+ * at most. timeo × (retrans + 1) after it was sent is the major time-out: a soft call ends then, whatever the
+ * connection does; for a hard one the server is said not to respond. Deadlines are looked at only when
+ * the timer fires, which is armed for the earliest of them but not more often than sixteen times a timeo:
+ * then the list is walked. So sending and completing a call costs no timer operation.
+ *
+ * XIDs count up from a random start. A call that comes with an XID of its own (sent before by a worker that
+ * has died) keeps it, unless a call in flight has it; while there are such calls, new XIDs are compared.
+ */
+#include "base/log.h"
+#include "src/nfs/conn_private.h"
+
+#define INTERVAL_MAX_NS (600 * NSEC_PER_SEC)
+#define DELAY_MIN_MS    250 /* after NFS3ERR_JUKEBOX, doubling */
+#define DELAY_MAX_MS    5000
+
+/* ---- deadlines ---- */
+
+static uint64_t timeo_ns(const NfsConn *conn) {
+        return conn->config.timeo_ms * NSEC_PER_MSEC;
+}
+
+static void conn_expect(NfsConn *conn, uint64_t due) {
+        if (!conn->expiry_due || due < conn->expiry_due) {
+                conn->expiry_due = due;
+                conn_arm(conn, due);
+        }
+}
+
+static void call_set_deadline(NfsConn *conn, NfsCall *call, uint64_t now) {
+        uint64_t interval = MIN(timeo_ns(conn) * (call->n_timeouts + 1), INTERVAL_MAX_NS);
+
+        call->deadline = now + interval;
+        if (conn->config.soft)
+                call->deadline = MIN(call->deadline, call->sent_at + conn_major_timeout(conn));
+}
+
+/* ---- XIDs ---- */
+
+static bool xid_in_use(const NfsConn *conn, const NfsCall *except, uint32_t xid) {
+        const NfsCall *call;
+
+        TAILQ_FOREACH(call, &conn->calls, conn_link)
+                if (call != except && call->xid == xid)
+                        return true;
+        TAILQ_FOREACH(call, &conn->delayed, conn_link)
+                if (call != except && call->xid == xid)
+                        return true;
+        return false;
+}
+
+static uint32_t conn_new_xid(NfsConn *conn) {
+        uint32_t xid;
+
+        do
+                xid = conn->next_xid++;
+        while (xid == 0 || (conn->n_given_xids > 0 && xid_in_use(conn, NULL, xid)));
+        return xid;
+}
+
+/* ---- completion ---- */
+
+/* It is on no list and has no flight. */
+static void call_done(NfsConn *conn, NfsCall *call) {
+        call->state = CALL_IDLE;
+        conn->n_calls--;
+        if (conn->n_calls == 0)
+                conn->n_given_xids = 0;
+        if (call->err)
+                stat_add(&conn->stats->errors[call->proc], 1);
+        call->done(call);
+}
+
+/* Later, from the connection's task. */
+static void call_finish_later(NfsConn *conn, NfsCall *call, int err) {
+        call->err = err;
+        call->state = CALL_FINISHED;
+        TAILQ_INSERT_TAIL(&conn->finished, call, conn_link);
+        reactor_defer(conn->reactor, &conn->task);
+}
+
+void calls_finish(NfsConn *conn) {
+        struct NfsCallList finished = TAILQ_HEAD_INITIALIZER(finished);
+        NfsCall *call;
+
+        TAILQ_CONCAT(&finished, &conn->finished, conn_link);
+        while ((call = TAILQ_FIRST(&finished))) {
+                TAILQ_REMOVE(&finished, call, conn_link);
+                call_done(conn, call);
+        }
+}
+
+/* ---- sending ---- */
+
+/* On a wire that is up. */
+static int call_put_on_wire(NfsConn *conn, NfsCall *call) {
+        int r = wire_send(conn->wire, call);
+
+        if (r < 0)
+                return r;
+        if (call->n_sent++ == 0 && call->n_delays == 0)
+                stat_add(&conn->stats->calls[call->proc], 1);
+        else
+                stat_add(&conn->stats->resent[call->proc], 1);
+        return 0;
+}
+
+/* Into conn->calls, and out if that is possible now. */
+static void call_start(NfsConn *conn, NfsCall *call, uint64_t now) {
+        call->sent_at = now;
+        call->n_timeouts = 0;
+        if (conn->state == CONN_CLOSED) {
+                call_finish_later(conn, call, EINTR);
+                return;
+        }
+        if (conn->state == CONN_UP) {
+                if (call_put_on_wire(conn, call) < 0) {
+                        call_finish_later(conn, call, ENOMEM);
+                        return;
+                }
+                reactor_defer(conn->reactor, &conn->task); /* the hook sends it in this turn */
+        }
+        call->state = CALL_WAITING;
+        TAILQ_INSERT_TAIL(&conn->calls, call, conn_link);
+        call_set_deadline(conn, call, now);
+        conn_expect(conn, call->deadline);
+}
+
+void nfs_call_send(NfsConn *conn, NfsCall *call) {
+        call->conn = conn;
+        call->flight = NULL;
+        call->err = 0;
+        call->status = 0;
+        call->n_delays = 0;
+        if (call->xid == 0) {
+                call->xid = conn_new_xid(conn);
+                call->n_sent = 0;
+        } else if (xid_in_use(conn, call, call->xid)) {
+                call->xid = conn_new_xid(conn);
+        } else {
+                call->n_sent = MAX(call->n_sent, 1u);
+                conn->n_given_xids++;
+        }
+        conn->n_calls++;
+        call_start(conn, call, now_ns());
+}
+
+void calls_resend(NfsConn *conn) {
+        NfsCall *call, *next;
+
+        for (call = TAILQ_FIRST(&conn->calls); call; call = next) {
+                next = TAILQ_NEXT(call, conn_link);
+                if (call_put_on_wire(conn, call) == 0)
+                        continue;
+                TAILQ_REMOVE(&conn->calls, call, conn_link);
+                call_finish_later(conn, call, ENOMEM);
+        }
+}
+
+/* ---- answers ---- */
+
+/* NFS3ERR_JUKEBOX: not executed, so it is a new call to the server when it is sent again. */
+static void call_delay(NfsConn *conn, NfsCall *call) {
+        uint32_t delay_ms = DELAY_MIN_MS << MIN(call->n_delays, 5u);
+
+        stat_add(&conn->stats->jukebox, 1);
+        call->n_delays++;
+        call->n_sent--; /* that sending is accounted for */
+        call->xid = conn_new_xid(conn);
+        call->state = CALL_DELAYED;
+        call->deadline = now_ns() + MIN(delay_ms, (uint32_t) DELAY_MAX_MS) * NSEC_PER_MSEC;
+        TAILQ_INSERT_TAIL(&conn->delayed, call, conn_link);
+        conn_expect(conn, call->deadline);
+}
+
+static void call_count(NfsConn *conn, const NfsCall *call) {
+        stat_add(&conn->stats->rtt_ns_sum[call->proc], now_ns() - call->sent_at);
+        if (call->err)
+                return;
+        if (call->proc == NFS_READ)
+                stat_add(&conn->stats->bytes_read, call->res.read.count);
+        else if (call->proc == NFS_WRITE)
+                stat_add(&conn->stats->bytes_written, call->res.write.count);
+}
+
+void call_replied(NfsWire *wire, NfsCall *call, int r) {
+        NfsConn *conn = wire->userdata;
+
+        conn->proven = true;
+        conn_set_responding(conn, true);
+        TAILQ_REMOVE(&conn->calls, call, conn_link);
+        if (r < 0) {
+                stat_add(&conn->stats->bad_replies, 1);
+                call->err = EIO;
+        } else if (call->status == conn->ops->status_delay) {
+                call_delay(conn, call);
+                return;
+        } else {
+                call->err = nfs_status_errno(call->status);
+        }
+        call_count(conn, call);
+        call_done(conn, call);
+}
+
+void call_failed(NfsWire *wire, NfsCall *call, enum CompatError error) {
+        NfsConn *conn = wire->userdata;
+
+        conn->proven = true;
+        conn_set_responding(conn, true);
+        TAILQ_REMOVE(&conn->calls, call, conn_link);
+        call->status = 0;
+        switch (error) {
+        case COMPAT_DENIED:
+                call->err = EACCES;
+                break;
+        case COMPAT_NO_PROCEDURE:
+                call->err = EOPNOTSUPP;
+                break;
+        case COMPAT_GARBAGE:
+                stat_add(&conn->stats->bad_replies, 1);
+                call->err = EIO;
+                break;
+        default:
+                call->err = EIO;
+                break;
+        }
+        call_count(conn, call);
+        call_done(conn, call);
+}
+
+/* ---- no answers ---- */
+
+/* One call's deadline has passed. True if the wire seems dead. */
+static bool call_expired(NfsConn *conn, NfsCall *call, uint64_t now) {
+        bool major = now >= call->sent_at + conn_major_timeout(conn);
+        bool silent = conn->state != CONN_UP || now - conn->heard_at >= timeo_ns(conn);
+
+        stat_add(&conn->stats->timeouts, 1);
+        call->n_timeouts++;
+        if (major && silent)
+                conn_set_responding(conn, false);
+        if (major && conn->config.soft) {
+                wire_forget(call);
+                TAILQ_REMOVE(&conn->calls, call, conn_link);
+                call_finish_later(conn, call, conn->config.softerr ? ETIMEDOUT : EIO);
+        } else {
+                call_set_deadline(conn, call, now);
+        }
+        return conn->state == CONN_UP && (silent || major);
+}
+
+static uint64_t delayed_expire(NfsConn *conn, uint64_t now) {
+        NfsCall *call, *next;
+        uint64_t earliest = UINT64_MAX;
+
+        for (call = TAILQ_FIRST(&conn->delayed); call; call = next) {
+                next = TAILQ_NEXT(call, conn_link);
+                if (call->deadline > now) {
+                        earliest = MIN(earliest, call->deadline);
+                        continue;
+                }
+                TAILQ_REMOVE(&conn->delayed, call, conn_link);
+                call_start(conn, call, now);
+        }
+        return earliest;
+}
+
+bool calls_expire(NfsConn *conn, uint64_t now) {
+        uint64_t earliest = UINT64_MAX, delayed;
+        bool dead = false;
+        NfsCall *call, *next;
+
+        for (call = TAILQ_FIRST(&conn->calls); call; call = next) {
+                next = TAILQ_NEXT(call, conn_link);
+                if (call->deadline <= now)
+                        dead |= call_expired(conn, call, now);
+                if (call->state == CALL_WAITING)
+                        earliest = MIN(earliest, call->deadline);
+        }
+        if (earliest != UINT64_MAX)
+                earliest = MAX(earliest, now + timeo_ns(conn) / 16);
+
+        conn->expiry_due = 0;
+        delayed = delayed_expire(conn, now);
+        earliest = MIN(earliest, delayed);
+        if (earliest != UINT64_MAX)
+                conn_expect(conn, earliest);
+        return dead;
+}
+
+/* ---- giving up ---- */
+
+void nfs_call_cancel(NfsCall *call) {
+        NfsConn *conn = call->conn;
+
+        switch (call->state) {
+        case CALL_WAITING:
+                wire_forget(call);
+                TAILQ_REMOVE(&conn->calls, call, conn_link);
+                break;
+        case CALL_DELAYED:
+                TAILQ_REMOVE(&conn->delayed, call, conn_link);
+                break;
+        default:
+                return; /* its done() is on the way */
+        }
+        stat_add(&conn->stats->cancels, 1);
+        call_finish_later(conn, call, EINTR);
+}
+
+void calls_abort(NfsConn *conn) {
+        NfsCall *call;
+
+        while ((call = TAILQ_FIRST(&conn->calls))) {
+                TAILQ_REMOVE(&conn->calls, call, conn_link);
+                call_finish_later(conn, call, EINTR);
+        }
+        while ((call = TAILQ_FIRST(&conn->delayed))) {
+                TAILQ_REMOVE(&conn->delayed, call, conn_link);
+                call_finish_later(conn, call, EINTR);
+        }
+        while (!TAILQ_EMPTY(&conn->finished))
+                calls_finish(conn);
+}

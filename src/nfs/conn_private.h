@@ -1,0 +1,89 @@
+/*
+ * A connection from inside: conn.c has the essay, call.c the life of a call on it.
+ */
+#pragma once
+
+#include "nfs/conn.h"
+#include "src/nfs/wire.h"
+
+TAILQ_HEAD(NfsCallList, NfsCall);
+
+/* call->state. Who may change it: call.c. */
+enum CallState {
+        CALL_IDLE,     /* the caller's: new, or done */
+        CALL_WAITING,  /* in conn->calls: on the wire if call->flight, else for a connection */
+        CALL_DELAYED,  /* in conn->delayed: the server said "later" */
+        CALL_FINISHED, /* in conn->finished: its done() is the next thing to happen */
+};
+
+enum ConnState {
+        CONN_BACKOFF,    /* no wire; connects at state_due */
+        CONN_CONNECTING, /* a wire that is not connected; fails at state_due */
+        CONN_UP,         /* calls go out as they come */
+        CONN_CLOSED,     /* nfs_conn_free() has begun */
+};
+
+struct NfsConn {
+        NfsConnConfig config; /* addrs: ours */
+        NfsAddr addrs[NFS_ADDRS_MAX];
+        const NfsOps *ops;
+        Reactor *reactor;
+        NfsStats *stats, own_stats;
+
+        enum ConnState state;
+        uint64_t state_due; /* ns, monotonic */
+        uint32_t next_addr; /* the address being used, or tried next */
+        uint32_t n_tried;   /* addresses that failed in this round */
+        uint32_t backoff_ms;
+        bool proven;         /* a reply has come over this wire */
+        bool responding;     /* what state_changed() was told last */
+        bool failure_logged; /* of this outage */
+        uint64_t up_since, heard_at, down_since, logged_at;
+
+        NfsWire *wire;
+        NfsFlightPool pool;
+        FdSource source;
+        uint32_t ready_events; /* of this turn, for the hook */
+        Timer timer;
+        Hook hook;
+        Task task;
+
+        struct NfsCallList calls, delayed, finished;
+        uint32_t n_calls;
+        uint32_t n_given_xids; /* calls in flight that came with an XID; roughly, never too few */
+        uint32_t next_xid;
+        uint64_t expiry_due; /* when calls_expire() has something to do; 0: nothing */
+};
+
+static inline void stat_add(uint64_t *counter, uint64_t n) {
+        __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+/* ---- call.c ---- */
+
+/* The connection is up: everything that waits is encoded, in the order it was first sent. */
+void calls_resend(NfsConn *conn);
+
+/* Every wait that is over: soft calls end, delayed ones are sent. Returns true if the wire is to be broken. */
+bool calls_expire(NfsConn *conn, uint64_t now);
+
+/* Runs done() of what is in conn->finished. */
+void calls_finish(NfsConn *conn);
+
+/* All of them, with EINTR. */
+void calls_abort(NfsConn *conn);
+
+/* NfsWire's callbacks. */
+void call_replied(NfsWire *wire, NfsCall *call, int r);
+void call_failed(NfsWire *wire, NfsCall *call, enum CompatError error);
+
+/* ---- conn.c ---- */
+
+/* Something is due at this time: the timer fires no later. */
+void conn_arm(NfsConn *conn, uint64_t due);
+
+/* The server does, or does not, answer. Tells whoever wants to know, once. */
+void conn_set_responding(NfsConn *conn, bool responding);
+
+/* After this long without an answer the server is "not responding" (nfs(5): timeo, retrans). */
+uint64_t conn_major_timeout(const NfsConn *conn);

@@ -1,0 +1,123 @@
+/*
+ * See xprt.h.
+ *
+ * libnfs keeps two globals, the salt of rpc_init_context() and the next privileged port of
+ * rpc_connect_async(), and asks getservbyport() for the latter: open_lock is around both.
+ *
+ * libnfs binds a port below 1024 whenever it may, so for noresvport this thread gives up
+ * CAP_NET_BIND_SERVICE for the length of the call.
+ *
+ * rpc_set_auth() frees the credential before, so changing it for every request would cost two
+ * allocations each. A context gets one credential of the greatest size instead, whose body
+ * (RFC 5531 appendix A: stamp, machine name, uid, gid, groups) is rewritten in place; libnfs copies it
+ * into each request as that is made.
+ */
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <sys/capability.h>
+#include <sys/utsname.h>
+
+#include "src/nfs/xprt.h"
+
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Returns whether the capability was there and is gone now. */
+static bool bind_service_drop(void) {
+        cap_value_t value = CAP_NET_BIND_SERVICE;
+        cap_flag_value_t set = CAP_CLEAR;
+        cap_t caps = cap_get_proc();
+        bool dropped = false;
+
+        if (caps && cap_get_flag(caps, value, CAP_EFFECTIVE, &set) == 0 && set == CAP_SET)
+                dropped = cap_set_flag(caps, CAP_EFFECTIVE, 1, &value, CAP_CLEAR) == 0 &&
+                          cap_set_proc(caps) == 0;
+        if (caps)
+                (void) cap_free(caps);
+        return dropped;
+}
+
+static void bind_service_restore(void) {
+        cap_value_t value = CAP_NET_BIND_SERVICE;
+        cap_t caps = cap_get_proc();
+
+        if (!caps)
+                return;
+        (void) cap_set_flag(caps, CAP_EFFECTIVE, 1, &value, CAP_SET);
+        (void) cap_set_proc(caps);
+        (void) cap_free(caps);
+}
+
+int xprt_addr_format(const NfsAddr *addr, char *buf, size_t size) {
+        if (getnameinfo((const struct sockaddr *) &addr->addr, addr->len, buf, (socklen_t) size, NULL, 0,
+                        NI_NUMERICHOST) != 0)
+                return -EINVAL;
+        return 0;
+}
+
+int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, int program, int version, rpc_cb cb,
+              void *userdata, struct rpc_context **ret) {
+        char text[NI_MAXHOST];
+        struct rpc_context *rpc;
+        bool dropped;
+        int r = xprt_addr_format(addr, text, sizeof text);
+
+        if (r < 0)
+                return r;
+        (void) pthread_mutex_lock(&open_lock);
+        rpc = compat_new();
+        if (!rpc) {
+                (void) pthread_mutex_unlock(&open_lock);
+                return -ENOMEM;
+        }
+        dropped = !resvport && bind_service_drop();
+        errno = 0;
+        r = compat_connect(rpc, text, port, program, version, cb, userdata);
+        if (r != 0) /* connect() was the last thing it did, or nothing set errno */
+                r = errno > 0 ? -errno : -ECONNABORTED;
+        if (dropped)
+                bind_service_restore();
+        if (r < 0)
+                rpc_destroy_context(rpc);
+        (void) pthread_mutex_unlock(&open_lock);
+        if (r == 0)
+                *ret = rpc;
+        return r;
+}
+
+int xprt_auth_init(XprtAuth *auth, struct rpc_context *rpc) {
+        uint32_t no_groups[NFS_GROUPS_MAX] = { 0 };
+        struct utsname names;
+
+        if (uname(&names) < 0)
+                names.nodename[0] = '\0';
+        auth->auth = libnfs_authunix_create(names.nodename, 0, 0, NFS_GROUPS_MAX, no_groups);
+        if (!auth->auth)
+                return -ENOMEM;
+        auth->ids_offset = 4 + 4 + (((uint32_t) strlen(names.nodename) + 3) & ~3u);
+        auth->valid = false;
+        rpc_set_auth(rpc, auth->auth);
+        return 0;
+}
+
+static bool cred_equal(const NfsCred *a, const NfsCred *b) {
+        return a->uid == b->uid && a->gid == b->gid && a->n_groups == b->n_groups &&
+               memcmp(a->groups, b->groups, MIN(a->n_groups, (uint32_t) NFS_GROUPS_MAX) * sizeof *a->groups) == 0;
+}
+
+void xprt_auth_set(XprtAuth *auth, const NfsCred *cred) {
+        uint32_t n = MIN(cred->n_groups, (uint32_t) NFS_GROUPS_MAX);
+        uint32_t ids[3 + NFS_GROUPS_MAX];
+
+        if (auth->valid && cred_equal(&auth->cred, cred))
+                return;
+        ids[0] = htonl(cred->uid);
+        ids[1] = htonl(cred->gid);
+        ids[2] = htonl(n);
+        for (uint32_t i = 0; i < n; i++)
+                ids[3 + i] = htonl(cred->groups[i]);
+        memcpy(auth->auth->ah_cred.oa_base + auth->ids_offset, ids, (3 + n) * sizeof *ids);
+        auth->auth->ah_cred.oa_length = auth->ids_offset + (3 + n) * (uint32_t) sizeof *ids;
+        auth->cred = *cred;
+        auth->valid = true;
+}

@@ -1,0 +1,33 @@
+/*
+ * Making libnfs contexts: connect one to an address, and say who asks.
+ */
+#pragma once
+
+#include "base/util.h"
+#include "nfs/types.h"
+#include "src/nfs/compat.h"
+
+/* The AUTH_SYS credential of a context. libnfs owns auth; we rewrite what it points to. */
+typedef struct XprtAuth {
+        struct AUTH *auth;
+        uint32_t ids_offset; /* of uid, gid, groups behind the machine name */
+        bool valid;
+        NfsCred cred; /* what is in auth, if valid */
+} XprtAuth;
+
+/*
+ * A new context that is connecting; its descriptor is rpc_get_fd(). cb runs inside rpc_service(). Negative
+ * errno if that failed at once. resvport false: from a port above 1023 even when we could do otherwise.
+ * Any thread.
+ */
+int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, int program, int version, rpc_cb cb,
+              void *userdata, struct rpc_context **ret);
+
+/* Once per context, before the first xprt_auth_set(). */
+int xprt_auth_init(XprtAuth *auth, struct rpc_context *rpc);
+
+/* What is encoded from now on carries cred. */
+void xprt_auth_set(XprtAuth *auth, const NfsCred *cred);
+
+/* Numeric, without port. */
+int xprt_addr_format(const NfsAddr *addr, char *buf, size_t size);
