@@ -58,7 +58,8 @@ typedef struct NfsMountResult {
  * NFS_MOUNT_OK: ret is filled. Else ret is untouched and message (size bytes) holds one line: what
  * failed, where, and what to do about it; without "host:/path: " in front.
  */
-enum NfsMountError nfs_mount(const NfsMountConfig *config, NfsMountResult *ret, char *message, size_t size);
+enum NfsMountError nfs_export_mount(const NfsMountConfig *config, NfsMountResult *ret, char *message,
+                                    size_t size); /* nfs_mount() is libnfs's */
 
 /* MOUNT3 UMNT, best effort (RFC 1813: advisory), at most timeout_ms. */
-void nfs_umount(const NfsMountConfig *config, uint32_t timeout_ms);
+void nfs_export_umount(const NfsMountConfig *config, uint32_t timeout_ms);
