@@ -1,0 +1,31 @@
+/*
+ * FUSE: the kernel's requests in, answers out.
+ *
+ * A FuseVolume is what the channels of one mount share; a FuseChannel is one reactor's /dev/fuse
+ * descriptor with a libfuse session and the journal that its requests are read into. fuse/ translates,
+ * and keeps the journal; what a request means is vfs/'s business.
+ *
+ * Theory of operation: src/fuse/channel.c.
+ */
+#pragma once
+
+#include "vfs/vfs.h"
+
+typedef struct FuseVolume FuseVolume;
+typedef struct FuseChannel FuseChannel;
+
+/*
+ * Starts the notifier's thread and sets vfs's notify hooks. finished(userdata) is called once, on some
+ * reactor, when the kernel has no mount left and everything written is on the server. 0 or negative errno.
+ */
+int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), void *userdata,
+                    FuseVolume **ret);
+/* After the channels' threads have ended. */
+FuseVolume *fuse_volume_free(FuseVolume *volume);
+
+/*
+ * The channel of reactor number index: recovers what is in its journal, then reads. Called on the
+ * thread that makes the reactors, before any of them runs. 0 or negative errno.
+ */
+int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsReactor *vr, FuseChannel **ret);
+FuseChannel *fuse_channel_free(FuseChannel *channel);

@@ -1,0 +1,111 @@
+/*
+ * One operation: a request of the kernel on its way through vfs/, from the call of a vfs_*() function
+ * until exactly one of its reply functions was called.
+ *
+ * fuse/ owns the memory (one Op for each slot of the journal) and fills the first part; vfs/ uses the
+ * rest. An Op belongs to one reactor from beginning to end. Whoever holds it owns it: after a reply it
+ * must not be touched.
+ */
+#pragma once
+
+#include <sys/stat.h>
+
+#include "base/reactor.h"
+#include "nfs/call.h"
+
+typedef struct Op Op;
+typedef struct Vfs Vfs;
+typedef struct VfsReactor VfsReactor;
+typedef struct Inode Inode;
+typedef struct Open Open;
+
+/* What LOOKUP and its like answer. Time-outs in ns: how long the kernel may believe it. */
+typedef struct VfsEntry {
+        uint64_t nodeid; /* 0: a negative entry; its lookup is already counted */
+        NfsAttr attr;
+        uint64_t entry_timeout, attr_timeout;
+} VfsEntry;
+
+enum {
+        VFS_OPEN_KEEP_CACHE = 1,
+        VFS_OPEN_DIRECT_IO = 2,
+};
+
+/* The answers, by fuse/. Data is copied or written before they return. Called on the op's reactor. */
+typedef struct OpReply {
+        void (*err)(Op *op, int err); /* positive errno; 0: success without data */
+        void (*entry)(Op *op, const VfsEntry *entry);
+        void (*attr)(Op *op, uint64_t nodeid, const NfsAttr *attr, uint64_t timeout);
+        void (*open)(Op *op, uint64_t fh, unsigned flags);
+        void (*create)(Op *op, const VfsEntry *entry, uint64_t fh, unsigned flags);
+        void (*data)(Op *op, const void *data, size_t size); /* READ, READLINK */
+        void (*written)(Op *op, size_t count);
+        void (*statfs)(Op *op, const NfsFsStat *stat, uint32_t bsize, uint32_t name_max);
+        /* READDIR: adds an entry; false: it does not fit. entry NULL: no READDIRPLUS data for it. */
+        bool (*dirent)(Op *op, const char *name, uint64_t fileid, mode_t type, uint64_t offset,
+                       const VfsEntry *entry);
+        void (*dir)(Op *op); /* sends what dirent() gathered; nothing gathered: end of directory */
+        /* The server may change from here on: the journal notes it, with what is known of the victim. */
+        void (*executing)(Op *op, const NfsFh *victim);
+} OpReply;
+
+struct Op {
+        /* fuse/ */
+        const OpReply *reply;
+        VfsReactor *reactor;
+        uid_t uid;
+        gid_t gid;
+        pid_t pid;       /* thread id of the caller; 0: the kernel itself */
+        bool replayed;   /* a worker died after executing() */
+        bool plus;       /* READDIRPLUS */
+        const NfsFh *victim; /* what executing() was given before the crash, or NULL */
+        uint64_t unique; /* the request's number, for EXCLUSIVE verifiers */
+
+        /* vfs/ */
+        NfsCred cred;
+        NfsCall call;       /* the RPC in flight, if any */
+        bool call_pending;
+        bool interrupted;   /* answer EINTR as soon as the call is cancelled */
+        bool out_of_time;   /* the bound of an operation that must answer fired */
+        Timer bound;
+        Task aborted;
+        Inode *inode, *inode2; /* pinned until the reply */
+        Open *open;
+        union {
+                struct {
+                        char name[NFS_NAME_MAX + 1], to_name[NFS_NAME_MAX + 1];
+                        NfsSetAttr attr;
+                        mode_t type;
+                        dev_t rdev;
+                        int flags;
+                        unsigned step;
+                        NfsFh fh;
+                        char *hidden; /* owned: the .nfs name of what a rename goes over */
+                } name;
+                struct {
+                        const uint8_t *data;
+                        uint8_t *gathered; /* READ: when one RPC was not enough */
+                        uint64_t offset;
+                        uint32_t size, done;
+                        bool file_sync;
+                } io;
+                struct {
+                        uint64_t offset;
+                        uint32_t n_tries;
+                } dir;
+                struct {
+                        NfsSetAttr attr;
+                        uint32_t mask;
+                        int flags;
+                } attr;
+        };
+        struct {
+                bool waiting; /* in a file's list; its lock */
+                int err;
+                void (*done)(Op *op);
+                Task wake;
+                TAILQ_ENTRY(Op) wait_link;
+        } commit;
+};
+
+#define OP_OF(c) container_of(c, Op, call)

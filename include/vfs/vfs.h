@@ -1,0 +1,83 @@
+/*
+ * File-system semantics over NFS: what each request of the kernel means.
+ *
+ * A Vfs is one volume; a VfsReactor is what one reactor thread has of it (its connection). Every
+ * vfs_*() below starts one operation for an Op that fuse/ has filled, and answers it exactly once
+ * through op->reply, perhaps before it returns. The reactor's thread of op->reactor only. Strings and data
+ * passed in stay valid until the reply. Node ids and fhs come from the kernel and are checked.
+ */
+#pragma once
+
+#include "conf/options.h"
+#include "vfs/memory.h"
+#include "vfs/op.h"
+
+/* Set by daemon/ between vfs_new() and the first operation. */
+typedef struct VfsNotify {
+        /* Drop the cached pages (data) and attributes of a node. May be called on any reactor; must not block. */
+        void (*inval_inode)(void *userdata, uint64_t nodeid, bool data);
+        void *userdata;
+} VfsNotify;
+
+/*
+ * options must outlive the Vfs. Rebuilds its indexes from memory, where a worker may have died.
+ * 0 or negative errno (-EPROTO: the memory contradicts itself beyond repair).
+ */
+int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret);
+Vfs *vfs_free(Vfs *vfs);
+void vfs_set_notify(Vfs *vfs, const VfsNotify *notify);
+
+/* The part of reactor number index (0 .. memory->n_reactors - 1): starts its connection. */
+int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret);
+VfsReactor *vfs_reactor_free(VfsReactor *vr);
+
+/* The sizes of one READ and WRITE that options and the server agree on: bytes, never 0. */
+void vfs_io_sizes(const SessionOptions *options, const NfsFsInfo *info, uint32_t *ret_read, uint32_t *ret_write);
+
+/* Largest READ and WRITE that should reach vfs_read() and vfs_write(): page multiples. */
+uint32_t vfs_read_size(const Vfs *vfs);
+uint32_t vfs_write_size(const Vfs *vfs);
+
+/*
+ * The caller of op was killed: op is answered soon, with EINTR unless it completes first. Reactor of op.
+ */
+void vfs_interrupt(Op *op);
+
+/* COMMITs every file with uncommitted data; done(userdata) on this reactor when all are through. */
+void vfs_sync_all(VfsReactor *vr, void (*done)(void *userdata), void *userdata);
+
+/* name.c */
+void vfs_lookup(Op *op, uint64_t parent, const char *name);
+void vfs_forget(Vfs *vfs, uint64_t nodeid, uint64_t n);
+void vfs_mknod(Op *op, uint64_t parent, const char *name, mode_t mode, dev_t rdev);
+void vfs_mkdir(Op *op, uint64_t parent, const char *name, mode_t mode);
+void vfs_symlink(Op *op, uint64_t parent, const char *name, const char *target);
+void vfs_link(Op *op, uint64_t nodeid, uint64_t parent, const char *name);
+void vfs_unlink(Op *op, uint64_t parent, const char *name);
+void vfs_rmdir(Op *op, uint64_t parent, const char *name);
+void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, const char *to_name,
+                unsigned flags);
+void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flags);
+
+/* attr_ops.c */
+void vfs_getattr(Op *op, uint64_t nodeid);
+#define VFS_NO_FH UINT64_MAX
+/* fh: an open file's, or VFS_NO_FH; ftruncate(2) is allowed by the open, not by the mode. */
+void vfs_setattr(Op *op, uint64_t nodeid, const NfsSetAttr *attr, uint64_t fh);
+void vfs_access(Op *op, uint64_t nodeid, int mask);
+void vfs_readlink(Op *op, uint64_t nodeid);
+void vfs_statfs(Op *op, uint64_t nodeid);
+
+/* file.c, io.c, unstable.c */
+void vfs_open(Op *op, uint64_t nodeid, int flags);
+void vfs_release(Op *op, uint64_t nodeid, uint64_t fh);
+void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t size);
+void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size);
+void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh);
+void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh);
+
+/* dir.c */
+void vfs_opendir(Op *op, uint64_t nodeid);
+void vfs_readdir(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset);
+void vfs_releasedir(Op *op, uint64_t nodeid, uint64_t fh);
+void vfs_fsyncdir(Op *op, uint64_t nodeid);

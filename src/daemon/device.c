@@ -1,0 +1,105 @@
+/*
+ * /dev/fuse: opened, mounted, cloned. The descriptors have no close-on-exec, so that each worker inherits them;
+ * their numbers are in the memory. The last close of one ends its requests, so the keeper keeps them all.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/sysmacros.h>
+#include <linux/fuse.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "daemon.h"
+#include "sys/mounts.h"
+#include "vfs/vfs.h"
+
+/*
+ * Read-ahead is 128 KiB whatever FUSE's INIT says. Enough to keep several READs of the largest size on the wire.
+ */
+static void set_readahead(dev_t dev, uint32_t read_size) {
+        char path[128], value[32];
+        int r;
+
+        (void) snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(dev), minor(dev));
+        (void) snprintf(value, sizeof value, "%u", MAX(read_size / 1024 * 4, 512u));
+        r = io_write_file(path, value);
+        if (r < 0)
+                log_notice("read-ahead stays as it is: %s: %s", path, strerror(-r));
+}
+
+static int find_device(Keeper *keeper) {
+        const MountEntry *entry;
+        MountTable table;
+        int r;
+
+        r = mount_table_read(&table);
+        if (r < 0)
+                return r;
+        entry = mount_table_find(&table, keeper->mountpoint);
+        if (entry)
+                keeper->dev = entry->dev;
+        mount_table_done(&table);
+        return entry ? 0 : -ENOENT;
+}
+
+static int clone_device(Keeper *keeper, unsigned index) {
+        int fd = open("/dev/fuse", O_RDWR | O_NONBLOCK);
+        uint32_t source = (uint32_t) keeper->memory->fuse_fd[0];
+
+        if (fd < 0)
+                return -errno;
+        keeper->memory->fuse_fd[index] = fd;
+        return ioctl(fd, FUSE_DEV_IOC_CLONE, &source) < 0 ? -errno : 0;
+}
+
+int device_mount(Keeper *keeper, char *text, size_t size) {
+        Memory *memory = keeper->memory;
+        uint32_t read_size, write_size;
+        MountOptions options;
+        char data[256], *why = NULL;
+        int r;
+
+        mount_options_init(&options);
+        r = mount_options_parse(&options, memory->options, &why);
+        if (r < 0) {
+                (void) snprintf(text, size, "%s", why ? why : strerror(-r));
+                free(why);
+                return r;
+        }
+        vfs_io_sizes(&options.session, &memory->mount.info, &read_size, &write_size);
+
+        memory->fuse_fd[0] = open("/dev/fuse", O_RDWR | O_NONBLOCK);
+        if (memory->fuse_fd[0] < 0) {
+                r = -errno;
+                (void) snprintf(text, size, "cannot open /dev/fuse: %s (is the kernel's fuse module loaded?)",
+                                strerror(-r));
+                goto finish;
+        }
+        (void) snprintf(data, sizeof data, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,max_read=%u%s",
+                        memory->fuse_fd[0], MAX(read_size, 4096u),
+                        options.session.default_permissions ? ",default_permissions" : "");
+        if (mount(memory->source, keeper->mountpoint, "fuse.nfs", 0, data) < 0) {
+                r = -errno;
+                (void) snprintf(text, size, "cannot mount at %s: %s", keeper->mountpoint, strerror(-r));
+                goto finish;
+        }
+        keeper->mounted = true;
+        for (unsigned i = 1; i < memory->n_reactors && r >= 0; i++)
+                r = clone_device(keeper, i);
+        if (r < 0) {
+                (void) snprintf(text, size, "cannot clone /dev/fuse: %s", strerror(-r));
+                goto finish;
+        }
+        r = find_device(keeper);
+        if (r < 0) {
+                (void) snprintf(text, size, "%s is not in the mount table: %s", keeper->mountpoint, strerror(-r));
+                goto finish;
+        }
+        set_readahead(keeper->dev, MAX(read_size, 4096u));
+
+finish:
+        mount_options_done(&options);
+        return r;
+}

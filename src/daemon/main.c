@@ -1,0 +1,108 @@
+/*
+ * nfsvold: the daemon of one volume. Started by the mount helper, see include/sys/daemonize.h.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "config.h"
+#include "daemon.h"
+
+enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_STATUS_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_PROBER, OPT_WORKER };
+
+static void usage(FILE *out) {
+        (void) fputs("Usage: nfsvold --id ID --source HOST:/PATH --options TEXT [--status-fd N]\n"
+                     "               [--foreground] [--debug]\n"
+                     "\n"
+                     "Serves one NFS volume: mounts it at " NFSVOL_RUNDIR "/ID/mnt, keeps it mounted while it\n"
+                     "has users, and goes away after the last. It is started by mount.fuse.nfs(8) and not meant\n"
+                     "to be started by hand; see nfsvold(8).\n",
+                     out);
+}
+
+static bool parse_fd(const char *text, int *ret) {
+        char *end;
+        long n = strtol(text, &end, 10);
+
+        if (end == text || *end || n < 0 || n > 1 << 20)
+                return false;
+        *ret = (int) n;
+        return true;
+}
+
+int main(int argc, char **argv) {
+        static const struct option options[] = {
+                { "id", required_argument, NULL, OPT_ID },
+                { "source", required_argument, NULL, OPT_SOURCE },
+                { "options", required_argument, NULL, OPT_OPTIONS },
+                { "status-fd", required_argument, NULL, OPT_STATUS_FD },
+                { "foreground", no_argument, NULL, OPT_FOREGROUND },
+                { "debug", no_argument, NULL, OPT_DEBUG },
+                { "prober", required_argument, NULL, OPT_PROBER },
+                { "worker", required_argument, NULL, OPT_WORKER },
+                { "help", no_argument, NULL, 'h' },
+                { "version", no_argument, NULL, 'V' },
+                { 0 },
+        };
+        KeeperArgs args = { .options = "", .status_fd = -1 };
+        int prober = -1, worker = -1, c;
+
+        while ((c = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
+                bool ok = true;
+
+                switch (c) {
+                case OPT_ID:
+                        args.id = optarg;
+                        ok = strlen(optarg) < sizeof ((Memory *) 0)->id && !strchr(optarg, '/');
+                        break;
+                case OPT_SOURCE:
+                        args.source = optarg;
+                        ok = strlen(optarg) < sizeof ((Memory *) 0)->source;
+                        break;
+                case OPT_OPTIONS:
+                        args.options = optarg;
+                        ok = strlen(optarg) < sizeof ((Memory *) 0)->options;
+                        break;
+                case OPT_STATUS_FD:
+                        ok = parse_fd(optarg, &args.status_fd);
+                        break;
+                case OPT_FOREGROUND:
+                        args.foreground = true;
+                        break;
+                case OPT_DEBUG:
+                        args.debug = true;
+                        break;
+                case OPT_PROBER:
+                        ok = parse_fd(optarg, &prober);
+                        break;
+                case OPT_WORKER:
+                        ok = parse_fd(optarg, &worker);
+                        break;
+                case 'h':
+                        usage(stdout);
+                        return 0;
+                case 'V':
+                        (void) puts("nfsvold " NFSVOL_VERSION);
+                        return 0;
+                default:
+                        usage(stderr);
+                        return 1;
+                }
+                if (!ok) {
+                        (void) fprintf(stderr, "nfsvold: bad value for an option: %s\n", optarg);
+                        return 1;
+                }
+        }
+        if (args.debug)
+                log_set_max_level(LOG_DEBUG);
+        if (prober >= 0)
+                return prober_main(prober);
+        if (worker >= 0)
+                return worker_main(worker);
+        if (!args.id || !*args.id || !args.source || optind != argc) {
+                usage(stderr);
+                return 1;
+        }
+        return keeper_main(&args);
+}

@@ -1,0 +1,61 @@
+/*
+ * The prober: a process that lives for one mount. It resolves the server's name, speaks MOUNT3, and
+ * leaves what it learnt (or why it failed) in the memory, so that the keeper never reads a byte from the
+ * network and the worker never resolves a name.
+ */
+#include <stdio.h>
+
+#include "base/log.h"
+#include "conf/options.h"
+#include "conf/source.h"
+#include "daemon.h"
+#include "nfs/mount.h"
+
+#define PROBE_TIMEOUT_MS 10000
+
+static void fail(Memory *memory, const char *text) {
+        memory->mount_error = NFS_MOUNT_INTERNAL;
+        (void) snprintf(memory->mount_message, sizeof memory->mount_message, "%s", text);
+}
+
+int prober_main(int memory_fd) {
+        NfsCred root = { .uid = 0, .gid = 0 };
+        char message[sizeof ((Memory *) 0)->mount_message];
+        MountOptions options;
+        Source source = { 0 };
+        char *why = NULL;
+        Memory *memory;
+        int r;
+
+        r = memory_attach(memory_fd, &memory);
+        if (r < 0)
+                return 1;
+        log_open(LOG_TARGET_JOURNAL, "nfsvold", memory->source);
+        mount_options_init(&options);
+        if (mount_options_parse(&options, memory->options, &why) < 0 || source_parse(memory->source, &source, &why) < 0) {
+                fail(memory, why ? why : "out of memory");
+        } else {
+                const SessionOptions *session = &options.session;
+                NfsMountConfig config = {
+                        .host = source.host,
+                        .path = source.path,
+                        .addr = session->addr,
+                        .mounthost = session->mounthost,
+                        .mountaddr = session->mountaddr,
+                        .port = session->port,
+                        .mountport = session->mountport,
+                        .family = session->family,
+                        .resvport = !session->noresvport,
+                        .cred = &root,
+                        .timeout_ms = PROBE_TIMEOUT_MS,
+                };
+
+                memory->mount_error = nfs_export_mount(&config, &memory->mount, message, sizeof message);
+                if (memory->mount_error)
+                        (void) snprintf(memory->mount_message, sizeof memory->mount_message, "%s", message);
+        }
+        free(why);
+        source_done(&source);
+        mount_options_done(&options);
+        return 0;
+}

@@ -1,0 +1,180 @@
+/*
+ * What `nfsvol status` shows, from the memory alone: it is as true while the server hangs, or while there is no
+ * worker, as it is otherwise.
+ */
+#include <arpa/inet.h>
+#include <jansson.h>
+#include <netinet/in.h>
+#include <stdio.h>
+
+#include "config.h"
+#include "daemon.h"
+
+static uint64_t load(const _Atomic uint64_t *p) {
+        return atomic_load_explicit((_Atomic uint64_t *) p, memory_order_relaxed);
+}
+
+static unsigned n_up(const Memory *memory) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < memory->n_reactors; i++)
+                n += atomic_load(&((Memory *) memory)->server_up[i]) == 1;
+        return n;
+}
+
+static unsigned n_down(const Memory *memory) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < memory->n_reactors; i++)
+                n += atomic_load(&((Memory *) memory)->server_up[i]) == 2;
+        return n;
+}
+
+static const char *state_name(const Keeper *keeper) {
+        if (keeper->draining)
+                return "draining";
+        if (keeper->worker_pid <= 0 || atomic_load(&keeper->memory->worker_state) != WORKER_SERVING)
+                return "starting";
+        return n_down(keeper->memory) > 0 ? "not responding" : "serving";
+}
+
+static void format_address(const NfsAddr *address, char *buf, socklen_t size) {
+        const struct sockaddr_in *in = (const void *) &address->addr;
+        const struct sockaddr_in6 *in6 = (const void *) &address->addr;
+        bool v6 = address->addr.ss_family == AF_INET6;
+
+        if (!inet_ntop(v6 ? AF_INET6 : AF_INET, v6 ? (const void *) &in6->sin6_addr : (const void *) &in->sin_addr, buf,
+                       size))
+                buf[0] = '\0';
+}
+
+static json_t *server_object(const Keeper *keeper) {
+        const NfsMountResult *mount = &keeper->memory->mount;
+        char address[INET6_ADDRSTRLEN];
+
+        format_address(&mount->addrs[0], address, sizeof address);
+        return json_pack("{s:s, s:i, s:s, s:b, s:i, s:i}", "address", address, "port", (int) mount->port, "export",
+                         mount->export, "up", n_down(keeper->memory) == 0 && n_up(keeper->memory) > 0,
+                         "connections", (int) n_up(keeper->memory), "mountport", (int) mount->mountport);
+}
+
+static json_t *rpcs_object(const Memory *memory) {
+        json_t *rpcs = json_object();
+
+        for (int p = 0; p < NFS_N_PROCS; p++) {
+                uint64_t calls = 0, resent = 0, errors = 0, rtt = 0;
+
+                for (unsigned i = 0; i < memory->n_reactors; i++) {
+                        const NfsStats *stats = &memory->stats[i].nfs;
+
+                        calls += stats->calls[p];
+                        resent += stats->resent[p];
+                        errors += stats->errors[p];
+                        rtt += stats->rtt_ns_sum[p];
+                }
+                if (calls + resent > 0)
+                        (void) json_object_set_new(rpcs, nfs_proc_name((enum NfsProc) p),
+                                                   json_pack("{s:I, s:I, s:I, s:I}", "calls", (json_int_t) calls,
+                                                             "resent", (json_int_t) resent, "errors",
+                                                             (json_int_t) errors, "rtt_us",
+                                                             (json_int_t) (calls ? rtt / calls / 1000 : 0)));
+        }
+        return rpcs;
+}
+
+typedef struct Sums {
+        uint64_t requests, replies, forgets, interrupts, reply_errors, poisoned, slots_busy, buffers_busy;
+        uint64_t bytes_read, bytes_written, connects, connect_failures, timeouts, jukebox, bad_replies, cancels;
+        uint64_t recovered[SLOT_DONE + 1];
+        uint64_t in_flight;
+} Sums;
+
+static void sum_reactors(const Memory *memory, Sums *sums) {
+        for (unsigned i = 0; i < memory->n_reactors; i++) {
+                const ReactorStats *s = &memory->stats[i];
+
+                sums->requests += load(&s->requests);
+                sums->replies += load(&s->replies);
+                sums->forgets += load(&s->forgets);
+                sums->interrupts += load(&s->interrupts);
+                sums->reply_errors += load(&s->reply_errors);
+                sums->poisoned += load(&s->poisoned);
+                sums->slots_busy += load(&s->slots_busy);
+                sums->buffers_busy += load(&s->buffers_busy);
+                sums->bytes_read += s->nfs.bytes_read;
+                sums->bytes_written += s->nfs.bytes_written;
+                sums->connects += s->nfs.connects;
+                sums->connect_failures += s->nfs.connect_failures;
+                sums->timeouts += s->nfs.timeouts;
+                sums->jukebox += s->nfs.jukebox;
+                sums->bad_replies += s->nfs.bad_replies;
+                sums->cancels += s->nfs.cancels;
+                for (int state = 0; state <= SLOT_DONE; state++)
+                        sums->recovered[state] += load(&s->recovered[state]);
+                for (unsigned j = 0; j < SLOTS; j++)
+                        sums->in_flight +=
+                                atomic_load_explicit((_Atomic uint32_t *) &memory->journal[i].slots[j].state,
+                                                     memory_order_relaxed) != SLOT_FREE;
+        }
+}
+
+static json_t *counters_object(const Memory *memory, const Sums *s) {
+        const struct {
+                const char *name;
+                uint64_t value;
+        } counters[] = {
+                { "bytes_read", s->bytes_read },
+                { "bytes_written", s->bytes_written },
+                { "unstable_bytes", load(&memory->unstable_bytes) },
+                { "inodes", load(&memory->n_inodes) },
+                { "opens", load(&memory->n_opens) },
+                { "forgets", s->forgets },
+                { "interrupts", s->interrupts },
+                { "replies", s->replies },
+                { "reply_errors", s->reply_errors },
+                { "slots_busy", s->slots_busy },
+                { "buffers_busy", s->buffers_busy },
+                { "connects", s->connects },
+                { "connect_failures", s->connect_failures },
+                { "timeouts", s->timeouts },
+                { "jukebox", s->jukebox },
+                { "bad_replies", s->bad_replies },
+                { "cancels", s->cancels },
+                { "recovered_reading", s->recovered[SLOT_READING] },
+                { "recovered_queued", s->recovered[SLOT_QUEUED] },
+                { "recovered_exec", s->recovered[SLOT_EXEC] },
+                { "recovered_done", s->recovered[SLOT_DONE] },
+                { "poisoned", s->poisoned },
+        };
+        json_t *object = json_object();
+
+        for (unsigned i = 0; i < ELEMENTSOF(counters); i++)
+                (void) json_object_set_new(object, counters[i].name, json_integer((json_int_t) counters[i].value));
+        return object;
+}
+
+char *status_format(const Keeper *keeper) {
+        const Memory *memory = keeper->memory;
+        uint32_t starts = atomic_load(&((Memory *) memory)->worker_starts);
+        char *text, *line = NULL;
+        Sums sums = { 0 };
+        json_t *object;
+
+        sum_reactors(memory, &sums);
+        object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:s, s:o, s:{s:I, s:I}, s:o, s:o}",
+                           "version", NFSVOL_VERSION, "id", memory->id, "source", memory->source, "options",
+                           memory->options, "state", state_name(keeper), "keeper_pid", (int) getpid(), "worker_pid",
+                           (int) keeper->worker_pid, "users", (json_int_t) keeper->n_users, "uptime_s",
+                           (json_int_t) ((uint64_t) time(NULL) - memory->started_at), "restarts",
+                           (int) (starts ? starts - 1 : 0), "locks", "local", "server", server_object(keeper),
+                           "requests", "in_flight", (json_int_t) sums.in_flight, "total", (json_int_t) sums.requests,
+                           "rpcs", rpcs_object(memory), "counters", counters_object(memory, &sums));
+        if (!object)
+                return NULL;
+        text = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER);
+        json_decref(object);
+        if (text && asprintf(&line, "%s\n", text) < 0)
+                line = NULL;
+        free(text);
+        return line;
+}

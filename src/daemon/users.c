@@ -1,0 +1,156 @@
+/*
+ * Who uses the volume, and its end.
+ *
+ * The kernel's mount table is the only register: every mount of this file system but our own mountpoint is a
+ * user. /proc/self/mountinfo tells when the table changes; on a busy node it does so all the time, so it
+ * is read at most every SETTLE. When nobody has used the volume for `linger` seconds it is taken down
+ * under its lock, which a helper holds from finding us alive until its mount stands: it either finds us, or finds
+ * nothing and starts another.
+ *
+ * After that the worker serves whoever still has the file system (other mount namespaces, open files of a lazy
+ * umount) until the kernel closes the connection; then both processes end.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+
+#include "base/log.h"
+#include "conf/options.h"
+#include "daemon.h"
+#include "sys/mounts.h"
+#include "sys/rundir.h"
+
+#define SETTLE_USEC (100 * 1000)
+
+static int users_check(Keeper *keeper);
+
+static uint64_t linger_ns(const Keeper *keeper) {
+        MountOptions options;
+        uint64_t linger;
+        char *why = NULL;
+
+        mount_options_init(&options);
+        linger = mount_options_parse(&options, keeper->memory->options, &why) < 0 ? 10 : options.session.linger;
+        free(why);
+        mount_options_done(&options);
+        return linger * NSEC_PER_SEC;
+}
+
+static int timer_fired(sd_event_source *source, uint64_t usec, void *userdata) {
+        (void) source;
+        (void) usec;
+        return users_check(userdata);
+}
+
+static int check_in(Keeper *keeper, uint64_t usec) {
+        uint64_t now;
+        int r;
+
+        r = sd_event_now(keeper->event, CLOCK_MONOTONIC, &now);
+        if (r < 0)
+                return r;
+        if (!keeper->linger_timer)
+                return sd_event_add_time(keeper->event, &keeper->linger_timer, CLOCK_MONOTONIC, now + usec, 10000,
+                                         timer_fired, keeper);
+        r = sd_event_source_set_time(keeper->linger_timer, now + usec);
+        if (r < 0)
+                return r;
+        return sd_event_source_set_enabled(keeper->linger_timer, SD_EVENT_ONESHOT);
+}
+
+static int count_users(Keeper *keeper) {
+        MountTable table;
+        int r;
+
+        r = mount_table_read(&table);
+        if (r < 0)
+                return r;
+        keeper->n_users = mount_table_count(&table, keeper->dev, keeper->mountpoint);
+        mount_table_done(&table);
+        return 0;
+}
+
+int users_take_down(Keeper *keeper, bool force) {
+        static const char *const leaves[] = { "control", "key" };
+        char path[600];
+        int lock, r;
+
+        if (!keeper->mounted)
+                return 0;
+        r = volume_lock(keeper->memory->id, force ? now_ns() + 2 * NSEC_PER_SEC : 0, &lock);
+        if (r < 0 && !force)
+                return r;
+        if (r < 0)
+                lock = -1; /* we are told to go; a helper that holds it will find a dead socket */
+        r = count_users(keeper);
+        if (r < 0 || (keeper->n_users > 0 && !force)) {
+                volume_unlock(keeper->memory->id, lock, false);
+                return r < 0 ? r : -EBUSY;
+        }
+
+        keeper->control = sd_event_source_disable_unref(keeper->control);
+        keeper->control_fd = fd_close(keeper->control_fd);
+        if (umount2(keeper->mountpoint, MNT_DETACH) < 0)
+                log_warning("cannot detach %s: %s", keeper->mountpoint, strerror(errno));
+        keeper->mounted = false;
+        keeper->draining = true;
+        for (unsigned i = 0; i < ELEMENTSOF(leaves); i++) {
+                (void) snprintf(path, sizeof path, "%s/%s", keeper->directory, leaves[i]);
+                (void) unlink(path);
+        }
+        (void) rmdir(keeper->mountpoint);
+        if (rmdir(keeper->directory) < 0)
+                log_warning("%s stays: %s", keeper->directory, strerror(errno));
+        volume_unlock(keeper->memory->id, lock, lock >= 0);
+        return 0;
+}
+
+/* The next thing to do about users: nothing, look again later, or the end. */
+static int users_check(Keeper *keeper) {
+        uint64_t now = now_ns(), linger = linger_ns(keeper);
+        int r;
+
+        if (keeper->draining)
+                return 0;
+        r = count_users(keeper);
+        if (r < 0) {
+                log_warning("cannot read the mount table: %s", strerror(-r));
+                return check_in(keeper, 1000 * 1000);
+        }
+        if (keeper->n_users > 0) {
+                keeper->idle_since = 0;
+                return 0;
+        }
+        if (keeper->idle_since == 0)
+                keeper->idle_since = now;
+        if (now - keeper->idle_since < linger)
+                return check_in(keeper, (keeper->idle_since + linger - now) / 1000 + 1000);
+        r = users_take_down(keeper, false);
+        if (r < 0)
+                return check_in(keeper, 200 * 1000); /* -EAGAIN, -EBUSY: somebody is coming */
+        log_info("no users for %llu s: going", (unsigned long long) (linger / NSEC_PER_SEC));
+        return 0;
+}
+
+static int mountinfo_changed(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        Keeper *keeper = userdata;
+
+        (void) source;
+        (void) fd;
+        (void) revents;
+        return keeper->draining ? 0 : check_in(keeper, SETTLE_USEC);
+}
+
+int users_watch(Keeper *keeper) {
+        int r;
+
+        keeper->mountinfo_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+        if (keeper->mountinfo_fd < 0)
+                return -errno;
+        r = sd_event_add_io(keeper->event, &keeper->mountinfo, keeper->mountinfo_fd, EPOLLPRI, mountinfo_changed,
+                            keeper);
+        if (r < 0)
+                return r;
+        return users_check(keeper);
+}

@@ -1,0 +1,177 @@
+/*
+ * The worker: serves. It may be killed at any instant; whatever must survive that is in the memory.
+ *
+ * One thread per reactor, each with its FUSE channel and its NFS connection; the main thread runs the first.
+ * Signals that are meant to end the volume (SIGTERM to its scope) are the keeper's to act on: a worker that
+ * obeyed them would take the mounts away from under their users.
+ */
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/capability.h>
+#include <sys/prctl.h>
+
+#include "base/log.h"
+#include "daemon.h"
+#include "fuse/channel.h"
+
+typedef struct WorkerReactor {
+        struct Worker *worker;
+        unsigned index;
+        Reactor *reactor;
+        VfsReactor *vr;
+        FuseChannel *channel;
+        pthread_t thread;
+        bool running;
+} WorkerReactor;
+
+typedef struct Worker {
+        Memory *memory;
+        MountOptions options;
+        Vfs *vfs;
+        FuseVolume *volume;
+        WorkerReactor reactors[REACTORS_MAX];
+} Worker;
+
+static void worker_finished(void *userdata) {
+        Worker *worker = userdata;
+
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
+                reactor_stop(worker->reactors[i].reactor, 0);
+}
+
+/* Nothing that a server's reply could make it do needs more than to bind a port below 1024. */
+static void worker_confine(void) {
+        static const cap_value_t keep[] = { CAP_NET_BIND_SERVICE };
+        cap_t caps = cap_init();
+
+        (void) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        if (!caps)
+                return;
+        if (cap_set_flag(caps, CAP_PERMITTED, ELEMENTSOF(keep), keep, CAP_SET) < 0 ||
+            cap_set_flag(caps, CAP_EFFECTIVE, ELEMENTSOF(keep), keep, CAP_SET) < 0 || cap_set_proc(caps) < 0)
+                log_warning("the worker keeps its capabilities: %s", strerror(errno));
+        (void) cap_free(caps);
+}
+
+static void worker_signals(void) {
+        static const int ignored[] = { SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2 };
+
+        for (unsigned i = 0; i < ELEMENTSOF(ignored); i++)
+                (void) signal(ignored[i], SIG_IGN);
+}
+
+static void *reactor_thread(void *arg) {
+        WorkerReactor *wr = arg;
+        char name[16];
+        int r;
+
+        (void) snprintf(name, sizeof name, "reactor%u", wr->index);
+        (void) pthread_setname_np(pthread_self(), name);
+        r = reactor_run(wr->reactor);
+        if (r < 0) {
+                log_error("reactor %u ended: %s", wr->index, strerror(-r));
+                _exit(1); /* a volume with a deaf channel would hang: the keeper starts another worker */
+        }
+        return NULL;
+}
+
+static int worker_start(Worker *worker) {
+        Memory *memory = worker->memory;
+        char *why = NULL;
+        int r;
+
+        mount_options_init(&worker->options);
+        r = mount_options_parse(&worker->options, memory->options, &why);
+        if (r < 0) {
+                log_error("options: %s", why ? why : strerror(-r));
+                free(why);
+                return r;
+        }
+        r = vfs_new(memory, &worker->options.session, &worker->vfs);
+        if (r < 0)
+                return r;
+        r = fuse_volume_new(memory, worker->vfs, worker_finished, worker, &worker->volume);
+        if (r < 0)
+                return r;
+        for (unsigned i = 0; i < memory->n_reactors; i++) {
+                WorkerReactor *wr = &worker->reactors[i];
+
+                wr->worker = worker;
+                wr->index = i;
+                r = reactor_new(&wr->reactor);
+                if (r >= 0)
+                        r = vfs_reactor_new(worker->vfs, i, wr->reactor, &wr->vr);
+                if (r < 0)
+                        return r;
+        }
+        for (unsigned i = 0; i < memory->n_reactors; i++) {
+                WorkerReactor *wr = &worker->reactors[i];
+
+                r = fuse_channel_new(worker->volume, i, wr->reactor, wr->vr, &wr->channel);
+                if (r < 0)
+                        return r;
+        }
+        for (unsigned i = 1; i < memory->n_reactors; i++) {
+                r = -pthread_create(&worker->reactors[i].thread, NULL, reactor_thread, &worker->reactors[i]);
+                if (r < 0)
+                        return r;
+                worker->reactors[i].running = true;
+        }
+        return 0;
+}
+
+static void worker_stop(Worker *worker) {
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++) {
+                WorkerReactor *wr = &worker->reactors[i];
+
+                if (wr->running)
+                        (void) pthread_join(wr->thread, NULL);
+        }
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
+                (void) fuse_channel_free(worker->reactors[i].channel);
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++) {
+                (void) vfs_reactor_free(worker->reactors[i].vr);
+                (void) reactor_free(worker->reactors[i].reactor);
+        }
+        (void) fuse_volume_free(worker->volume);
+        (void) vfs_free(worker->vfs);
+        mount_options_done(&worker->options);
+}
+
+int worker_main(int memory_fd) {
+        static Worker worker;
+        int r;
+
+        r = memory_attach(memory_fd, &worker.memory);
+        if (r < 0) {
+                log_error("the recovery memory is not usable: %s", strerror(-r));
+                return 1;
+        }
+        log_open(LOG_TARGET_JOURNAL, "nfsvold", worker.memory->source);
+        (void) prctl(PR_SET_NAME, "nfsvol-worker");
+        worker_signals();
+        worker_confine();
+        /* what is kept until a COMMIT comes and goes in pieces of up to 1 MiB: from the heap, without mmap(2) */
+        (void) mallopt(M_MMAP_THRESHOLD, 8 << 20);
+        (void) mallopt(M_TRIM_THRESHOLD, 64 << 20);
+        (void) mallopt(M_ARENA_MAX, (int) worker.memory->n_reactors);
+
+        atomic_store(&worker.memory->worker_pid, (uint32_t) getpid());
+        atomic_store(&worker.memory->worker_state, WORKER_STARTING);
+        r = worker_start(&worker);
+        if (r < 0) {
+                log_error("the worker cannot start: %s", strerror(-r));
+                return 1;
+        }
+        atomic_store(&worker.memory->worker_state, WORKER_SERVING);
+        r = reactor_run(worker.reactors[0].reactor);
+        if (r < 0) {
+                log_error("reactor 0 ended: %s", strerror(-r));
+                _exit(1);
+        }
+        atomic_store(&worker.memory->worker_state, WORKER_FINISHED);
+        worker_stop(&worker);
+        return 0;
+}

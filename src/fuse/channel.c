@@ -1,0 +1,418 @@
+/*
+ * Reading requests, and the journal.
+ *
+ * Theory of operation. A request is read(2) straight into the recovery memory, so that no instant exists at
+ * which it is only in this process. Before the read its slot is marked READING and the length word
+ * of the buffer is cleared: a successor that finds READING and a length knows that the kernel had handed over
+ * a whole request. Large buffers (1 MiB, for WRITE) are few; a request that fits moves into its slot at once and
+ * leaves the buffer to the next.
+ *
+ *   FREE ─► READING ─► QUEUED ─► EXEC ─► DONE ─► FREE       (SlotState, vfs/memory.h)
+ *                         └───────────────────────► FREE    nothing was changed: may be done again
+ *
+ * FORGETs come once and have no reply: their slot is freed first, then they are applied; a crash between
+ * loses some, and a lookup count that is too high harms nobody. Replies go out on the descriptor that
+ * the request came in on.
+ *
+ * Memory that read(2) fills is made resident first (memory_populate): a SIGKILL during a page fault in the
+ * kernel's copy would end the request with EIO.
+ *
+ * When slots or buffers run out the channel stops reading; the kernel keeps the rest.
+ */
+#include <stdio.h>
+
+#include "base/log.h"
+#include "private.h"
+
+#define READS_PER_TURN 16
+#define ATTEMPTS_MAX   3
+
+static void channel_ready(FdSource *source, uint32_t events);
+static bool channel_read(FuseChannel *channel);
+static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len);
+static void channel_execute(FuseChannel *channel, FuseOp *fop);
+static void channel_finish(FuseChannel *channel);
+
+static void slot_set(Slot *slot, enum SlotState state) {
+        atomic_store_explicit(&slot->state, state, memory_order_release);
+}
+
+/* ---- buffers ---- */
+
+static int buffer_take(FuseChannel *channel) {
+        int i = channel->free_buffers ? __builtin_ctz(channel->free_buffers) : -1;
+
+        if (i < 0)
+                return -1;
+        if (!(channel->resident & (1u << i))) {
+                if (memory_populate(buffer_request(&channel->journal->buffers[i]), BUFFER_REQUEST_SIZE) < 0)
+                        return -1;
+                channel->resident |= 1u << i;
+        }
+        channel->free_buffers &= ~(1u << i);
+        return i;
+}
+
+static void buffer_give(FuseChannel *channel, int i) {
+        channel->free_buffers |= 1u << i;
+}
+
+/* ---- reading ---- */
+
+static void channel_resume(FuseChannel *channel) {
+        if (channel->ready && !channel->finished && channel->source.reactor)
+                (void) fd_source_modify(&channel->source, EPOLLIN);
+}
+
+static void channel_stall(FuseChannel *channel, _Atomic uint64_t *counter) {
+        atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+        (void) fd_source_modify(&channel->source, 0);
+}
+
+static void channel_ready(FdSource *source, uint32_t events) {
+        FuseChannel *channel = container_of(source, FuseChannel, source);
+
+        (void) events;
+        for (int i = 0; i < READS_PER_TURN; i++)
+                if (!channel_read(channel))
+                        return;
+}
+
+/* One request. false: there is none, or no room for one. */
+static bool channel_read(FuseChannel *channel) {
+        FuseOp *fop = TAILQ_FIRST(&channel->free_ops);
+        struct fuse_in_header *header;
+        ssize_t n;
+
+        if (channel->read_buffer < 0)
+                channel->read_buffer = buffer_take(channel);
+        if (!fop || channel->read_buffer < 0) {
+                channel_stall(channel, fop ? &channel->stats->buffers_busy : &channel->stats->slots_busy);
+                return false;
+        }
+
+        header = buffer_request(&channel->journal->buffers[channel->read_buffer]);
+        header->len = 0;
+        fop->slot->buffer = channel->read_buffer;
+        slot_set(fop->slot, SLOT_READING);
+        n = read(channel->fd, header, BUFFER_REQUEST_SIZE);
+        if (n >= 0) {
+                channel_accept(channel, fop, (size_t) n);
+                return true;
+        }
+        fop->slot->buffer = -1;
+        slot_set(fop->slot, SLOT_FREE);
+        if (errno == ENOENT || errno == EINTR)
+                return true; /* that request was interrupted before we had it */
+        if (errno == ENODEV)
+                channel_finish(channel);
+        else if (errno != EAGAIN)
+                log_error("reading /dev/fuse failed: %s", strerror(errno));
+        return false;
+}
+
+static void accept_forget(FuseChannel *channel, const struct fuse_in_header *header, size_t len) {
+        const struct fuse_batch_forget_in *batch = (const void *) (header + 1);
+        const struct fuse_forget_one *one = (const void *) (batch + 1);
+        const struct fuse_forget_in *forget = (const void *) (header + 1);
+        Vfs *vfs = channel->volume->vfs;
+
+        atomic_fetch_add_explicit(&channel->stats->forgets, 1, memory_order_relaxed);
+        if (header->opcode == FUSE_FORGET) {
+                if (len >= sizeof *header + sizeof *forget)
+                        vfs_forget(vfs, header->nodeid, forget->nlookup);
+                return;
+        }
+        if (len < sizeof *header + sizeof *batch ||
+            (len - sizeof *header - sizeof *batch) / sizeof *one < batch->count)
+                return;
+        for (uint32_t i = 0; i < batch->count; i++)
+                vfs_forget(vfs, one[i].nodeid, one[i].nlookup);
+}
+
+static void accept_init(FuseChannel *channel, const struct fuse_in_header *header, size_t len) {
+        Memory *memory = channel->volume->memory;
+
+        if (atomic_load(&memory->init_len) || len > sizeof memory->init_request)
+                return;
+        memcpy(memory->init_request, header, len);
+        atomic_store_explicit(&memory->init_len, (uint32_t) len, memory_order_release);
+}
+
+/* A whole request of len bytes stands in the read buffer, its slot is READING. */
+static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
+        Slot *slot = fop->slot;
+        struct fuse_in_header *header = buffer_request(&channel->journal->buffers[slot->buffer]);
+
+        atomic_fetch_add_explicit(&channel->stats->requests, 1, memory_order_relaxed);
+        if (len < sizeof *header || header->len != len) {
+                log_error("a request of %zu bytes that says it has %u: dropped", len, header->len);
+                slot->buffer = -1;
+                return slot_set(slot, SLOT_FREE);
+        }
+        switch (header->opcode) {
+        case FUSE_FORGET:
+        case FUSE_BATCH_FORGET:
+                slot_set(slot, SLOT_FREE); /* at most once */
+                slot->buffer = -1;
+                return accept_forget(channel, header, len);
+        case FUSE_INTERRUPT:
+                slot_set(slot, SLOT_FREE);
+                slot->buffer = -1;
+                if (len >= sizeof *header + sizeof(struct fuse_interrupt_in))
+                        interrupt_request(channel, header->unique,
+                                          ((struct fuse_interrupt_in *) (void *) (header + 1))->unique);
+                return;
+        case FUSE_INIT:
+                accept_init(channel, header, len);
+                break;
+        }
+
+        slot->len = (uint32_t) len;
+        slot->attempts = 0;
+        slot->reply_len = 0;
+        slot->victim.len = 0;
+        if (len <= SLOT_REQUEST_SIZE) {
+                memcpy(slot->request, header, len);
+                slot->buffer = -1;
+        } else {
+                channel->read_buffer = -1;
+        }
+        slot_set(slot, SLOT_QUEUED);
+        TAILQ_REMOVE(&channel->free_ops, fop, free_link);
+        channel_execute(channel, fop);
+}
+
+static void reply_error(FuseChannel *channel, FuseOp *fop, int err) {
+        struct fuse_out_header out = {
+                .len = sizeof out,
+                .error = -err,
+                .unique = slot_header(channel, fop->slot)->unique,
+        };
+
+        (void) !write(channel->fd, &out, sizeof out);
+        channel_release(fop);
+}
+
+static void channel_execute(FuseChannel *channel, FuseOp *fop) {
+        Slot *slot = fop->slot;
+        struct fuse_in_header *header = slot_header(channel, slot);
+        struct fuse_buf buf = { .mem = header, .size = slot->len };
+
+        fop->op = (Op){
+                .reply = &fuse_op_reply,
+                .reactor = channel->vr,
+                .uid = header->uid,
+                .gid = header->gid,
+                .pid = (pid_t) header->pid,
+                .unique = header->unique,
+                .replayed = slot->attempts > 0,
+                .victim = slot->victim.len ? &slot->victim : NULL,
+        };
+        fop->req = NULL;
+        fop->active = true;
+        fop->watched = false;
+        fop->parallel_writes = false;
+        fop->dir_size = fop->dir_len = 0;
+        channel->current = fop;
+        fuse_session_process_buf(channel->session, &buf);
+        /* answered by libfuse itself (ENOSYS, INIT): no handler of ours took it */
+        if (channel->current == fop && fop->active && !fop->req)
+                channel_release(fop);
+        channel->current = NULL;
+        if (header->opcode == FUSE_INIT)
+                channel_start(channel);
+}
+
+void channel_release(FuseOp *fop) {
+        FuseChannel *channel = fop->channel;
+        Slot *slot = fop->slot;
+        int buffer = slot->buffer;
+
+        fop->active = false;
+        slot_set(slot, SLOT_FREE);
+        slot->buffer = -1;
+        if (buffer >= 0)
+                buffer_give(channel, buffer);
+        TAILQ_INSERT_HEAD(&channel->free_ops, fop, free_link);
+        channel_resume(channel);
+}
+
+/* ---- the end ---- */
+
+static void channel_synced(void *userdata) {
+        FuseChannel *channel = userdata;
+        FuseVolume *volume = channel->volume;
+
+        if (atomic_fetch_sub(&volume->n_reading, 1) == 1)
+                volume->finished(volume->userdata);
+}
+
+/* ENODEV: the last mount has gone. What was written is brought to stable storage before we go. */
+static void channel_finish(FuseChannel *channel) {
+        if (channel->finished)
+                return;
+        channel->finished = true;
+        fd_source_remove(&channel->source);
+        vfs_sync_all(channel->vr, channel_synced, channel);
+}
+
+/* ---- start and recovery ---- */
+
+/* INIT has been negotiated, here or by another channel: begin to read. */
+static void start_run(Task *task) {
+        FuseChannel *channel = container_of(task, FuseChannel, start_task);
+
+        if (channel->ready)
+                return;
+        session_replay_init(channel);
+        channel_resume(channel);
+}
+
+void channel_start(FuseChannel *channel) {
+        FuseVolume *volume = channel->volume;
+
+        channel->ready = true;
+        for (unsigned i = 0; i < volume->memory->n_reactors; i++) {
+                FuseChannel *other = volume->channels[i];
+
+                if (other && other != channel)
+                        reactor_post(other->reactor, &other->start_task);
+        }
+}
+
+static bool slot_is_sane(const FuseChannel *channel, const Slot *slot, const struct fuse_in_header *header) {
+        uint32_t max = slot->buffer >= 0 ? BUFFER_REQUEST_SIZE : SLOT_REQUEST_SIZE;
+
+        (void) channel;
+        return slot->len >= sizeof *header && slot->len <= max && header->len == slot->len &&
+               slot->reply_len <= SLOT_REPLY_SIZE;
+}
+
+static void recover_slot(FuseChannel *channel, FuseOp *fop) {
+        Slot *slot = fop->slot;
+        enum SlotState state = atomic_load_explicit(&slot->state, memory_order_acquire);
+        struct fuse_in_header *header;
+
+        if (slot->buffer >= BUFFERS || slot->buffer < -1 || state > SLOT_DONE)
+                return slot_set(slot, SLOT_FREE);
+        header = slot_header(channel, slot);
+        if (state == SLOT_READING) {
+                if (slot->buffer < 0 || header->len < sizeof *header || header->len > BUFFER_REQUEST_SIZE) {
+                        slot->buffer = -1;
+                        return slot_set(slot, SLOT_FREE);
+                }
+                atomic_fetch_add_explicit(&channel->stats->recovered[state], 1, memory_order_relaxed);
+                channel->read_buffer = slot->buffer;
+                channel->free_buffers &= ~(1u << slot->buffer);
+                channel_accept(channel, fop, header->len);
+                if (channel->read_buffer >= 0) {
+                        buffer_give(channel, channel->read_buffer);
+                        channel->read_buffer = -1;
+                }
+                return;
+        }
+        if (!slot_is_sane(channel, slot, header)) {
+                slot->buffer = -1;
+                return slot_set(slot, SLOT_FREE);
+        }
+        atomic_fetch_add_explicit(&channel->stats->recovered[state], 1, memory_order_relaxed);
+        if (slot->buffer >= 0)
+                channel->free_buffers &= ~(1u << slot->buffer);
+        TAILQ_REMOVE(&channel->free_ops, fop, free_link);
+        if (state == SLOT_DONE) {
+                /* ENOENT: it had been answered before the crash */
+                (void) !write(channel->fd, slot->reply, slot->reply_len);
+                return channel_release(fop);
+        }
+        if (++slot->attempts >= ATTEMPTS_MAX) {
+                log_error("request %u killed the worker %u times: answered with EIO", header->opcode,
+                          slot->attempts);
+                atomic_fetch_add_explicit(&channel->stats->poisoned, 1, memory_order_relaxed);
+                return reply_error(channel, fop, EIO);
+        }
+        channel_execute(channel, fop);
+}
+
+/* What a former worker left. Two passes: no request may be executed in a buffer that another one still holds. */
+static void recover(FuseChannel *channel) {
+        for (unsigned i = 0; i < SLOTS; i++) {
+                Slot *slot = &channel->journal->slots[i];
+
+                if (atomic_load(&slot->state) != SLOT_FREE && slot->buffer >= 0 && slot->buffer < BUFFERS)
+                        channel->free_buffers &= ~(1u << slot->buffer);
+        }
+        for (unsigned i = 0; i < SLOTS; i++)
+                if (atomic_load(&channel->journal->slots[i].state) != SLOT_FREE)
+                        recover_slot(channel, &channel->ops[i]);
+}
+
+int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsReactor *vr, FuseChannel **ret) {
+        Memory *memory = volume->memory;
+        FuseChannel *channel = calloc(1, sizeof *channel);
+        int r;
+
+        if (!channel)
+                return -ENOMEM;
+        channel->volume = volume;
+        channel->index = index;
+        channel->fd = memory->fuse_fd[index];
+        channel->reactor = reactor;
+        channel->vr = vr;
+        channel->journal = &memory->journal[index];
+        channel->stats = &memory->stats[index];
+        channel->source.ready = channel_ready;
+        channel->start_task.run = start_run;
+        channel->read_buffer = -1;
+        channel->free_buffers = (1u << BUFFERS) - 1;
+        TAILQ_INIT(&channel->free_ops);
+        interrupt_init(channel);
+        r = -ENOMEM;
+        channel->ops = calloc(SLOTS, sizeof *channel->ops);
+        if (!channel->ops)
+                goto fail;
+        r = memory_populate(channel->journal->slots, sizeof channel->journal->slots);
+        if (r < 0)
+                goto fail;
+        for (unsigned i = 0; i < SLOTS; i++) {
+                channel->ops[i].channel = channel;
+                channel->ops[i].slot = &channel->journal->slots[i];
+                TAILQ_INSERT_TAIL(&channel->free_ops, &channel->ops[i], free_link);
+                if (atomic_load(&channel->ops[i].slot->state) == SLOT_FREE)
+                        channel->ops[i].slot->buffer = -1;
+        }
+        r = session_new(channel);
+        if (r < 0)
+                goto fail;
+        /* without INIT only the first channel listens: it will bring it */
+        r = fd_source_add(reactor, &channel->source, channel->fd, index == 0 ? EPOLLIN : 0);
+        if (r < 0)
+                goto fail;
+        volume->channels[index] = channel;
+        atomic_fetch_add(&volume->n_reading, 1);
+        if (atomic_load(&memory->init_replied)) {
+                session_replay_init(channel);
+                recover(channel);
+                channel_resume(channel);
+        } else {
+                recover(channel);
+        }
+        *ret = channel;
+        return 0;
+
+fail:
+        (void) fuse_channel_free(channel);
+        return r;
+}
+
+FuseChannel *fuse_channel_free(FuseChannel *channel) {
+        if (!channel)
+                return NULL;
+        fd_source_remove(&channel->source);
+        timer_disarm(&channel->watch_timer);
+        if (channel->session)
+                fuse_session_destroy(channel->session);
+        free(channel->ops);
+        free(channel);
+        return NULL;
+}

@@ -1,0 +1,137 @@
+/*
+ * INTERRUPT: the caller of a request got a signal.
+ *
+ * As with the kernel's NFS client only a deadly signal ends a request; others wait for it ("nointr"). A
+ * killed process stays until its request is answered, so a dead server must not be waited for: the request is
+ * answered EINTR. Whether the signal is deadly is seen in /proc/<tid>/status: the kernel makes every deadly
+ * signal a pending SIGKILL of each thread. It sends one INTERRUPT per request, ever, so after one that was not
+ * deadly the caller is watched.
+ *
+ * An INTERRUPT may be read by another channel than its request was. It is shown to each channel in turn;
+ * if none has the request (it is just being read, or was just answered) the kernel is told EAGAIN and
+ * sends it again, or forgets it.
+ */
+#include <signal.h>
+#include <stdio.h>
+
+#include "base/io.h"
+#include "private.h"
+
+#define WATCH_NS (250 * NSEC_PER_MSEC)
+
+typedef struct Search {
+        Task task;
+        FuseVolume *volume;
+        unsigned channel; /* whose turn it is */
+        unsigned left;
+        int reply_fd;
+        uint64_t unique, target;
+} Search;
+
+/* "SigPnd:" and "ShdPnd:" of /proc/<tid>/status. A thread that has gone needs no answer. */
+static bool is_being_killed(pid_t pid) {
+        static const char *const fields[] = { "\nSigPnd:", "\nShdPnd:" };
+        char path[64], text[4096];
+
+        if (pid == 0)
+                return false;
+        (void) snprintf(path, sizeof path, "/proc/%d/status", (int) pid);
+        if (io_read_file(path, text, sizeof text) < 0)
+                return true;
+        for (unsigned i = 0; i < ELEMENTSOF(fields); i++) {
+                const char *p = strstr(text, fields[i]);
+
+                if (p && (strtoull(p + strlen(fields[i]), NULL, 16) & (UINT64_C(1) << (SIGKILL - 1))))
+                        return true;
+        }
+        return false;
+}
+
+static void watch(FuseChannel *channel, FuseOp *fop) {
+        fop->watched = true;
+        if (!channel->watch_timer.due)
+                timer_arm(channel->reactor, &channel->watch_timer, reactor_now(channel->reactor) + WATCH_NS);
+}
+
+static void watch_fired(Timer *timer) {
+        FuseChannel *channel = container_of(timer, FuseChannel, watch_timer);
+
+        for (unsigned i = 0; i < SLOTS; i++) {
+                FuseOp *fop = &channel->ops[i];
+
+                if (!fop->active || !fop->watched)
+                        continue;
+                if (is_being_killed(fop->op.pid)) {
+                        fop->watched = false;
+                        vfs_interrupt(&fop->op);
+                } else {
+                        watch(channel, fop);
+                }
+        }
+}
+
+static bool interrupt_here(FuseChannel *channel, uint64_t target) {
+        for (unsigned i = 0; i < SLOTS; i++) {
+                FuseOp *fop = &channel->ops[i];
+
+                if (!fop->active || fop->op.unique != target)
+                        continue;
+                if (is_being_killed(fop->op.pid))
+                        vfs_interrupt(&fop->op);
+                else
+                        watch(channel, fop);
+                return true;
+        }
+        return false;
+}
+
+static void ask_again(int fd, uint64_t unique) {
+        struct fuse_out_header out = { .len = sizeof out, .error = -EAGAIN, .unique = unique };
+
+        (void) !write(fd, &out, sizeof out);
+}
+
+static void search_next(Search *search) {
+        FuseChannel *next;
+
+        if (search->left-- == 0) {
+                ask_again(search->reply_fd, search->unique);
+                return free(search);
+        }
+        search->channel = (search->channel + 1) % search->volume->memory->n_reactors;
+        next = search->volume->channels[search->channel];
+        reactor_post(next->reactor, &search->task);
+}
+
+static void search_run(Task *task) {
+        Search *search = container_of(task, Search, task);
+
+        if (interrupt_here(search->volume->channels[search->channel], search->target))
+                return free(search);
+        search_next(search);
+}
+
+void interrupt_request(FuseChannel *channel, uint64_t interrupt_unique, uint64_t target) {
+        Search *search;
+
+        atomic_fetch_add_explicit(&channel->stats->interrupts, 1, memory_order_relaxed);
+        if (interrupt_here(channel, target))
+                return;
+        search = calloc(1, sizeof *search);
+        if (!search)
+                return ask_again(channel->fd, interrupt_unique);
+        *search = (Search){
+                .task = { .run = search_run },
+                .volume = channel->volume,
+                .channel = channel->index,
+                .left = channel->volume->memory->n_reactors - 1,
+                .reply_fd = channel->fd,
+                .unique = interrupt_unique,
+                .target = target,
+        };
+        search_next(search);
+}
+
+void interrupt_init(FuseChannel *channel) {
+        channel->watch_timer.fired = watch_fired;
+}

@@ -1,0 +1,91 @@
+/*
+ * fuse/'s own view of its channels. All of a FuseChannel belongs to its reactor's thread.
+ */
+#pragma once
+
+#include <pthread.h>
+
+#include "compat.h"
+#include "fuse/channel.h"
+
+#define DIR_BUFFER_SIZE (64u * 1024)
+
+/* The private side of a journal slot. */
+typedef struct FuseOp {
+        Op op;
+        FuseChannel *channel;
+        Slot *slot;
+        fuse_req_t req;
+        bool active;
+        bool watched;   /* a signal came that was not fatal: look whether a fatal one follows */
+        bool parallel_writes; /* the OPEN that is answered: let direct writes run side by side */
+        int open_flags;
+        size_t dir_size, dir_len; /* READDIR: room and use in channel->dir_buffer */
+        TAILQ_ENTRY(FuseOp) free_link;
+} FuseOp;
+
+TAILQ_HEAD(FuseOpList, FuseOp);
+
+struct FuseChannel {
+        FuseVolume *volume;
+        unsigned index;
+        int fd;
+        Reactor *reactor;
+        VfsReactor *vr;
+        Journal *journal;
+        ReactorStats *stats;
+        struct fuse_session *session;
+        FdSource source;
+
+        FuseOp *ops; /* SLOTS of them */
+        struct FuseOpList free_ops;
+        uint32_t free_buffers; /* bit set: free */
+        uint32_t resident;     /* bit set: populated by this process */
+        int read_buffer;       /* the one the next request is read into; -1: none free */
+
+        FuseOp *current; /* whose reply libfuse is writing */
+        bool swallow;    /* ... or nobody's: the answer to a replayed INIT */
+        bool ready;      /* the session knows what was negotiated */
+        bool finished;
+        Timer watch_timer;
+        Task start_task;
+        uint8_t dir_buffer[DIR_BUFFER_SIZE];
+};
+
+struct FuseVolume {
+        Memory *memory;
+        Vfs *vfs;
+        FuseChannel *channels[REACTORS_MAX];
+        _Atomic unsigned n_reading; /* channels that are not finished */
+        void (*finished)(void *userdata);
+        void *userdata;
+        struct Notifier *notifier;
+};
+
+/* ---- session.c ---- */
+int session_new(FuseChannel *channel);
+void session_init(void *userdata, struct fuse_conn_info *conn); /* the init of session_ops */
+/* Feeds the kernel's saved INIT to a new session; the answer goes nowhere. */
+void session_replay_init(FuseChannel *channel);
+
+/* ---- channel.c ---- */
+void channel_start(FuseChannel *channel);
+/* The reply of op has been written (or cannot be): its slot is free again. */
+void channel_release(FuseOp *fop);
+static inline struct fuse_in_header *slot_header(FuseChannel *channel, Slot *slot) {
+        if (slot->buffer >= 0)
+                return buffer_request(&channel->journal->buffers[slot->buffer]);
+        return (struct fuse_in_header *) (void *) slot->request;
+}
+
+/* ---- ops.c, reply.c ---- */
+extern const struct fuse_lowlevel_ops session_ops;
+extern const OpReply fuse_op_reply;
+
+/* ---- interrupt.c ---- */
+void interrupt_request(FuseChannel *channel, uint64_t interrupt_unique, uint64_t target);
+void interrupt_init(FuseChannel *channel);
+
+/* ---- notify.c ---- */
+int notifier_new(FuseVolume *volume, struct Notifier **ret);
+struct Notifier *notifier_free(struct Notifier *notifier);

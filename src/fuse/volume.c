@@ -1,0 +1,32 @@
+/*
+ * What the channels of one mount share. See include/fuse/channel.h.
+ */
+#include "private.h"
+
+int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), void *userdata,
+                    FuseVolume **ret) {
+        FuseVolume *volume = calloc(1, sizeof *volume);
+        int r;
+
+        if (!volume)
+                return -ENOMEM;
+        volume->memory = memory;
+        volume->vfs = vfs;
+        volume->finished = finished;
+        volume->userdata = userdata;
+        r = notifier_new(volume, &volume->notifier);
+        if (r < 0) {
+                free(volume);
+                return r;
+        }
+        *ret = volume;
+        return 0;
+}
+
+FuseVolume *fuse_volume_free(FuseVolume *volume) {
+        if (!volume)
+                return NULL;
+        (void) notifier_free(volume->notifier);
+        free(volume);
+        return NULL;
+}

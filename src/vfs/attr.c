@@ -1,0 +1,195 @@
+/*
+ * Attributes, ACCESS, READLINK, STATFS.
+ *
+ * Two of these must never hang, because kubelet, df and umount(8) ask them of a server that may be dead,
+ * on hard mounts too: the attributes of a directory, and STATFS. They wait for BOUND_NS; then what
+ * was last known is the answer. (The root's attributes are known from the mount; a STATFS that
+ * never got an answer is EIO.)
+ */
+#include "volume.h"
+
+static void getattr_done(NfsCall *call);
+static void setattr_start(Op *op);
+static void setattr_committed(Op *op);
+static void setattr_done(NfsCall *call);
+static void access_done(NfsCall *call);
+static void readlink_done(NfsCall *call);
+static void statfs_done(NfsCall *call);
+
+/* ---- getattr ---- */
+
+void vfs_getattr(Op *op, uint64_t nodeid) {
+        uint64_t left;
+        NfsAttr attr;
+
+        if (!op_begin(op, nodeid))
+                return;
+        if (cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left))
+                return op_reply_attr(op, &attr);
+        if (op->inode->record->type == S_IFDIR)
+                op_bound(op);
+        (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), getattr_done);
+        op_send(op);
+}
+
+static void getattr_done(NfsCall *call) {
+        Op *op = op_done(call);
+        uint64_t left;
+        NfsAttr attr;
+
+        if (op->out_of_time && cache_attr(op->inode, 0, true, &attr, &left))
+                return op_reply_attr(op, &attr);
+        if (call->err) {
+                if (call->err == ESTALE)
+                        cache_expire(op->inode);
+                return op_reply_err(op, op->out_of_time ? EIO : call->err);
+        }
+        if ((call->res.attr.mode & S_IFMT) != op->inode->record->type)
+                return op_reply_err(op, ESTALE);
+        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        op_reply_attr(op, &call->res.attr);
+}
+
+/* ---- setattr ---- */
+
+void vfs_setattr(Op *op, uint64_t nodeid, const NfsSetAttr *attr, uint64_t fh) {
+        Open *open;
+
+        if (!op_begin(op, nodeid))
+                return;
+        op->attr.attr = *attr;
+        open = fh != VFS_NO_FH ? open_get(op->reactor->vfs, fh, nodeid) : NULL;
+        if (open)
+                op->cred = open->record->cred;
+        /* a file that is cut must not be grown again by data that is sent once more */
+        if (attr->set_size && unstable_pending(op->inode))
+                return unstable_commit(op->reactor, op->inode, op, setattr_committed);
+        setattr_start(op);
+}
+
+static void setattr_committed(Op *op) {
+        if (op->commit.err)
+                return op_reply_err(op, op->commit.err);
+        setattr_start(op);
+}
+
+static void setattr_start(Op *op) {
+        op_call(op, NFS_SETATTR, inode_fh(op->inode), setattr_done)->setattr.attr = op->attr.attr;
+        op->reply->executing(op, NULL);
+        op_send(op);
+}
+
+static void setattr_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err) {
+                cache_expire(op->inode);
+                return op_reply_err(op, call->err);
+        }
+        cache_update_wcc(op->reactor->vfs, op->inode, &call->res.wcc, call->sent_at);
+        if (call->res.wcc.has_after)
+                return op_reply_attr(op, &call->res.wcc.after);
+        (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), getattr_done);
+        op_send(op);
+}
+
+/* ---- access ---- */
+
+static uint32_t access_mask(const Inode *inode, int mask) {
+        bool dir = inode->record->type == S_IFDIR;
+        uint32_t bits = 0;
+
+        if (mask & R_OK)
+                bits |= NFS_ACCESS_READ;
+        if (mask & W_OK)
+                bits |= dir ? NFS_ACCESS_MODIFY | NFS_ACCESS_EXTEND | NFS_ACCESS_DELETE
+                            : NFS_ACCESS_MODIFY | NFS_ACCESS_EXTEND;
+        if (mask & X_OK)
+                bits |= dir ? NFS_ACCESS_LOOKUP : NFS_ACCESS_EXECUTE;
+        return bits;
+}
+
+/* EACCES unless all was granted. DELETE in a directory is granted per entry by some servers: not needed. */
+static int access_result(uint32_t asked, uint32_t granted) {
+        asked &= ~(uint32_t) NFS_ACCESS_DELETE;
+        return (granted & asked) == asked ? 0 : EACCES;
+}
+
+void vfs_access(Op *op, uint64_t nodeid, int mask) {
+        uint64_t now = reactor_now(op->reactor->reactor);
+        uint32_t granted;
+
+        if (!op_begin(op, nodeid))
+                return;
+        op->attr.mask = access_mask(op->inode, mask);
+        if (op->attr.mask == 0)
+                return op_reply_err(op, 0);
+        if (cache_access(op->inode, &op->cred, op->attr.mask, now, &granted))
+                return op_reply_err(op, access_result(op->attr.mask, granted));
+        op_call(op, NFS_ACCESS, inode_fh(op->inode), access_done)->access.mask = NFS_ACCESS_ALL;
+        op_send(op);
+}
+
+static void access_done(NfsCall *call) {
+        Op *op = op_done(call);
+        uint32_t granted = call->res.access.mask;
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        if (call->res.has_attr)
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        cache_access_store(op->inode, &op->cred, NFS_ACCESS_ALL, granted, reactor_now(op->reactor->reactor));
+        op_reply_err(op, access_result(op->attr.mask, granted));
+}
+
+/* ---- readlink ---- */
+
+void vfs_readlink(Op *op, uint64_t nodeid) {
+        if (!op_begin(op, nodeid))
+                return;
+        (void) op_call(op, NFS_READLINK, inode_fh(op->inode), readlink_done);
+        op_send(op);
+}
+
+static void readlink_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        if (call->res.has_attr)
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        op_finish(op);
+        op->reply->data(op, call->res.readlink.target, call->res.readlink.len);
+}
+
+/* ---- statfs ---- */
+
+void vfs_statfs(Op *op, uint64_t nodeid) {
+        if (!op_begin(op, nodeid))
+                return;
+        op_bound(op);
+        (void) op_call(op, NFS_FSSTAT, inode_fh(op->inode), statfs_done);
+        op_send(op);
+}
+
+static void statfs_done(NfsCall *call) {
+        Op *op = op_done(call);
+        Vfs *vfs = op->reactor->vfs;
+        bool found = !call->err;
+        NfsFsStat stat;
+
+        (void) pthread_mutex_lock(&vfs->statfs_lock);
+        if (found) {
+                vfs->fsstat = call->res.fsstat;
+                vfs->has_fsstat = true;
+        } else if (op->out_of_time) {
+                found = vfs->has_fsstat;
+        }
+        stat = vfs->fsstat;
+        (void) pthread_mutex_unlock(&vfs->statfs_lock);
+
+        if (!found)
+                return op_reply_err(op, op->out_of_time ? EIO : call->err);
+        op_finish(op);
+        op->reply->statfs(op, &stat, vfs->write_size, MIN(vfs->memory->mount.info.name_max, (uint32_t) NFS_NAME_MAX));
+}

@@ -1,0 +1,224 @@
+/*
+ * How long what is believed: the whole of the attribute, name, page and access caching is decided here.
+ *
+ * Attributes (nfs(5), "Data and metadata coherence"). Every reply that carries them updates them. They
+ * are believed for attr_timeout: acregmin (acdirmin) after a change, doubled up to acregmax (acdirmax)
+ * each time they are fetched again and nothing has changed. noac: never. An answer that was asked for
+ * before the one we hold, and whose ctime is older, came late and is dropped.
+ *
+ * Names. The kernel may keep a found name as long as the directory's own attributes are believed, and
+ * only if everybody may search the directory: for other directories each LOOKUP goes to the server, which
+ * decides for its caller. Names not found: the same, unless lookupcache=pos|none.
+ *
+ * Pages. The kernel keeps a file's pages over close and open while size, mtime and ctime are what they
+ * were when it began to fill them (pages). A change of our own (weak cache consistency data proves it,
+ * RFC 1813 section 2.6, or own WRITEs are in flight) moves pages along; a change of somebody else drops them: at
+ * the next open, and through the notifier where a file is open.
+ *
+ * Access. What the server granted (ACCESS) to a credential, as long as the attributes are believed,
+ * dropped when ctime changes.
+ *
+ * Thread: any; Inode.lock.
+ */
+#include "volume.h"
+
+static void inode_lock(Inode *inode) {
+        (void) pthread_mutex_lock(&inode->lock);
+}
+
+static void inode_unlock(Inode *inode) {
+        (void) pthread_mutex_unlock(&inode->lock);
+}
+
+static int time_compare(const struct timespec *a, const struct timespec *b) {
+        if (a->tv_sec != b->tv_sec)
+                return a->tv_sec < b->tv_sec ? -1 : 1;
+        return a->tv_nsec < b->tv_nsec ? -1 : a->tv_nsec > b->tv_nsec;
+}
+
+static bool version_equal(const DataVersion *v, uint64_t size, const struct timespec *mtime,
+                          const struct timespec *ctime) {
+        return v->known && v->size == size && time_compare(&v->mtime, mtime) == 0 &&
+               time_compare(&v->ctime, ctime) == 0;
+}
+
+static void version_set(DataVersion *v, const NfsAttr *attr) {
+        *v = (DataVersion){ .known = true, .size = attr->size, .mtime = attr->mtime, .ctime = attr->ctime };
+}
+
+static bool attr_unchanged(const NfsAttr *a, const NfsAttr *b) {
+        return a->size == b->size && time_compare(&a->mtime, &b->mtime) == 0 &&
+               time_compare(&a->ctime, &b->ctime) == 0;
+}
+
+static uint64_t timeout_min(const SessionOptions *options, const NfsAttr *attr) {
+        return (S_ISDIR(attr->mode) ? options->acdirmin : options->acregmin) * NSEC_PER_SEC;
+}
+
+static uint64_t timeout_max(const SessionOptions *options, const NfsAttr *attr) {
+        return (S_ISDIR(attr->mode) ? options->acdirmax : options->acregmax) * NSEC_PER_SEC;
+}
+
+/* Under the lock. Was asked earlier than what we hold, and is older: a reply that was overtaken. */
+static bool is_late(const Inode *inode, const NfsAttr *attr, uint64_t sent_at) {
+        return inode->has_attr && sent_at < inode->attr_at && time_compare(&attr->ctime, &inode->attr.ctime) < 0;
+}
+
+static void attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at, bool changed) {
+        const SessionOptions *options = vfs->options;
+
+        if (changed)
+                inode->attr_timeout = timeout_min(options, attr);
+        else if (sent_at >= inode->attr_valid) /* asked again because it was no longer believed */
+                inode->attr_timeout = MIN(inode->attr_timeout * 2, timeout_max(options, attr));
+        if (changed && time_compare(&inode->attr.ctime, &attr->ctime) != 0)
+                memset(inode->access, 0, sizeof inode->access);
+        inode->has_attr = true;
+        inode->attr = *attr;
+        inode->attr_at = sent_at;
+        inode->attr_valid = options->noac ? 0 : sent_at + inode->attr_timeout;
+}
+
+void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at) {
+        bool changed, drop_pages = false;
+
+        inode_lock(inode);
+        if (is_late(inode, attr, sent_at)) {
+                inode_unlock(inode);
+                return;
+        }
+        changed = !inode->has_attr || !attr_unchanged(&inode->attr, attr);
+        if (changed && S_ISREG(attr->mode) && inode->pages.known &&
+            !version_equal(&inode->pages, attr->size, &attr->mtime, &attr->ctime)) {
+                if (inode->n_writing > 0) {
+                        version_set(&inode->pages, attr);
+                } else {
+                        inode->pages.known = false;
+                        drop_pages = true;
+                }
+        }
+        attr_store(vfs, inode, attr, sent_at, changed);
+        inode_unlock(inode);
+
+        if (drop_pages && vfs->notify.inval_inode)
+                vfs->notify.inval_inode(vfs->notify.userdata, inode->nodeid, true);
+}
+
+void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_at) {
+        bool ours;
+
+        inode_lock(inode);
+        if (!wcc->has_after) {
+                inode->attr_valid = 0;
+                inode_unlock(inode);
+                return;
+        }
+        /* parallel WRITEs answer out of order: an older ctime is then already part of what we hold */
+        if (!inode->has_attr || time_compare(&wcc->after.ctime, &inode->attr.ctime) >= 0) {
+                ours = inode->n_writing > 1 ||
+                       (wcc->has_before && version_equal(&inode->pages, wcc->before_size, &wcc->before_mtime,
+                                                         &wcc->before_ctime)) ||
+                       version_equal(&inode->pages, wcc->after.size, &wcc->after.mtime, &wcc->after.ctime);
+                if (ours)
+                        version_set(&inode->pages, &wcc->after);
+                else
+                        inode->pages.known = false;
+                attr_store(vfs, inode, &wcc->after, sent_at, true);
+        }
+        inode_unlock(inode);
+}
+
+void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, uint64_t sent_at) {
+        atomic_fetch_add_explicit(&dir->dir_version, 1, memory_order_acq_rel);
+        cache_update_wcc(vfs, dir, wcc, sent_at);
+}
+
+void cache_expire(Inode *inode) {
+        inode_lock(inode);
+        inode->attr_valid = 0;
+        memset(inode->access, 0, sizeof inode->access);
+        inode_unlock(inode);
+}
+
+bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left) {
+        bool found;
+
+        inode_lock(inode);
+        found = inode->has_attr && (stale || inode->attr_valid > now);
+        if (found) {
+                *ret = inode->attr;
+                *ret_left = inode->attr_valid > now ? inode->attr_valid - now : 0;
+        }
+        inode_unlock(inode);
+        return found;
+}
+
+uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now) {
+        enum LookupCache mode = vfs->options->lookupcache;
+        NfsAttr attr;
+        uint64_t left;
+
+        if (mode == LOOKUP_CACHE_NONE || (mode == LOOKUP_CACHE_POSITIVE && !found))
+                return 0;
+        if (!cache_attr(dir, now, false, &attr, &left) || !(attr.mode & S_IXOTH))
+                return 0;
+        return left;
+}
+
+bool cache_keep_pages(Inode *inode) {
+        bool keep;
+
+        inode_lock(inode);
+        keep = inode->has_attr &&
+               version_equal(&inode->pages, inode->attr.size, &inode->attr.mtime, &inode->attr.ctime);
+        if (inode->has_attr)
+                version_set(&inode->pages, &inode->attr);
+        inode_unlock(inode);
+        return keep;
+}
+
+/* ---- access ---- */
+
+/* FNV-1a. Only a shorthand for a credential within one inode's four entries. */
+static uint64_t cred_hash(const NfsCred *cred) {
+        const uint8_t *p = (const uint8_t *) cred;
+        size_t size = offsetof(NfsCred, groups) + cred->n_groups * sizeof cred->groups[0];
+        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+        for (size_t i = 0; i < size; i++)
+                hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
+        return hash;
+}
+
+bool cache_access(Inode *inode, const NfsCred *cred, uint32_t mask, uint64_t now, uint32_t *ret_granted) {
+        uint64_t hash = cred_hash(cred);
+        bool found = false;
+
+        inode_lock(inode);
+        for (unsigned i = 0; i < ACCESS_CACHE_SIZE && !found; i++) {
+                const AccessEntry *entry = &inode->access[i];
+
+                if (entry->cred_hash == hash && entry->expires > now && (entry->asked & mask) == mask) {
+                        *ret_granted = entry->granted;
+                        found = true;
+                }
+        }
+        inode_unlock(inode);
+        return found;
+}
+
+void cache_access_store(Inode *inode, const NfsCred *cred, uint32_t asked, uint32_t granted, uint64_t now) {
+        uint64_t hash = cred_hash(cred);
+        AccessEntry *entry = NULL;
+
+        inode_lock(inode);
+        if (inode->attr_valid > now) {
+                for (unsigned i = 0; i < ACCESS_CACHE_SIZE && !entry; i++)
+                        if (inode->access[i].cred_hash == hash)
+                                entry = &inode->access[i];
+                if (!entry)
+                        entry = &inode->access[inode->access_next++ % ACCESS_CACHE_SIZE];
+                *entry = (AccessEntry){ hash, inode->attr_valid, asked, granted };
+        }
+        inode_unlock(inode);
+}

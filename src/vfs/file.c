@@ -1,0 +1,151 @@
+/*
+ * Open files: OPEN, RELEASE, FLUSH, FSYNC.
+ *
+ * Close-to-open (nfs(5)): an OPEN asks the server, with one ACCESS, which brings the permission and
+ * the attributes. If those are what the kernel's pages were read from, the pages are kept; if not, they
+ * are dropped, and with them the kernel's attributes, before the open is answered: its size is
+ * what the kernel bounds reads by. nocto: what is cached is believed while it is valid.
+ *
+ * A close or fsync(2) commits what was written UNSTABLE, and reports a latched error once.
+ */
+#include <fcntl.h>
+
+#include "volume.h"
+
+#ifndef FMODE_EXEC
+#define FMODE_EXEC 0x20 /* the kernel's flag for an open by execve(2) */
+#endif
+
+static void open_checked(Op *op, uint32_t granted);
+static void open_access_done(NfsCall *call);
+static void open_getattr_done(NfsCall *call);
+static void open_finish(Op *op);
+
+static uint32_t open_mask(int flags) {
+        uint32_t mask = 0;
+
+        if (flags & FMODE_EXEC)
+                return NFS_ACCESS_EXECUTE;
+        if ((flags & O_ACCMODE) != O_WRONLY)
+                mask |= NFS_ACCESS_READ;
+        if ((flags & O_ACCMODE) != O_RDONLY)
+                mask |= NFS_ACCESS_MODIFY | NFS_ACCESS_EXTEND;
+        return mask;
+}
+
+void vfs_open(Op *op, uint64_t nodeid, int flags) {
+        uint64_t left, now = reactor_now(op->reactor->reactor);
+        uint32_t granted;
+        NfsAttr attr;
+
+        if (!op_begin(op, nodeid))
+                return;
+        op->attr.flags = flags;
+        op->attr.mask = open_mask(flags);
+        if (op->reactor->vfs->options->nocto && cache_attr(op->inode, now, false, &attr, &left) &&
+            cache_access(op->inode, &op->cred, op->attr.mask, now, &granted))
+                return open_checked(op, granted);
+        op_call(op, NFS_ACCESS, inode_fh(op->inode), open_access_done)->access.mask = NFS_ACCESS_ALL;
+        op_send(op);
+}
+
+static void open_access_done(NfsCall *call) {
+        Op *op = op_done(call);
+        uint32_t granted = call->res.access.mask;
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        if (call->res.has_attr)
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        cache_access_store(op->inode, &op->cred, NFS_ACCESS_ALL, granted, reactor_now(op->reactor->reactor));
+        if ((granted & op->attr.mask) != op->attr.mask || call->res.has_attr)
+                return open_checked(op, granted);
+        (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), open_getattr_done);
+        op_send(op);
+}
+
+static void open_getattr_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        open_finish(op);
+}
+
+static void open_checked(Op *op, uint32_t granted) {
+        if ((granted & op->attr.mask) != op->attr.mask)
+                return op_reply_err(op, EACCES);
+        open_finish(op);
+}
+
+static void open_finish(Op *op) {
+        Vfs *vfs = op->reactor->vfs;
+        int flags = op->attr.flags;
+        unsigned reply_flags = 0;
+        uint64_t fh;
+        Open *open;
+        int r;
+
+        r = open_add(vfs, op->inode, flags, &op->cred, &open, &fh);
+        if (r < 0)
+                return op_reply_err(op, -r);
+        if (flags & (O_APPEND | O_DIRECT))
+                reply_flags |= VFS_OPEN_DIRECT_IO;
+        if (cache_keep_pages(op->inode))
+                reply_flags |= VFS_OPEN_KEEP_CACHE;
+        else if (vfs->notify.inval_inode)
+                vfs->notify.inval_inode(vfs->notify.userdata, op->inode->nodeid, false);
+        op_finish(op);
+        op->reply->open(op, fh, reply_flags);
+}
+
+/* ---- close ---- */
+
+void vfs_release(Op *op, uint64_t nodeid, uint64_t fh) {
+        VfsReactor *vr = op->reactor;
+        NfsCred cred;
+        bool last;
+        Open *open;
+
+        if (!op_begin(op, nodeid))
+                return;
+        open = open_get(vr->vfs, fh, nodeid);
+        if (!open)
+                return op_reply_err(op, EBADF);
+        cred = open->record->cred;
+        open_remove(vr->vfs, open, &last);
+        /* FLUSH came before, for each close(2); but data of a mmap may have been written since */
+        if (unstable_pending(op->inode))
+                unstable_commit(vr, op->inode, NULL, NULL);
+        if (last && op->inode->record->silly_dir)
+                remove_silly(vr, op->inode, &cred);
+        op_reply_err(op, 0);
+}
+
+static void flushed(Op *op) {
+        op_reply_err(op, op->commit.err);
+}
+
+/* A file that nothing uncommitted is known of has only a latched error to tell. */
+static void flush(Op *op, uint64_t nodeid, uint64_t fh) {
+        Open *open;
+
+        if (!op_begin(op, nodeid))
+                return;
+        open = open_get(op->reactor->vfs, fh, nodeid);
+        if (!open)
+                return op_reply_err(op, EBADF);
+        op->cred = open->record->cred;
+        if (!unstable_pending(op->inode))
+                return op_reply_err(op, unstable_take_error(op->inode));
+        unstable_commit(op->reactor, op->inode, op, flushed);
+}
+
+void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh) {
+        flush(op, nodeid, fh);
+}
+
+void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh) {
+        flush(op, nodeid, fh);
+}

@@ -1,0 +1,240 @@
+/*
+ * Node ids, file handles and lookup counts.
+ *
+ * The table itself is memory->inodes: it survives a worker. What is known about an inode, and the
+ * index by file handle, are private and rebuilt. An index is used again only when the kernel has
+ * forgotten its node id (lookup count 0) and nothing of ours needs it (n_busy 0); its generation then
+ * grows, so that an old node id can never name a new file.
+ *
+ * Thread: any; table_lock protects all of it.
+ */
+#include <sys/mman.h>
+
+#define HASH_NONFATAL_OOM 1
+#define uthash_nonfatal_oom(element) ((element)->record = NULL)
+#include "volume.h"
+
+#define ROOT_INDEX 1u
+
+static uint64_t nodeid_of(uint32_t index, uint32_t generation) {
+        return index | (uint64_t) generation << 32;
+}
+
+static void table_lock(Vfs *vfs) {
+        (void) pthread_mutex_lock(&vfs->table_lock);
+}
+
+static void table_unlock(Vfs *vfs) {
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+}
+
+static uint32_t index_of(const Vfs *vfs, const Inode *inode) {
+        return (uint32_t) (inode - vfs->inodes);
+}
+
+/* Makes the private side of a record and enters it in the index. */
+static int inode_attach(Vfs *vfs, uint32_t index) {
+        Inode *inode = &vfs->inodes[index];
+        InodeRecord *record = &vfs->memory->inodes[index];
+
+        memset(inode, 0, sizeof *inode);
+        (void) pthread_mutex_init(&inode->lock, NULL);
+        inode->record = record;
+        inode->nodeid = nodeid_of(index, record->generation);
+        HASH_ADD_KEYPTR(by_fh, vfs->by_fh, record->fh.data, record->fh.len, inode);
+        if (!inode->record)
+                return -ENOMEM;
+        return 0;
+}
+
+static void inode_release(Vfs *vfs, Inode *inode) {
+        HASH_DELETE(by_fh, vfs->by_fh, inode);
+        atomic_store_explicit(&inode->record->used, 0, memory_order_release);
+        atomic_fetch_sub_explicit(&vfs->memory->n_inodes, 1, memory_order_relaxed);
+        (void) pthread_mutex_destroy(&inode->lock);
+        inode->next_free = vfs->free_inodes;
+        vfs->free_inodes = inode;
+}
+
+static void release_if_unused(Vfs *vfs, Inode *inode) {
+        if (inode->n_busy == 0 && !inode_is_root(inode) &&
+            atomic_load_explicit(&inode->record->n_lookup, memory_order_relaxed) == 0)
+                inode_release(vfs, inode);
+}
+
+static void *map_private(size_t size) {
+        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+        return p == MAP_FAILED ? NULL : p;
+}
+
+static bool record_is_sane(const InodeRecord *record) {
+        return record->fh.len >= 1 && record->fh.len <= NFS_FH_MAX;
+}
+
+static void add_root(Vfs *vfs) {
+        InodeRecord *record = &vfs->memory->inodes[ROOT_INDEX];
+
+        record->generation = 0;
+        record->fileid = vfs->memory->mount.root_attr.fileid;
+        record->type = S_IFDIR;
+        record->fh = vfs->memory->mount.root;
+        atomic_store_explicit(&record->n_lookup, 1, memory_order_relaxed);
+        atomic_store_explicit(&record->used, 1, memory_order_release);
+        atomic_store(&vfs->memory->inodes_high, ROOT_INDEX + 1);
+        atomic_store(&vfs->memory->n_inodes, 1);
+}
+
+int inode_table_load(Vfs *vfs) {
+        Memory *memory = vfs->memory;
+        uint32_t high;
+
+        vfs->inodes = map_private(sizeof(Inode) * (size_t) INODES_MAX);
+        if (!vfs->inodes)
+                return -ENOMEM;
+        if (!atomic_load(&memory->inodes[ROOT_INDEX].used))
+                add_root(vfs);
+        high = atomic_load(&memory->inodes_high);
+        if (high <= ROOT_INDEX || high > INODES_MAX)
+                return -EPROTO;
+
+        for (uint32_t i = ROOT_INDEX; i < high; i++) {
+                int r;
+
+                if (!atomic_load_explicit(&memory->inodes[i].used, memory_order_acquire)) {
+                        vfs->inodes[i].next_free = vfs->free_inodes;
+                        vfs->free_inodes = &vfs->inodes[i];
+                        continue;
+                }
+                if (!record_is_sane(&memory->inodes[i]))
+                        return -EPROTO;
+                r = inode_attach(vfs, i);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+void inode_table_free(Vfs *vfs) {
+        if (!vfs->inodes)
+                return;
+        HASH_CLEAR(by_fh, vfs->by_fh);
+        (void) munmap(vfs->inodes, sizeof(Inode) * (size_t) INODES_MAX);
+}
+
+/* A free index, never the root's; 0: the table is full. */
+static uint32_t index_take(Vfs *vfs) {
+        Inode *inode = vfs->free_inodes;
+        uint32_t high;
+
+        if (inode) {
+                vfs->free_inodes = inode->next_free;
+                return index_of(vfs, inode);
+        }
+        high = atomic_load(&vfs->memory->inodes_high);
+        if (high >= INODES_MAX)
+                return 0;
+        atomic_store(&vfs->memory->inodes_high, high + 1);
+        return high;
+}
+
+static Inode *inode_add(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr) {
+        uint32_t index = index_take(vfs);
+        InodeRecord *record;
+
+        if (!index)
+                return NULL;
+        record = &vfs->memory->inodes[index];
+        record->generation++;
+        record->fileid = attr->fileid;
+        record->type = attr->mode & S_IFMT;
+        record->fh = *fh;
+        record->silly_dir = 0;
+        atomic_store_explicit(&record->n_lookup, 1, memory_order_relaxed);
+        if (inode_attach(vfs, index) < 0) {
+                vfs->inodes[index].next_free = vfs->free_inodes;
+                vfs->free_inodes = &vfs->inodes[index];
+                return NULL;
+        }
+        atomic_store_explicit(&record->used, 1, memory_order_release);
+        atomic_fetch_add_explicit(&vfs->memory->n_inodes, 1, memory_order_relaxed);
+        return &vfs->inodes[index];
+}
+
+Inode *inode_lookup(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent) {
+        Inode *inode;
+
+        table_lock(vfs);
+        HASH_FIND(by_fh, vfs->by_fh, fh->data, fh->len, inode);
+        if (inode)
+                atomic_fetch_add_explicit(&inode->record->n_lookup, 1, memory_order_relaxed);
+        else
+                inode = inode_add(vfs, fh, attr);
+        if (inode && inode->n_open == 0)
+                inode->parent = parent;
+        table_unlock(vfs);
+        return inode;
+}
+
+/* nodeid comes from the kernel, or from memory that another process wrote. */
+static Inode *inode_find(Vfs *vfs, uint64_t nodeid) {
+        uint32_t index = (uint32_t) nodeid;
+        Inode *inode;
+
+        if (index < ROOT_INDEX || index >= atomic_load_explicit(&vfs->memory->inodes_high, memory_order_relaxed))
+                return NULL;
+        inode = &vfs->inodes[index];
+        if (!inode->record || inode->nodeid != nodeid ||
+            !atomic_load_explicit(&inode->record->used, memory_order_relaxed))
+                return NULL;
+        return inode;
+}
+
+Inode *inode_pin(Vfs *vfs, uint64_t nodeid) {
+        Inode *inode;
+
+        table_lock(vfs);
+        inode = inode_find(vfs, nodeid);
+        if (inode)
+                inode->n_busy++;
+        table_unlock(vfs);
+        return inode;
+}
+
+Inode *inode_pin_fh(Vfs *vfs, const NfsFh *fh) {
+        Inode *inode;
+
+        table_lock(vfs);
+        HASH_FIND(by_fh, vfs->by_fh, fh->data, fh->len, inode);
+        if (inode)
+                inode->n_busy++;
+        table_unlock(vfs);
+        return inode;
+}
+
+void inode_repin(Vfs *vfs, Inode *inode) {
+        table_lock(vfs);
+        inode->n_busy++;
+        table_unlock(vfs);
+}
+
+void inode_unpin(Vfs *vfs, Inode *inode) {
+        table_lock(vfs);
+        inode->n_busy--;
+        release_if_unused(vfs, inode);
+        table_unlock(vfs);
+}
+
+void inode_forget(Vfs *vfs, uint64_t nodeid, uint64_t n) {
+        Inode *inode;
+        uint64_t have;
+
+        table_lock(vfs);
+        inode = inode_find(vfs, nodeid);
+        if (inode && !inode_is_root(inode)) {
+                have = atomic_load_explicit(&inode->record->n_lookup, memory_order_relaxed);
+                atomic_store_explicit(&inode->record->n_lookup, have > n ? have - n : 0, memory_order_relaxed);
+                release_if_unused(vfs, inode);
+        }
+        table_unlock(vfs);
+}

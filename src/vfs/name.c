@@ -1,0 +1,287 @@
+/*
+ * Names: LOOKUP and everything that makes a directory entry.
+ *
+ * Each of these is one RPC as a rule. A server need not return the new object's handle and attributes
+ * (RFC 1813: post_op_fh3, post_op_attr); then a LOOKUP fetches them.
+ *
+ * Executed twice. A changing call whose reply was lost, because the connection broke (n_sent > 1) or
+ * because a worker died (op->replayed), may meet its own effect: EEXIST then means that the object is
+ * there, most likely by our doing, and is answered as a success if it is of the right kind. An exclusive
+ * CREATE needs no such guess: its verifier is made of this volume's random number and of the request's
+ * number, and the server compares it (RFC 1813 section 3.3.8).
+ */
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "volume.h"
+
+enum { STEP_PLAIN, STEP_CREATE }; /* what make_finish() answers: an entry, or an entry and an open */
+
+static void lookup_done(NfsCall *call);
+static void make_start(Op *op, enum NfsProc proc, const char *name);
+static void make_done(NfsCall *call);
+static void make_lookup(Op *op);
+static void make_lookup_done(NfsCall *call);
+static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at);
+static void create_set_mode(Op *op);
+static void create_set_mode_done(NfsCall *call);
+
+/* ---- lookup ---- */
+
+void vfs_lookup(Op *op, uint64_t parent, const char *name) {
+        if (!op_begin(op, parent))
+                return;
+        op_call(op, NFS_LOOKUP, inode_fh(op->inode), lookup_done)->name = name;
+        op_send(op);
+}
+
+static void lookup_done(NfsCall *call) {
+        Op *op = op_done(call);
+        Vfs *vfs = op->reactor->vfs;
+        NfsRes *res = &call->res;
+        VfsEntry entry = { 0 };
+        uint64_t timeout;
+        int err;
+
+        if (res->has_dir_attr)
+                cache_update(vfs, op->inode, &res->dir_attr, call->sent_at);
+
+        if (call->err == ENOENT) {
+                timeout = cache_entry_timeout(vfs, op->inode, false, reactor_now(op->reactor->reactor));
+                if (timeout == 0)
+                        return op_reply_err(op, ENOENT);
+                entry.entry_timeout = timeout;
+                return op_reply_entry(op, &entry);
+        }
+        if (call->err)
+                return op_reply_err(op, call->err);
+        if (!res->has_attr) {
+                /* LOOKUP again would be no better: ask for the attributes of what was found */
+                op->name.step = STEP_PLAIN;
+                return make_finish(op, &res->fh, NULL, call->sent_at);
+        }
+        err = op_make_entry(op, op->inode, &res->fh, &res->attr, call->sent_at, &entry);
+        if (err)
+                return op_reply_err(op, err);
+        op_reply_entry(op, &entry);
+}
+
+void vfs_forget(Vfs *vfs, uint64_t nodeid, uint64_t n) {
+        inode_forget(vfs, nodeid, n);
+}
+
+/* ---- making an object ---- */
+
+/* op->inode: the directory. The arguments that all of these share. */
+static void make_start(Op *op, enum NfsProc proc, const char *name) {
+        (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
+        op_call(op, proc, inode_fh(op->inode), make_done)->name = op->name.name;
+}
+
+static void make_send(Op *op) {
+        op->reply->executing(op, NULL);
+        op_send(op);
+}
+
+static NfsSetAttr mode_only(mode_t mode) {
+        return (NfsSetAttr){ .set_mode = true, .mode = mode & 07777 };
+}
+
+void vfs_mkdir(Op *op, uint64_t parent, const char *name, mode_t mode) {
+        if (!op_begin(op, parent))
+                return;
+        op->name.type = S_IFDIR;
+        op->name.step = STEP_PLAIN;
+        make_start(op, NFS_MKDIR, name);
+        op->call.args.mkdir.attr = mode_only(mode);
+        make_send(op);
+}
+
+void vfs_mknod(Op *op, uint64_t parent, const char *name, mode_t mode, dev_t rdev) {
+        if (!op_begin(op, parent))
+                return;
+        op->name.type = mode & S_IFMT;
+        op->name.step = STEP_PLAIN;
+        if (S_ISREG(mode) || (mode & S_IFMT) == 0) {
+                op->name.type = S_IFREG;
+                make_start(op, NFS_CREATE, name);
+                op->call.args.create.mode = NFS_CREATE_GUARDED;
+                op->call.args.create.attr = mode_only(mode);
+        } else {
+                make_start(op, NFS_MKNOD, name);
+                op->call.args.mknod.attr = mode_only(mode);
+                op->call.args.mknod.type = mode & S_IFMT;
+                op->call.args.mknod.rdev = rdev;
+        }
+        make_send(op);
+}
+
+void vfs_symlink(Op *op, uint64_t parent, const char *name, const char *target) {
+        if (!op_begin(op, parent))
+                return;
+        op->name.type = S_IFLNK;
+        op->name.step = STEP_PLAIN;
+        make_start(op, NFS_SYMLINK, name);
+        op->call.args.symlink.attr = mode_only(0777);
+        op->call.args.symlink.target = target;
+        make_send(op);
+}
+
+/* op->inode2: the file. */
+void vfs_link(Op *op, uint64_t nodeid, uint64_t parent, const char *name) {
+        if (!op_begin(op, parent) || !op_begin2(op, nodeid))
+                return;
+        op->name.type = op->inode2->record->type;
+        op->name.step = STEP_PLAIN;
+        make_start(op, NFS_LINK, name);
+        op->call.args.fh = inode_fh(op->inode2);
+        op->call.args.link.dir = inode_fh(op->inode);
+        make_send(op);
+}
+
+/*
+ * open(2) with O_CREAT of a name that the kernel believes is not there. O_EXCL: EXCLUSIVE, which carries
+ * no mode, so a SETATTR follows; else UNCHECKED, which opens what somebody else made meanwhile.
+ */
+void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flags) {
+        uint64_t verf;
+
+        if (!op_begin(op, parent))
+                return;
+        op->name.type = S_IFREG;
+        op->name.step = STEP_CREATE;
+        op->name.flags = flags;
+        op->name.attr = mode_only(mode);
+        make_start(op, NFS_CREATE, name);
+        if (flags & O_EXCL) {
+                verf = op->reactor->vfs->memory->connection_id ^ (op->unique * UINT64_C(0x9e3779b97f4a7c15));
+                op->call.args.create.mode = NFS_CREATE_EXCLUSIVE;
+                memcpy(op->call.args.create.verf, &verf, sizeof op->call.args.create.verf);
+        } else {
+                op->call.args.create.mode = NFS_CREATE_UNCHECKED;
+                op->call.args.create.attr = op->name.attr;
+                op->call.args.create.attr.set_size = (flags & O_TRUNC) != 0;
+        }
+        make_send(op);
+}
+
+static bool may_be_own_effect(const Op *op) {
+        return op->replayed || op->call.n_sent > 1;
+}
+
+static void make_done(NfsCall *call) {
+        Op *op = op_done(call);
+        NfsRes *res = &call->res;
+
+        cache_dir_changed(op->reactor->vfs, op->inode, &res->wcc, call->sent_at);
+        if (call->err == EEXIST && may_be_own_effect(op) && !(op->name.step == STEP_CREATE))
+                return make_lookup(op);
+        if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE &&
+            call->args.create.mode == NFS_CREATE_EXCLUSIVE) {
+                /* RFC 1813: a server may not support EXCLUSIVE; GUARDED is the next best */
+                call->args.create.mode = NFS_CREATE_GUARDED;
+                call->args.create.attr = op->name.attr;
+                call->xid = 0;
+                return op_send(op);
+        }
+        if (call->err)
+                return op_reply_err(op, call->err);
+
+        if (call->proc == NFS_LINK) {
+                op->name.fh = *inode_fh(op->inode2);
+                return make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call->sent_at);
+        }
+        if (!res->has_fh)
+                return make_lookup(op);
+        op->name.fh = res->fh;
+        if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE)
+                return create_set_mode(op);
+        make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call->sent_at);
+}
+
+/* The server did not say what it made, or it was made before: find out. */
+static void make_lookup(Op *op) {
+        op_call(op, NFS_LOOKUP, inode_fh(op->inode), make_lookup_done)->name = op->name.name;
+        op_send(op);
+}
+
+static void make_lookup_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        if (call->res.has_attr && (call->res.attr.mode & S_IFMT) != op->name.type)
+                return op_reply_err(op, EEXIST);
+        op->name.fh = call->res.fh;
+        if (op->name.step == STEP_CREATE && (op->name.flags & O_EXCL))
+                return create_set_mode(op);
+        make_finish(op, &op->name.fh, call->res.has_attr ? &call->res.attr : NULL, call->sent_at);
+}
+
+/* EXCLUSIVE keeps the verifier in the times: both, and the mode, are set now. */
+static void create_set_mode(Op *op) {
+        NfsArgs *args = op_call(op, NFS_SETATTR, &op->name.fh, create_set_mode_done);
+
+        args->setattr.attr = op->name.attr;
+        args->setattr.attr.set_atime = NFS_TIME_SERVER;
+        args->setattr.attr.set_mtime = NFS_TIME_SERVER;
+        op_send(op);
+}
+
+static void create_set_mode_done(NfsCall *call) {
+        Op *op = op_done(call);
+        NfsWcc *wcc = &call->res.wcc;
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        make_finish(op, &op->name.fh, wcc->has_after ? &wcc->after : NULL, call->sent_at);
+}
+
+static void make_attr_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        make_finish(op, &op->name.fh, &call->res.attr, call->sent_at);
+}
+
+static void reply_created(Op *op, const VfsEntry *entry) {
+        Vfs *vfs = op->reactor->vfs;
+        Inode *inode = inode_pin(vfs, entry->nodeid);
+        int flags = op->name.flags, err = ESTALE;
+        bool direct = (flags & O_APPEND) != 0;
+        uint64_t fh;
+        Open *open;
+
+        if (inode) {
+                err = -open_add(vfs, inode, flags, &op->cred, &open, &fh);
+                if (!err)
+                        (void) cache_keep_pages(inode);
+                inode_unpin(vfs, inode);
+        }
+        if (err) {
+                inode_forget(vfs, entry->nodeid, 1);
+                return op_reply_err(op, err);
+        }
+        op_finish(op);
+        op->reply->create(op, entry, fh, direct ? VFS_OPEN_DIRECT_IO : 0);
+}
+
+/* attr NULL: not known yet. */
+static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at) {
+        VfsEntry entry;
+        int err;
+
+        if (!attr) {
+                if (fh != &op->name.fh)
+                        op->name.fh = *fh;
+                (void) op_call(op, NFS_GETATTR, &op->name.fh, make_attr_done);
+                return op_send(op);
+        }
+        err = op_make_entry(op, op->inode, fh, attr, sent_at, &entry);
+        if (err)
+                return op_reply_err(op, err);
+        if (op->name.step == STEP_CREATE)
+                return reply_created(op, &entry);
+        op_reply_entry(op, &entry);
+}

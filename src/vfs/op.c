@@ -1,0 +1,136 @@
+/*
+ * What all operations do: begin, send, be interrupted, run out of time, end.
+ *
+ * An op has at most one RPC in flight, in op->call. While it has, interrupting it (vfs_interrupt) or its
+ * bound running out cancels the call, whose done() then sees EINTR and answers. Ops without a call in
+ * flight answer by themselves and need neither.
+ */
+#include "base/log.h"
+#include "volume.h"
+
+bool op_begin(Op *op, uint64_t nodeid) {
+        cred_of(op->reactor, op);
+        op->inode = inode_pin(op->reactor->vfs, nodeid);
+        if (op->inode)
+                return true;
+        op_reply_err(op, ESTALE);
+        return false;
+}
+
+bool op_begin2(Op *op, uint64_t nodeid) {
+        op->inode2 = inode_pin(op->reactor->vfs, nodeid);
+        if (op->inode2)
+                return true;
+        op_reply_err(op, ESTALE);
+        return false;
+}
+
+NfsArgs *op_call(Op *op, enum NfsProc proc, const NfsFh *fh, void (*done)(NfsCall *call)) {
+        NfsCall *call = &op->call;
+
+        *call = (NfsCall){ .proc = proc, .cred = &op->cred, .done = done };
+        call->args.fh = fh;
+        return &call->args;
+}
+
+static void aborted_run(Task *task) {
+        Op *op = container_of(task, Op, aborted);
+
+        op->call.err = EINTR;
+        op->call.done(&op->call);
+}
+
+void op_send(Op *op) {
+        op->call_pending = true;
+        if (op->interrupted || op->out_of_time) {
+                /* cancelled between two of its RPCs: the next one is not sent at all */
+                op->aborted.run = aborted_run;
+                return reactor_defer(op->reactor->reactor, &op->aborted);
+        }
+        nfs_call_send(op->reactor->conn, &op->call);
+}
+
+Op *op_done(NfsCall *call) {
+        Op *op = OP_OF(call);
+
+        op->call_pending = false;
+        return op;
+}
+
+void op_finish(Op *op) {
+        Vfs *vfs = op->reactor->vfs;
+
+        timer_disarm(&op->bound);
+        if (op->inode)
+                inode_unpin(vfs, TAKE_PTR(op->inode));
+        if (op->inode2)
+                inode_unpin(vfs, TAKE_PTR(op->inode2));
+}
+
+void op_reply_err(Op *op, int err) {
+        op_finish(op);
+        op->reply->err(op, err);
+}
+
+void op_reply_entry(Op *op, const VfsEntry *entry) {
+        op_finish(op);
+        op->reply->entry(op, entry);
+}
+
+void op_reply_attr(Op *op, const NfsAttr *attr) {
+        uint64_t left, nodeid = op->inode->nodeid;
+        NfsAttr cached;
+
+        /* what is cached may be newer than the reply that brought attr */
+        if (!cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &cached, &left)) {
+                cached = *attr;
+                left = 0;
+        }
+        op_finish(op);
+        op->reply->attr(op, nodeid, &cached, left);
+}
+
+int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at, VfsEntry *ret) {
+        Vfs *vfs = op->reactor->vfs;
+        uint64_t now = reactor_now(op->reactor->reactor);
+        Inode *inode = inode_lookup(vfs, fh, attr, dir->nodeid);
+        VfsEntry entry = { 0 };
+
+        if (!inode)
+                return ENOMEM;
+        if (inode->record->type != (attr->mode & S_IFMT)) {
+                /* the server reused a handle for another kind of object */
+                inode_forget(vfs, inode->nodeid, 1);
+                return ESTALE;
+        }
+        cache_update(vfs, inode, attr, sent_at);
+        if (!cache_attr(inode, now, true, &entry.attr, &entry.attr_timeout))
+                entry.attr = *attr;
+        entry.nodeid = inode->nodeid;
+        entry.entry_timeout = cache_entry_timeout(vfs, dir, true, now);
+        *ret = entry;
+        return 0;
+}
+
+static void bound_fired(Timer *timer) {
+        Op *op = container_of(timer, Op, bound);
+
+        op->out_of_time = true;
+        if (op->call_pending && !op->interrupted)
+                nfs_call_cancel(&op->call);
+}
+
+void op_bound(Op *op) {
+        op->bound.fired = bound_fired;
+        timer_arm(op->reactor->reactor, &op->bound, reactor_now(op->reactor->reactor) + BOUND_NS);
+}
+
+void vfs_interrupt(Op *op) {
+        if (op->interrupted)
+                return;
+        op->interrupted = true;
+        if (op->call_pending && !op->out_of_time)
+                nfs_call_cancel(&op->call);
+        else
+                unstable_interrupt(op);
+}

@@ -1,0 +1,165 @@
+/*
+ * The table of opens: what the kernel's fh means. It is memory->opens, so that an open outlives a worker;
+ * the private side holds the pinned inode and, for a directory, the page of entries being read.
+ *
+ * Thread: any; table_lock protects it. The contents of one Open are used by the kernel's operations on it,
+ * which the kernel does not run against its RELEASE.
+ */
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "volume.h"
+
+static uint64_t fh_of(uint32_t index, uint32_t generation) {
+        return index | (uint64_t) generation << 32;
+}
+
+int open_table_load(Vfs *vfs) {
+        Memory *memory = vfs->memory;
+        size_t size = sizeof(Open) * (size_t) OPENS_MAX;
+        uint32_t high = atomic_load(&memory->opens_high);
+        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+        if (p == MAP_FAILED)
+                return -ENOMEM;
+        vfs->opens = p;
+        if (high > OPENS_MAX)
+                return -EPROTO;
+        for (uint32_t i = 0; i < high; i++) {
+                OpenRecord *record = &memory->opens[i];
+                Open *open = &vfs->opens[i];
+
+                if (atomic_load_explicit(&record->used, memory_order_acquire)) {
+                        open->inode = inode_pin(vfs, record->nodeid);
+                        if (open->inode && record->cred.n_groups <= NFS_GROUPS_MAX) {
+                                open->record = record;
+                                open->inode->n_open++;
+                                continue;
+                        }
+                        log_warning("open %u of a former worker is not usable, dropped", i);
+                        atomic_store(&record->used, 0);
+                }
+                open->next_free = vfs->free_opens;
+                vfs->free_opens = open;
+        }
+        return 0;
+}
+
+/* Under table_lock, as the next one. */
+static void count_open_child(Vfs *vfs, Inode *inode, int delta) {
+        uint32_t index = (uint32_t) inode->parent;
+        Inode *parent = index && index < INODES_MAX ? &vfs->inodes[index] : NULL;
+
+        /* the directory may be another one by now: then it was removed, and with it its children's names */
+        if (parent && parent->nodeid == inode->parent && (delta > 0 || parent->n_open_children > 0))
+                parent->n_open_children += (uint32_t) delta;
+}
+
+static void count_open(Vfs *vfs, Inode *inode, int delta) {
+        inode->n_open += (uint32_t) delta;
+        count_open_child(vfs, inode, delta);
+}
+
+uint32_t open_children(Vfs *vfs, Inode *dir) {
+        uint32_t n;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        n = dir->n_open_children;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return n;
+}
+
+bool inode_is_open(Vfs *vfs, Inode *inode) {
+        bool is_open;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        is_open = inode->n_open > 0;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return is_open;
+}
+
+void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent) {
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        for (uint32_t n = inode->n_open; n > 0; n--)
+                count_open_child(vfs, inode, -1);
+        inode->parent = to_parent;
+        for (uint32_t n = inode->n_open; n > 0; n--)
+                count_open_child(vfs, inode, 1);
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+}
+
+static Open *open_take(Vfs *vfs) {
+        Open *open = vfs->free_opens;
+        uint32_t high;
+
+        if (open) {
+                vfs->free_opens = open->next_free;
+                return open;
+        }
+        high = atomic_load(&vfs->memory->opens_high);
+        if (high >= OPENS_MAX)
+                return NULL;
+        atomic_store(&vfs->memory->opens_high, high + 1);
+        return &vfs->opens[high];
+}
+
+int open_add(Vfs *vfs, Inode *inode, int flags, const NfsCred *cred, Open **ret, uint64_t *ret_fh) {
+        OpenRecord *record;
+        uint32_t index;
+        Open *open;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        open = open_take(vfs);
+        if (open) {
+                inode->n_busy++;
+                count_open(vfs, inode, 1);
+        }
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        if (!open)
+                return -ENFILE;
+
+        index = (uint32_t) (open - vfs->opens);
+        record = &vfs->memory->opens[index];
+        record->generation++;
+        record->nodeid = inode->nodeid;
+        record->flags = (uint32_t) flags;
+        record->cred = *cred;
+        open->record = record;
+        open->inode = inode;
+        open->dir = NULL;
+        atomic_store_explicit(&record->used, 1, memory_order_release);
+        atomic_fetch_add_explicit(&vfs->memory->n_opens, 1, memory_order_relaxed);
+        *ret = open;
+        *ret_fh = fh_of(index, record->generation);
+        return 0;
+}
+
+Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid) {
+        uint32_t index = (uint32_t) fh;
+        Open *open;
+
+        if (index >= atomic_load_explicit(&vfs->memory->opens_high, memory_order_relaxed))
+                return NULL;
+        open = &vfs->opens[index];
+        if (!open->record || fh_of(index, open->record->generation) != fh || open->record->nodeid != nodeid ||
+            !atomic_load_explicit(&open->record->used, memory_order_acquire))
+                return NULL;
+        return open;
+}
+
+void open_remove(Vfs *vfs, Open *open, bool *ret_last) {
+        Inode *inode = open->inode;
+
+        open->dir = dir_stream_free(open->dir);
+        open->inode = NULL;
+        atomic_store_explicit(&open->record->used, 0, memory_order_release);
+        atomic_fetch_sub_explicit(&vfs->memory->n_opens, 1, memory_order_relaxed);
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        count_open(vfs, inode, -1);
+        if (ret_last)
+                *ret_last = inode->n_open == 0;
+        open->next_free = vfs->free_opens;
+        vfs->free_opens = open;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        inode_unpin(vfs, inode);
+}

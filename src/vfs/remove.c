@@ -1,0 +1,299 @@
+/*
+ * Names that go: REMOVE, RMDIR, RENAME; and files that are unlinked while somebody has them open.
+ *
+ * NFSv3 knows no open files: a REMOVE takes the data away from under those who have it open. As the kernel's
+ * client does, such a file is renamed to ".nfs<fileid><node id><volume>" instead and removed at its last
+ * close. A directory knows how many open files were last seen in it; only if there are any does an
+ * unlink, or a rename over a name, first look up what the name means.
+ *
+ * Executed twice (see name.c): ENOENT after a lost reply means that the name is gone, by our doing.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <linux/fs.h>
+
+#include "base/log.h"
+#include "volume.h"
+
+#define SILLY_NAME_SIZE 48
+
+static void remove_look(Op *op);
+static void remove_look_done(NfsCall *call);
+static void remove_hide(Op *op, Inode *victim);
+static void remove_hide_done(NfsCall *call);
+static void remove_send(Op *op);
+static void remove_done(NfsCall *call);
+
+static void rename_look(Op *op);
+static void rename_look_done(NfsCall *call);
+static void rename_send(Op *op);
+static void rename_done(NfsCall *call);
+static void rename_follow(Op *op);
+static void rename_follow_done(NfsCall *call);
+
+static void silly_name(const Vfs *vfs, const Inode *inode, char buf[static SILLY_NAME_SIZE]) {
+        (void) snprintf(buf, SILLY_NAME_SIZE, ".nfs%016llx%08x%08x", (unsigned long long) inode->record->fileid,
+                        (uint32_t) inode->nodeid, (uint32_t) vfs->memory->connection_id);
+}
+
+static bool may_be_own_effect(const Op *op) {
+        return op->replayed || op->call.n_sent > 1;
+}
+
+/* ---- unlink, rmdir ---- */
+
+void vfs_unlink(Op *op, uint64_t parent, const char *name) {
+        if (!op_begin(op, parent))
+                return;
+        (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
+        op->name.type = S_IFREG;
+        if (open_children(op->reactor->vfs, op->inode) > 0)
+                return remove_look(op);
+        remove_send(op);
+}
+
+void vfs_rmdir(Op *op, uint64_t parent, const char *name) {
+        if (!op_begin(op, parent))
+                return;
+        (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
+        op->name.type = S_IFDIR;
+        remove_send(op);
+}
+
+static void remove_look(Op *op) {
+        op_call(op, NFS_LOOKUP, inode_fh(op->inode), remove_look_done)->name = op->name.name;
+        op_send(op);
+}
+
+/* The open file that a LOOKUP found, pinned, if its last name is about to go; else NULL. */
+static Inode *open_victim(Op *op, const NfsCall *call) {
+        Vfs *vfs = op->reactor->vfs;
+        Inode *victim;
+
+        if (call->err || (call->res.has_attr && call->res.attr.nlink > 1))
+                return NULL;
+        victim = inode_pin_fh(vfs, &call->res.fh);
+        if (victim && (victim->record->silly_dir || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim))) {
+                inode_unpin(vfs, victim);
+                return NULL;
+        }
+        return victim;
+}
+
+static void remove_look_done(NfsCall *call) {
+        Op *op = op_done(call);
+        Inode *victim = open_victim(op, call);
+
+        if (call->err == EINTR)
+                return op_reply_err(op, EINTR);
+        if (victim)
+                return remove_hide(op, victim);
+        remove_send(op);
+}
+
+static void remove_hide(Op *op, Inode *victim) {
+        NfsArgs *args;
+
+        op->inode2 = victim;
+        silly_name(op->reactor->vfs, victim, op->name.to_name);
+        args = op_call(op, NFS_RENAME, inode_fh(op->inode), remove_hide_done);
+        args->name = op->name.name;
+        args->rename.to_dir = inode_fh(op->inode);
+        args->rename.to_name = op->name.to_name;
+        op->reply->executing(op, NULL);
+        op_send(op);
+}
+
+static void note_hidden(Op *op, Inode *victim) {
+        victim->record->silly_dir = op->inode->nodeid;
+        cache_expire(victim);
+}
+
+static void remove_hide_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call->sent_at);
+        if (call->err && !(call->err == ENOENT && may_be_own_effect(op)))
+                return op_reply_err(op, call->err);
+        note_hidden(op, op->inode2);
+        op_reply_err(op, 0);
+}
+
+static void remove_send(Op *op) {
+        enum NfsProc proc = S_ISDIR(op->name.type) ? NFS_RMDIR : NFS_REMOVE;
+
+        op_call(op, proc, inode_fh(op->inode), remove_done)->name = op->name.name;
+        op->reply->executing(op, NULL);
+        op_send(op);
+}
+
+static void remove_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call->sent_at);
+        if (call->err == ENOENT && may_be_own_effect(op))
+                call->err = 0;
+        op_reply_err(op, call->err);
+}
+
+/* ---- rename ---- */
+
+/* inode: from the directory, inode2: to the directory. */
+void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, const char *to_name,
+                unsigned flags) {
+        if (flags & ~(unsigned) RENAME_NOREPLACE)
+                return op_reply_err(op, EINVAL);
+        if (!op_begin(op, parent) || !op_begin2(op, to_parent))
+                return;
+        (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
+        (void) snprintf(op->name.to_name, sizeof op->name.to_name, "%s", to_name);
+        op->name.flags = (int) flags;
+        if (flags || open_children(op->reactor->vfs, op->inode2) > 0)
+                return rename_look(op);
+        rename_send(op);
+}
+
+static void rename_look(Op *op) {
+        op_call(op, NFS_LOOKUP, inode_fh(op->inode2), rename_look_done)->name = op->name.to_name;
+        op_send(op);
+}
+
+static void hide_target_done(NfsCall *call) {
+        Op *op = op_done(call);
+        Inode *victim = inode_pin_fh(op->reactor->vfs, &op->name.fh);
+
+        cache_dir_changed(op->reactor->vfs, op->inode2, &call->res.wcc, call->sent_at);
+        if (victim && !call->err) {
+                victim->record->silly_dir = op->inode2->nodeid;
+                cache_expire(victim);
+        }
+        if (victim)
+                inode_unpin(op->reactor->vfs, victim);
+        rename_send(op);
+}
+
+/* The name that is renamed over belongs to an open file: move that away first. */
+static void hide_target(Op *op, Inode *victim) {
+        NfsArgs *args;
+        char hidden[SILLY_NAME_SIZE];
+
+        silly_name(op->reactor->vfs, victim, hidden);
+        op->name.fh = *inode_fh(victim);
+        op->name.hidden = strdup(hidden);
+        inode_unpin(op->reactor->vfs, victim);
+        if (!op->name.hidden)
+                return op_reply_err(op, ENOMEM);
+        args = op_call(op, NFS_RENAME, inode_fh(op->inode2), hide_target_done);
+        args->name = op->name.to_name;
+        args->rename.to_dir = inode_fh(op->inode2);
+        args->rename.to_name = op->name.hidden;
+        op->reply->executing(op, NULL);
+        op_send(op);
+}
+
+static void rename_look_done(NfsCall *call) {
+        Op *op = op_done(call);
+        Inode *victim;
+
+        if (call->err && call->err != ENOENT)
+                return op_reply_err(op, call->err);
+        if (!call->err && (op->name.flags & RENAME_NOREPLACE) && !op->replayed)
+                return op_reply_err(op, EEXIST);
+        victim = open_victim(op, call);
+        if (victim)
+                return hide_target(op, victim);
+        rename_send(op);
+}
+
+static void rename_send(Op *op) {
+        NfsArgs *args = op_call(op, NFS_RENAME, inode_fh(op->inode), rename_done);
+
+        args->name = op->name.name;
+        args->rename.to_dir = inode_fh(op->inode2);
+        args->rename.to_name = op->name.to_name;
+        op->reply->executing(op, NULL);
+        op_send(op);
+}
+
+static void rename_reply(Op *op, int err) {
+        free(op->name.hidden);
+        op->name.hidden = NULL;
+        op_reply_err(op, err);
+}
+
+static void rename_done(NfsCall *call) {
+        Op *op = op_done(call);
+        Vfs *vfs = op->reactor->vfs;
+
+        cache_dir_changed(vfs, op->inode, &call->res.wcc, call->sent_at);
+        if (op->inode2 != op->inode)
+                cache_dir_changed(vfs, op->inode2, &call->res.wcc2, call->sent_at);
+        if (call->err == ENOENT && may_be_own_effect(op))
+                call->err = 0;
+        if (call->err)
+                return rename_reply(op, call->err);
+        if (op->inode2 != op->inode && open_children(vfs, op->inode) > 0)
+                return rename_follow(op);
+        rename_reply(op, 0);
+}
+
+/* What was renamed may be open: its directory is another one now. */
+static void rename_follow(Op *op) {
+        op_call(op, NFS_LOOKUP, inode_fh(op->inode2), rename_follow_done)->name = op->name.to_name;
+        op_send(op);
+}
+
+static void rename_follow_done(NfsCall *call) {
+        Op *op = op_done(call);
+        Vfs *vfs = op->reactor->vfs;
+        Inode *moved = call->err ? NULL : inode_pin_fh(vfs, &call->res.fh);
+
+        if (moved) {
+                inode_moved(vfs, moved, op->inode2->nodeid);
+                inode_unpin(vfs, moved);
+        }
+        rename_reply(op, 0);
+}
+
+/* ---- at the last close ---- */
+
+typedef struct Removal {
+        NfsCall call;
+        NfsCred cred;
+        VfsReactor *reactor;
+        Inode *dir;
+        char name[SILLY_NAME_SIZE];
+} Removal;
+
+static void removal_done(NfsCall *call) {
+        Removal *removal = container_of(call, Removal, call);
+
+        if (call->err && call->err != ENOENT)
+                log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
+        cache_dir_changed(removal->reactor->vfs, removal->dir, &call->res.wcc, call->sent_at);
+        inode_unpin(removal->reactor->vfs, removal->dir);
+        background_end(removal->reactor);
+        free(removal);
+}
+
+void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred) {
+        Inode *dir = inode_pin(vr->vfs, inode->record->silly_dir);
+        Removal *removal = dir ? calloc(1, sizeof *removal) : NULL;
+
+        inode->record->silly_dir = 0;
+        if (!removal) {
+                if (dir)
+                        inode_unpin(vr->vfs, dir);
+                return log_warning("a removed file's .nfs name stays on the server: %s",
+                                   dir ? "out of memory" : "its directory is gone");
+        }
+        removal->cred = *cred;
+        removal->reactor = vr;
+        removal->dir = dir;
+        silly_name(vr->vfs, inode, removal->name);
+        removal->call = (NfsCall){ .proc = NFS_REMOVE, .cred = &removal->cred, .done = removal_done };
+        removal->call.args.fh = inode_fh(dir);
+        removal->call.args.name = removal->name;
+        background_begin(vr);
+        nfs_call_send(vr->conn, &removal->call);
+}

@@ -1,0 +1,129 @@
+/*
+ * A volume put together: tables, sizes, connections. See include/vfs/vfs.h.
+ */
+#include "base/log.h"
+#include "volume.h"
+
+/* nfs(5): rsize= and wsize= are wishes; the server's maximum and what one RPC can carry bound them. */
+static uint32_t io_size(uint32_t asked, uint32_t max) {
+        uint32_t limit = MIN(max, IO_MAX);
+        uint32_t size = asked ? MIN(asked, limit) : limit;
+
+        return size >= 4096 ? size & ~4095u : size;
+}
+
+void vfs_io_sizes(const SessionOptions *options, const NfsFsInfo *info, uint32_t *ret_read, uint32_t *ret_write) {
+        *ret_read = MAX(io_size(options->rsize, info->rtmax), 1u);
+        *ret_write = MAX(io_size(options->wsize, info->wtmax), 1u);
+}
+
+int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
+        Vfs *vfs = calloc(1, sizeof *vfs);
+        int r;
+
+        if (!vfs)
+                return -ENOMEM;
+        vfs->memory = memory;
+        vfs->options = options;
+        vfs_io_sizes(options, &memory->mount.info, &vfs->read_size, &vfs->write_size);
+        vfs->no_readdirplus = options->nordirplus;
+        (void) pthread_mutex_init(&vfs->table_lock, NULL);
+        (void) pthread_mutex_init(&vfs->statfs_lock, NULL);
+        (void) pthread_mutex_init(&vfs->unstable_lock, NULL);
+        TAILQ_INIT(&vfs->unstable);
+        r = inode_table_load(vfs);
+        if (r >= 0)
+                r = open_table_load(vfs);
+        if (r < 0) {
+                (void) vfs_free(vfs);
+                return r;
+        }
+        /* the root's attributes are always known: GETATTR of it never has to wait for a server */
+        cache_update(vfs, &vfs->inodes[1], &memory->mount.root_attr, 1);
+        *ret = vfs;
+        return 0;
+}
+
+Vfs *vfs_free(Vfs *vfs) {
+        if (!vfs)
+                return NULL;
+        inode_table_free(vfs);
+        (void) pthread_mutex_destroy(&vfs->table_lock);
+        (void) pthread_mutex_destroy(&vfs->statfs_lock);
+        (void) pthread_mutex_destroy(&vfs->unstable_lock);
+        free(vfs);
+        return NULL;
+}
+
+void vfs_set_notify(Vfs *vfs, const VfsNotify *notify) {
+        vfs->notify = *notify;
+}
+
+uint32_t vfs_read_size(const Vfs *vfs) {
+        return MAX(vfs->read_size, 4096u);
+}
+
+uint32_t vfs_write_size(const Vfs *vfs) {
+        return MAX(vfs->write_size, 4096u);
+}
+
+static void connection_changed(void *userdata, bool up) {
+        VfsReactor *vr = userdata;
+
+        atomic_store(&vr->vfs->memory->server_up[vr->index], up ? 1 : 2);
+}
+
+int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret) {
+        const SessionOptions *options = vfs->options;
+        const NfsMountResult *mount = &vfs->memory->mount;
+        VfsReactor *vr = calloc(1, sizeof *vr);
+        NfsConnConfig config = {
+                .server = vfs->memory->source,
+                .addrs = mount->addrs,
+                .n_addrs = mount->n_addrs,
+                .port = mount->port,
+                .resvport = !options->noresvport,
+                .soft = options->soft,
+                .softerr = options->softerr,
+                .timeo_ms = options->timeo * 100,
+                .retrans = options->retrans,
+                .stats = &vfs->memory->stats[index].nfs,
+                .state_changed = connection_changed,
+                .userdata = vr,
+        };
+        int r;
+
+        if (!vr)
+                return -ENOMEM;
+        vr->vfs = vfs;
+        vr->index = index;
+        vr->reactor = reactor;
+        r = nfs_conn_new(reactor, &config, &vr->conn);
+        if (r < 0) {
+                free(vr);
+                return r;
+        }
+        *ret = vr;
+        return 0;
+}
+
+VfsReactor *vfs_reactor_free(VfsReactor *vr) {
+        if (!vr)
+                return NULL;
+        (void) nfs_conn_free(vr->conn);
+        free(vr);
+        return NULL;
+}
+
+void background_begin(VfsReactor *vr) {
+        vr->n_background++;
+}
+
+void background_end(VfsReactor *vr) {
+        void (*idle)(void *userdata) = vr->idle;
+
+        if (--vr->n_background > 0 || !idle)
+                return;
+        vr->idle = NULL;
+        idle(vr->idle_userdata);
+}

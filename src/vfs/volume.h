@@ -1,0 +1,245 @@
+/*
+ * vfs/'s own view of a volume: what its files share.
+ *
+ * Locks, none held across an RPC or a reply, none taken while another is held:
+ *   Vfs.table_lock   the inode index, lookup counts, pins, open entries
+ *   unstable_lock    the list of files with uncommitted data (table_lock may be taken inside)
+ *   Inode.lock       what is known of one file: attributes, versions, uncommitted data
+ */
+#pragma once
+
+#include <pthread.h>
+#include <uthash.h>
+
+#include "vfs/vfs.h"
+
+#define CRED_CACHE_SIZE   256
+#define ACCESS_CACHE_SIZE 4
+#define NAME_SPACE        (NFS_NAME_MAX + 1)
+
+/* The caller waits for at most this long where nothing may ever hang (statfs, the root's attributes). */
+#define BOUND_NS (3 * NSEC_PER_SEC)
+
+/* What decides whether cached data is still the server's. */
+typedef struct DataVersion {
+        bool known;
+        uint64_t size;
+        struct timespec mtime, ctime;
+} DataVersion;
+
+typedef struct AccessEntry {
+        uint64_t cred_hash;
+        uint64_t expires; /* ns; 0: empty */
+        uint32_t asked, granted;
+} AccessEntry;
+
+typedef struct Unstable Unstable;
+typedef struct DirStream DirStream;
+
+/* The private side of memory->inodes[index]; zero when the inode is first used. */
+struct Inode {
+        InodeRecord *record;
+        uint64_t nodeid;
+
+        /* table_lock */
+        UT_hash_handle by_fh;
+        uint32_t n_busy; /* operations, opens and uncommitted data that need it */
+        Inode *next_free;
+
+        pthread_mutex_t lock;
+        bool has_attr;
+        NfsAttr attr;
+        uint64_t attr_at;      /* when that was true (the call was sent): ns */
+        uint64_t attr_valid;   /* ns until which it is believed; 0: must be asked again */
+        uint64_t attr_timeout; /* ns; grows while nothing changes */
+        DataVersion pages;     /* what the kernel's page cache was filled from */
+        uint32_t n_writing;    /* own WRITEs in flight */
+        AccessEntry access[ACCESS_CACHE_SIZE];
+        unsigned access_next;
+        Unstable *unstable;
+        int write_error; /* errno latched for the next flush or fsync */
+
+        /* for what is unlinked while open (remove.c); table_lock */
+        uint64_t parent; /* node id of the directory it was last seen in */
+        uint32_t n_open;
+        uint32_t n_open_children; /* open files last seen in this directory */
+
+        _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
+};
+
+struct Open {
+        OpenRecord *record;
+        Inode *inode;
+        DirStream *dir; /* opendir(3) */
+        Open *next_free;
+};
+
+typedef struct CredEntry {
+        pid_t pid;
+        uint64_t expires;
+        NfsCred cred;
+} CredEntry;
+
+TAILQ_HEAD(OpList, Op);
+TAILQ_HEAD(UnstableList, Unstable);
+
+struct Vfs {
+        Memory *memory;
+        const SessionOptions *options;
+        VfsNotify notify;
+        uint32_t read_size, write_size; /* of one RPC */
+        bool no_readdirplus; /* the server has none (relaxed) */
+
+        pthread_mutex_t table_lock;
+        Inode *inodes; /* INODES_MAX of them, untouched until used */
+        Inode *by_fh;
+        Inode *free_inodes;
+        Open *opens;
+        Open *free_opens;
+
+        pthread_mutex_t unstable_lock;
+        struct UnstableList unstable; /* files with uncommitted data, oldest first */
+
+        pthread_mutex_t statfs_lock;
+        bool has_fsstat;
+        NfsFsStat fsstat;
+
+};
+
+struct VfsReactor {
+        Vfs *vfs;
+        unsigned index;
+        Reactor *reactor;
+        NfsConn *conn;
+        CredEntry creds[CRED_CACHE_SIZE];
+        unsigned n_background; /* RPCs that no op waits for: removals, commits */
+        void (*idle)(void *userdata); /* set: called once when n_background is 0 */
+        void *idle_userdata;
+};
+
+/* ---- inode.c ---- */
+
+/* Rebuilds the index from memory. 0, -ENOMEM, -EPROTO. */
+int inode_table_load(Vfs *vfs);
+void inode_table_free(Vfs *vfs);
+
+/* Finds or makes the inode of a handle, counts one lookup. NULL: ENOMEM or the table is full. Pins nothing. */
+Inode *inode_lookup(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent);
+
+/* The inode of a node id from the kernel, pinned; NULL if there is none (ESTALE). */
+Inode *inode_pin(Vfs *vfs, uint64_t nodeid);
+/* The inode of a handle if it is known, pinned; else NULL. */
+Inode *inode_pin_fh(Vfs *vfs, const NfsFh *fh);
+void inode_repin(Vfs *vfs, Inode *inode);
+void inode_unpin(Vfs *vfs, Inode *inode);
+void inode_forget(Vfs *vfs, uint64_t nodeid, uint64_t n);
+
+static inline const NfsFh *inode_fh(const Inode *inode) {
+        return &inode->record->fh;
+}
+static inline bool inode_is_root(const Inode *inode) {
+        return inode->nodeid == 1;
+}
+
+/* ---- open.c: the table of opens ---- */
+
+int open_table_load(Vfs *vfs);
+/* A new open of inode (which it pins); *ret_fh for the kernel. 0, -ENOMEM, -ENFILE. */
+int open_add(Vfs *vfs, Inode *inode, int flags, const NfsCred *cred, Open **ret, uint64_t *ret_fh);
+/* What the kernel names; NULL: not ours. */
+Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid);
+/* Unpins the inode. *ret_last (may be NULL): nobody has it open any more. */
+void open_remove(Vfs *vfs, Open *open, bool *ret_last);
+DirStream *dir_stream_free(DirStream *stream);
+
+/* Open files that were last seen in dir. */
+uint32_t open_children(Vfs *vfs, Inode *dir);
+/* Does somebody have it open? */
+bool inode_is_open(Vfs *vfs, Inode *inode);
+/* A rename took it to another directory. */
+void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent);
+
+/* ---- remove.c ---- */
+
+/* The last close of a file that was unlinked while open: removes its .nfs name, in the background. */
+void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred);
+
+/* ---- vfs.c ---- */
+
+void background_begin(VfsReactor *vr);
+void background_end(VfsReactor *vr);
+
+/* ---- cache.c: how long what is believed ---- */
+
+/* An answer that is not the result of our own change. sent_at: when it was asked for. */
+void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at);
+/* After an own change (SETATTR, WRITE, COMMIT). */
+void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_at);
+/* After a name in dir was made or removed by us, or may have been. */
+void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, uint64_t sent_at);
+/* Ask the server next time. */
+void cache_expire(Inode *inode);
+/* The cached attributes if they are believed at now: 1 and *ret, *ret_left (ns). With stale, any age. */
+bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
+/* How long names found (found: or not found) in dir may be believed without asking: ns. */
+uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now);
+/* May the kernel keep its pages of this file at an open? Notes that it will fill them from now on. */
+bool cache_keep_pages(Inode *inode);
+/* Cached ACCESS bits of a credential: true if all of mask is known. */
+bool cache_access(Inode *inode, const NfsCred *cred, uint32_t mask, uint64_t now, uint32_t *ret_granted);
+void cache_access_store(Inode *inode, const NfsCred *cred, uint32_t asked, uint32_t granted, uint64_t now);
+
+/* ---- cred.c ---- */
+
+/* The caller's identity: uid and gid of the request, supplementary groups from /proc, for one second. */
+void cred_of(VfsReactor *vr, Op *op);
+
+/* ---- op.c: what all operations do ---- */
+
+/* Credentials, and op->inode from nodeid. false: answered with ESTALE. */
+bool op_begin(Op *op, uint64_t nodeid);
+/* The same for a second inode. */
+bool op_begin2(Op *op, uint64_t nodeid);
+/* Fills a call of proc on fh in op and clears its results; the caller adds arguments, then op_send(). */
+NfsArgs *op_call(Op *op, enum NfsProc proc, const NfsFh *fh, void (*done)(NfsCall *call));
+void op_send(Op *op);
+/* First thing in each done(): clears call_pending. */
+Op *op_done(NfsCall *call);
+/* Unpins, then answers. Each ends the op. */
+void op_finish(Op *op);
+void op_reply_err(Op *op, int err);
+void op_reply_entry(Op *op, const VfsEntry *entry);
+void op_reply_attr(Op *op, const NfsAttr *attr);
+/* Counts a lookup and fills entry for a child of dir. 0 or ENOMEM, ESTALE. */
+int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at, VfsEntry *ret);
+/* Answers within BOUND_NS: cancels the call then, and op->out_of_time tells its done(). */
+void op_bound(Op *op);
+
+/* ---- unstable.c: written, not yet committed ---- */
+
+enum UnstablePressure {
+        UNSTABLE_LOW,
+        UNSTABLE_HIGH, /* begin to commit */
+        UNSTABLE_FULL, /* wait for the commit */
+};
+
+/*
+ * Keeps a copy of what a WRITE carried. -ENOMEM: then write it FILE_SYNC instead.
+ */
+int unstable_add(Vfs *vfs, Inode *inode, const NfsCred *cred, uint64_t offset, const void *data, uint32_t size,
+                 const uint8_t verf[static NFS_VERF_SIZE]);
+/* Is anything of this file not yet known to be on stable storage? */
+bool unstable_pending(Inode *inode);
+/* Is a lost WRITE being written again, so that what is written now must be kept to follow it? */
+bool unstable_rewriting(Inode *inode);
+/*
+ * Commits what inode has, and what is being committed already; then done(op), on op's reactor, with the
+ * error in op->commit.err (a latched one is taken). op NULL: in the background, an error is latched.
+ */
+void unstable_commit(VfsReactor *vr, Inode *inode, Op *op, void (*done)(Op *op));
+/* op is waiting for a commit and was interrupted: done(op) with EINTR. Nothing if it is not waiting. */
+void unstable_interrupt(Op *op);
+/* Whether the volume holds too much; starts to commit the file that has held its data for longest. */
+enum UnstablePressure unstable_pressure(VfsReactor *vr, Inode *inode);
+/* The latched error, once. */
+int unstable_take_error(Inode *inode);
