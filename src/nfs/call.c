@@ -165,6 +165,15 @@ void calls_resend(NfsConn *conn) {
         }
 }
 
+void calls_rotate(NfsConn *conn) {
+        NfsCall *first = TAILQ_FIRST(&conn->calls);
+
+        if (!first)
+                return;
+        TAILQ_REMOVE(&conn->calls, first, conn_link);
+        TAILQ_INSERT_TAIL(&conn->calls, first, conn_link);
+}
+
 /* ---- answers ---- */
 
 /* NFS3ERR_JUKEBOX: not executed, so it is a new call to the server when it is sent again. */

@@ -19,7 +19,8 @@
  * A wire that lasted is replaced at once; one that brought a reply but did not last, after 100 ms. Else
  * every address of the server is tried in turn and then there is a pause, from 100 ms doubling to 5 s. So a
  * server that refuses, or accepts and closes, or closes on one particular call, costs ten connects a second
- * at most.
+ * at most. If wire after wire ends so without one reply, it may be the first call that the server cannot
+ * stand (one too large for it, say): then that one goes behind the others, who shall not starve.
  *
  * Sending: a call is encoded when it is sent and leaves with all others of this turn when our hook runs at
  * the end of the turn; replies are read there, too, so that rpc_service(), which walks everything in
@@ -44,6 +45,7 @@
 #define CONNECT_TIMEOUT_MIN_MS 1000 /* timeo, within these */
 #define CONNECT_TIMEOUT_MAX_MS 10000
 #define LASTED_NS              NSEC_PER_SEC
+#define FRUITLESS_MAX          2 /* wires in a row */
 #define LOG_INTERVAL_NS        (10 * NSEC_PER_SEC)
 
 enum ConnEvent {
@@ -186,11 +188,14 @@ static void conn_broken(NfsConn *conn, uint64_t now, int error) {
                 conn->logged_at = now;
         }
         if (!lasted && !conn->proven) {
+                if (++conn->n_fruitless >= FRUITLESS_MAX)
+                        calls_rotate(conn);
                 conn_attempt_failed(conn, now, error);
                 return;
         }
         conn_drop_wire(conn);
         conn->down_since = now;
+        conn->n_fruitless = 0;
         conn->n_tried = 0;
         conn->backoff_ms = 0;
         conn_enter(conn, CONN_BACKOFF, lasted ? now : now + BACKOFF_MIN_MS * NSEC_PER_MSEC);

@@ -35,6 +35,7 @@ struct NfsConn {
         uint32_t next_addr; /* the address being used, or tried next */
         uint32_t n_tried;   /* addresses that failed in this round */
         uint32_t backoff_ms;
+        uint32_t n_fruitless; /* wires in a row that were connected and brought no reply */
         bool proven;         /* a reply has come over this wire */
         bool responding;     /* what state_changed() was told last */
         bool failure_logged; /* of this outage */
@@ -63,6 +64,9 @@ static inline void stat_add(uint64_t *counter, uint64_t n) {
 
 /* The connection is up: everything that waits is encoded, in the order it was first sent. */
 void calls_resend(NfsConn *conn);
+
+/* The first call may be what ends every connection: last in the next resend. */
+void calls_rotate(NfsConn *conn);
 
 /* Every wait that is over: soft calls end, delayed ones are sent. Returns true if the wire is to be broken. */
 bool calls_expire(NfsConn *conn, uint64_t now);

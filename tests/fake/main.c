@@ -1,0 +1,50 @@
+/*
+ * The fake server as a program: fakenfs PORT N_FILES [KEY ACTION ARG SKIP TIMES]...
+ *
+ * Serves until it is killed, or its stdin (a pipe) is closed. Prints "port N" when it is ready.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fakenfs.h"
+
+static const char *const actions[FAKE_N_ACTIONS] = {
+        "none",   "delay",  "drop", "close",  "close-after", "partial", "status",  "garbage", "bad-xid", "raw-length",
+        "accept", "deny",   "length", "fragment", "loop", "trickle", "count", "name", "call", "type",
+};
+
+static enum FakeAction action_parse(const char *name) {
+        for (int i = 0; i < FAKE_N_ACTIONS; i++)
+                if (strcmp(actions[i], name) == 0)
+                        return (enum FakeAction) i;
+        (void) fprintf(stderr, "fakenfs: no such fault: %s\n", name);
+        exit(2);
+}
+
+int main(int argc, char **argv) {
+        FakeNfsConfig config = {
+                .port = (uint16_t) (argc > 1 ? atoi(argv[1]) : 0),
+                .n_files = (uint32_t) (argc > 2 ? atoi(argv[2]) : 1000),
+        };
+        FakeNfs *fake = fakenfs_start(&config);
+        char byte;
+
+        if (!fake) {
+                perror("fakenfs");
+                return 1;
+        }
+        for (int i = 3; i + 4 < argc; i += 5)
+                fakenfs_fault(fake, atoi(argv[i]), action_parse(argv[i + 1]),
+                              (uint32_t) strtoul(argv[i + 2], NULL, 0), (uint32_t) atoi(argv[i + 3]),
+                              (uint32_t) atoi(argv[i + 4]));
+        (void) printf("port %u\n", fakenfs_port(fake));
+        (void) fflush(stdout);
+        if (isatty(STDIN_FILENO))
+                (void) pause();
+        while (read(STDIN_FILENO, &byte, 1) > 0)
+                ;
+        (void) fakenfs_stop(fake);
+        return 0;
+}

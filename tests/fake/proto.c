@@ -1,0 +1,572 @@
+/*
+ * See proto.h. RFC 1813 (NFS, MOUNT), RFC 5531 (RPC), RFC 1833 (portmapper), written out by hand.
+ */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto.h"
+
+#define PROG_PORTMAP 100000
+#define PROG_NFS     100003
+#define PROG_MOUNT   100005
+#define FILE_SIZE    (1u << 20)
+#define ROOT_ID      1
+#define DIR_ID       (UINT64_C(1) << 40) /* d0 */
+#define LINK_ID      (UINT64_C(1) << 41) /* l0 */
+
+enum { MODE_REG = 1, MODE_DIR = 2, MODE_LNK = 5 };
+enum { ERR_NOENT = 2, ERR_ACCES = 13, ERR_BADHANDLE = 10001 };
+
+/* ---- XDR ---- */
+
+typedef struct Writer {
+        uint8_t *start, *at;
+        ProtoState *state;
+        const FakeFault *fault; /* or NULL */
+} Writer;
+
+typedef struct Reader {
+        const uint8_t *at;
+        size_t left;
+        bool bad;
+} Reader;
+
+static bool faulty(const Writer *w, enum FakeAction action) {
+        return w->fault && w->fault->action == action;
+}
+
+static void put32(Writer *w, uint32_t v) {
+        v = htonl(v);
+        memcpy(w->at, &v, 4);
+        w->at += 4;
+}
+
+static void put64(Writer *w, uint64_t v) {
+        put32(w, (uint32_t) (v >> 32));
+        put32(w, (uint32_t) v);
+}
+
+static void put_bytes(Writer *w, const void *data, uint32_t len) {
+        memset(w->at + (len & ~3u), 0, 4);
+        memcpy(w->at, data, len);
+        w->at += (len + 3) & ~3u;
+}
+
+static void put_opaque(Writer *w, const void *data, uint32_t len) {
+        put32(w, len);
+        put_bytes(w, data, len);
+}
+
+static uint32_t get32(Reader *r) {
+        uint32_t v = 0;
+
+        if (r->left < 4) {
+                r->bad = true;
+                return 0;
+        }
+        memcpy(&v, r->at, 4);
+        r->at += 4;
+        r->left -= 4;
+        return ntohl(v);
+}
+
+static uint64_t get64(Reader *r) {
+        uint64_t high = get32(r);
+
+        return high << 32 | get32(r);
+}
+
+/* Where it is; its length in ret_len. */
+static const uint8_t *get_opaque(Reader *r, uint32_t *ret_len) {
+        uint32_t len = get32(r), padded = (len + 3) & ~3u;
+        const uint8_t *at = r->at;
+
+        if (padded < len || padded > r->left) {
+                r->bad = true;
+                *ret_len = 0;
+                return at;
+        }
+        r->at += padded;
+        r->left -= padded;
+        *ret_len = len;
+        return at;
+}
+
+static void get_name(Reader *r, char *buf, size_t size) {
+        uint32_t len;
+        const uint8_t *name = get_opaque(r, &len);
+
+        (void) snprintf(buf, size, "%.*s", (int) len, (const char *) name);
+}
+
+/* ---- handles and attributes ---- */
+
+void fakenfs_handle(uint64_t id, uint8_t ret[16]) {
+        memcpy(ret, "fakenfs", 8);
+        memcpy(ret + 8, &id, 8);
+}
+
+uint8_t fakenfs_byte(uint64_t id, uint64_t offset) {
+        return (uint8_t) (id * 31 + offset * 7 + (offset >> 12));
+}
+
+static uint64_t get_handle(Reader *r) {
+        uint32_t len;
+        const uint8_t *handle = get_opaque(r, &len);
+        uint64_t id;
+
+        if (len != 16 || memcmp(handle, "fakenfs", 8) != 0)
+                return 0;
+        memcpy(&id, handle + 8, 8);
+        return id;
+}
+
+static void put_handle(Writer *w, uint64_t id) {
+        uint8_t handle[16];
+
+        fakenfs_handle(id, handle);
+        put_opaque(w, handle, sizeof handle);
+}
+
+static uint32_t type_of(uint64_t id) {
+        if (id == ROOT_ID || (id >= DIR_ID && id < DIR_ID + 10))
+                return MODE_DIR;
+        return id == LINK_ID ? MODE_LNK : MODE_REG;
+}
+
+static void put_attr(Writer *w, uint64_t id) {
+        uint32_t type = type_of(id);
+        uint64_t size = type == MODE_DIR ? 4096 : FILE_SIZE;
+
+        put32(w, faulty(w, FAKE_TYPE) ? w->fault->arg : type);
+        put32(w, type == MODE_DIR ? 0755 : 0644);
+        put32(w, type == MODE_DIR ? 2 : 1);
+        put32(w, 0); /* uid, gid */
+        put32(w, 0);
+        put64(w, size);
+        put64(w, size);
+        put64(w, 0);  /* rdev */
+        put64(w, 99); /* fsid */
+        put64(w, id);
+        for (int i = 0; i < 3; i++) {
+                put32(w, 3000000000u); /* beyond 2038 */
+                put32(w, 5);
+        }
+}
+
+static void put_post_attr(Writer *w, uint64_t id) {
+        put32(w, 1);
+        put_attr(w, id);
+}
+
+static void put_wcc(Writer *w, uint64_t id) {
+        put32(w, 1);
+        put64(w, 4095);
+        put64(w, UINT64_C(1700000000) << 32);
+        put64(w, UINT64_C(1700000001) << 32);
+        put_post_attr(w, id);
+}
+
+/* ---- NFS ---- */
+
+static uint64_t lookup(const ProtoState *state, const char *name) {
+        char *end;
+        uint64_t n = strtoull(name[0] ? name + 1 : name, &end, 10);
+
+        if (!name[0] || end == name + 1 || *end)
+                return 0;
+        if (name[0] == 'f' && n < state->config->n_files)
+                return n + 2;
+        if (name[0] == 'd' && n < 10)
+                return DIR_ID + n;
+        return name[0] == 'l' && n == 0 ? LINK_ID : 0;
+}
+
+static void put_failure(Writer *w, uint32_t proc) {
+        /* How many "nothing follows" the failure arm has: attributes 1, wcc 2. */
+        static const uint8_t words[22] = { 0, 0, 2, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 4, 3, 1, 1, 1, 1, 1, 2 };
+
+        for (uint32_t i = 0; i < words[proc]; i++)
+                put32(w, 0);
+}
+
+static void put_read(Writer *w, Reader *r, uint64_t id) {
+        uint64_t offset = get64(r);
+        uint32_t count = get32(r);
+
+        if (offset >= FILE_SIZE)
+                count = 0;
+        else if (offset + count > FILE_SIZE)
+                count = (uint32_t) (FILE_SIZE - offset);
+        if (faulty(w, FAKE_COUNT))
+                count = w->fault->arg;
+        put_post_attr(w, id);
+        put32(w, count);
+        put32(w, offset + count >= FILE_SIZE);
+        put32(w, faulty(w, FAKE_LENGTH) ? w->fault->arg : count);
+        for (uint32_t i = 0; i < count; i++)
+                w->at[i] = fakenfs_byte(id, offset + i);
+        memset(w->at + count, 0, 4);
+        w->at += (count + 3) & ~3u;
+}
+
+static void put_write(Writer *w, Reader *r, uint64_t id) {
+        uint32_t count, stable;
+
+        (void) get64(r);
+        count = get32(r);
+        stable = get32(r);
+        put_wcc(w, id);
+        put32(w, faulty(w, FAKE_COUNT) ? w->fault->arg : count);
+        put32(w, stable);
+        put64(w, w->state->verifier);
+}
+
+static void put_entry_name(Writer *w, uint64_t i) {
+        char name[300];
+
+        (void) snprintf(name, sizeof name, "f%u", (unsigned int) i);
+        if (i > 0 || !faulty(w, FAKE_NAME)) {
+                put32(w, faulty(w, FAKE_LENGTH) ? w->fault->arg : (uint32_t) strlen(name));
+                put_bytes(w, name, (uint32_t) strlen(name));
+                return;
+        }
+        memset(name, 'n', sizeof name);
+        switch (w->fault->arg) {
+        case 0:
+                put_opaque(w, "", 0);
+                break;
+        case 1:
+                put_opaque(w, "a/b", 3);
+                break;
+        case 2:
+                put_opaque(w, name, 256);
+                break;
+        default:
+                put_opaque(w, "a\0b", 3);
+                break;
+        }
+}
+
+/* arg empty entries, however many were asked for. */
+static void put_many_entries(Writer *w, bool plus) {
+        for (uint32_t i = 0; i < w->fault->arg && w->at - w->start < (long) PROTO_REPLY_MAX - 4096; i++) {
+                put32(w, 1);
+                put64(w, i);
+                put_opaque(w, "x", 1);
+                put64(w, i + 1);
+                if (plus)
+                        put64(w, 0);
+        }
+        put32(w, 0);
+        put32(w, 1);
+}
+
+static void put_loop(Writer *w) {
+        put32(w, 1);
+        put64(w, 9);
+        put_opaque(w, "f0", 2);
+        put64(w, 1);
+        put32(w, 0);
+        put32(w, 1);
+        put32(w, (uint32_t) -40);
+        put32(w, 0);
+        put32(w, 1);
+}
+
+static void put_readdir(Writer *w, Reader *r, bool plus) {
+        uint64_t cookie = get64(r), n = w->state->config->n_files;
+        const uint8_t *start = w->at;
+        uint32_t limit;
+
+        (void) get64(r); /* verifier */
+        limit = get32(r);
+        if (plus)
+                limit = get32(r);
+        limit = limit > 400 ? limit - 400 : 0;
+        put_post_attr(w, ROOT_ID);
+        put64(w, 1);
+        if (plus && faulty(w, FAKE_LOOP)) {
+                put_loop(w);
+                return;
+        }
+        if (plus && faulty(w, FAKE_LENGTH)) {
+                put_many_entries(w, plus);
+                return;
+        }
+        for (; cookie < n && w->at - start < (long) limit; cookie++) {
+                put32(w, 1);
+                put64(w, cookie + 2);
+                put_entry_name(w, cookie);
+                put64(w, cookie + 1);
+                if (plus) {
+                        put_post_attr(w, cookie + 2);
+                        put32(w, 1);
+                        put_handle(w, cookie + 2);
+                }
+        }
+        put32(w, 0);
+        put32(w, cookie >= n);
+}
+
+static void put_fsinfo(Writer *w) {
+        static const uint32_t sizes[] = { 1 << 20, 1 << 20, 4096, 1 << 20, 1 << 20, 4096, 65536 };
+
+        put_post_attr(w, ROOT_ID);
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+                put32(w, faulty(w, FAKE_COUNT) ? w->fault->arg : sizes[i]);
+        put64(w, UINT64_C(1) << 60);
+        put32(w, 0); /* time delta */
+        put32(w, 1);
+        put32(w, 0x1b);
+}
+
+static void put_pathconf(Writer *w) {
+        static const uint32_t values[] = { 1000, 255, 1, 1, 0, 1 };
+
+        put_post_attr(w, ROOT_ID);
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+                put32(w, values[i]);
+}
+
+static void put_created(Writer *w) {
+        uint64_t id = w->state->next_id++;
+
+        put32(w, 1);
+        put_handle(w, id);
+        put_post_attr(w, id);
+        put_wcc(w, ROOT_ID);
+}
+
+static void put_readlink(Writer *w, uint64_t id) {
+        put_post_attr(w, id);
+        if (faulty(w, FAKE_NAME)) {
+                put_opaque(w, "a\0b", 3);
+                return;
+        }
+        put32(w, faulty(w, FAKE_LENGTH) ? w->fault->arg : 2);
+        put_bytes(w, "f0", 2);
+}
+
+static void put_results(Writer *w, Reader *r, uint32_t proc, uint64_t id) {
+        switch (proc) {
+        case 1:
+                put_attr(w, id);
+                break;
+        case 2:
+                put_wcc(w, id);
+                break;
+        case 3:
+                put_handle(w, id);
+                put_post_attr(w, id);
+                put_post_attr(w, ROOT_ID);
+                break;
+        case 4:
+                put_post_attr(w, id);
+                put32(w, get32(r) & 0x3f);
+                break;
+        case 5:
+                put_readlink(w, id);
+                break;
+        case 6:
+                put_read(w, r, id);
+                break;
+        case 7:
+                put_write(w, r, id);
+                break;
+        case 8 ... 11:
+                put_created(w);
+                break;
+        case 12:
+        case 13:
+                put_wcc(w, ROOT_ID);
+                break;
+        case 14:
+                put_wcc(w, ROOT_ID);
+                put_wcc(w, ROOT_ID);
+                break;
+        case 15:
+                put_post_attr(w, id);
+                put_wcc(w, ROOT_ID);
+                break;
+        case 16:
+        case 17:
+                put_readdir(w, r, proc == 17);
+                break;
+        case 18:
+                put_post_attr(w, ROOT_ID);
+                for (uint64_t i = 0; i < 6; i++)
+                        put64(w, (UINT64_C(1) << 30) + i);
+                put32(w, 0);
+                break;
+        case 19:
+                put_fsinfo(w);
+                break;
+        case 20:
+                put_pathconf(w);
+                break;
+        case 21:
+                put_wcc(w, id);
+                put64(w, w->state->verifier);
+                break;
+        }
+}
+
+static void reply_nfs(Writer *w, const ProtoRequest *request) {
+        Reader r = { request->args, request->len, false };
+        uint32_t status = faulty(w, FAKE_STATUS) ? w->fault->arg : 0;
+        char name[300];
+        uint64_t id;
+
+        if (request->proc == 0)
+                return;
+        id = get_handle(&r);
+        if (status == 0 && id == 0)
+                status = ERR_BADHANDLE;
+        if (request->proc == 3) {
+                get_name(&r, name, sizeof name);
+                id = lookup(w->state, name);
+                if (status == 0 && id == 0)
+                        status = ERR_NOENT;
+        }
+        put32(w, status);
+        if (status)
+                put_failure(w, request->proc);
+        else
+                put_results(w, &r, request->proc, id);
+}
+
+/* ---- MOUNT and the portmapper ---- */
+
+static uint32_t mnt_status(const Writer *w, const ProtoRequest *request, const char *path) {
+        const FakeNfsConfig *config = w->state->config;
+
+        if (faulty(w, FAKE_STATUS))
+                return w->fault->arg;
+        if (config->require_resvport && request->source_port >= 1024)
+                return ERR_ACCES;
+        if (config->export && strcmp(config->export, path) != 0)
+                return config->refuse ? config->refuse : ERR_NOENT;
+        return 0;
+}
+
+static void reply_mount(Writer *w, const ProtoRequest *request) {
+        Reader r = { request->args, request->len, false };
+        bool forged = faulty(w, FAKE_LENGTH);
+        char path[1100];
+        uint32_t status;
+
+        if (request->proc != 1) {
+                if (request->proc == 2 || request->proc == 5)
+                        put32(w, 0); /* DUMP, EXPORT: nothing */
+                return;
+        }
+        get_name(&r, path, sizeof path);
+        status = mnt_status(w, request, path);
+        put32(w, status);
+        if (status)
+                return;
+        put_handle(w, ROOT_ID);
+        put32(w, forged ? w->fault->arg : 1);
+        for (uint32_t i = 0; i < (forged ? 4096u : 1u); i++)
+                put32(w, forged ? 0x41414141 : w->state->config->flavor ? w->state->config->flavor : 1);
+}
+
+static void reply_portmap(Writer *w, const ProtoRequest *request) {
+        Reader r = { request->args, request->len, false };
+        uint32_t prog = get32(&r);
+        uint16_t port = 1;
+
+        if (request->proc != 3)
+                return;
+        if (prog == PROG_MOUNT)
+                port = w->state->config->mountd_port;
+        else if (prog == PROG_NFS)
+                port = w->state->config->nfsd_port;
+        put32(w, port == 0 ? w->state->port : port == 1 ? 0 : port);
+}
+
+/* ---- RPC ---- */
+
+int proto_parse(const uint8_t *record, size_t len, ProtoRequest *ret) {
+        Reader r = { record, len, false }, cred;
+        const uint8_t *body;
+        uint32_t n, base;
+
+        *ret = (ProtoRequest){ .xid = get32(&r) };
+        if (get32(&r) != 0 || get32(&r) != 2)
+                return -1;
+        ret->prog = get32(&r);
+        ret->vers = get32(&r);
+        ret->proc = get32(&r) & 31;
+        (void) get32(&r); /* flavour */
+        body = get_opaque(&r, &n);
+        cred = (Reader){ body, n, false };
+        (void) get32(&cred); /* stamp */
+        (void) get_opaque(&cred, &n);
+        ret->uid = get32(&cred);
+        ret->gid = get32(&cred);
+        ret->n_groups = get32(&cred);
+        (void) get32(&r); /* verifier */
+        (void) get_opaque(&r, &n);
+        base = ret->prog == PROG_MOUNT ? 100 : ret->prog == PROG_PORTMAP ? 200 : 0;
+        ret->key = (int) (base + ret->proc);
+        ret->args = r.at;
+        ret->len = r.left;
+        return r.bad || ret->proc > 21 ? -1 : 0;
+}
+
+uint64_t proto_id(const ProtoRequest *request) {
+        Reader r = { request->args, request->len, false };
+
+        return request->prog == PROG_NFS && request->proc != 0 ? get_handle(&r) : 0;
+}
+
+/* What makes a decoder that trusts it follow a pointer: a credential and a verifier of some length. */
+static void put_call(Writer *w) {
+        put32(w, 0); /* CALL */
+        put32(w, 0);
+        put32(w, PROG_NFS);
+        put32(w, 3);
+        put32(w, 0);
+        for (int i = 0; i < 2; i++) {
+                put32(w, 1);
+                put_opaque(w, "AAAAAAAAAAAAAAAA", 16);
+        }
+}
+
+size_t proto_reply(ProtoState *state, const ProtoRequest *request, const FakeFault *fault, uint8_t *buf) {
+        Writer w = { buf, buf, state, fault };
+
+        put32(&w, faulty(&w, FAKE_BAD_XID) ? request->xid ^ 0x5a5a5a5a : request->xid);
+        if (faulty(&w, FAKE_CALL)) {
+                put_call(&w);
+                return (size_t) (w.at - buf);
+        }
+        put32(&w, 1); /* REPLY */
+        if (faulty(&w, FAKE_DENY)) {
+                put32(&w, 1);
+                put32(&w, 1);
+                put32(&w, fault->arg);
+                return (size_t) (w.at - buf);
+        }
+        put32(&w, 0); /* accepted, no verifier */
+        put64(&w, 0);
+        put32(&w, faulty(&w, FAKE_ACCEPT) ? fault->arg : 0);
+        if (faulty(&w, FAKE_ACCEPT)) {
+                if (fault->arg == 2)
+                        put64(&w, UINT64_C(4) << 32 | 4); /* versions 4 to 4 */
+        } else if (request->prog == PROG_NFS) {
+                reply_nfs(&w, request);
+        } else if (request->prog == PROG_MOUNT) {
+                reply_mount(&w, request);
+        } else if (request->prog == PROG_PORTMAP) {
+                reply_portmap(&w, request);
+        }
+        if (faulty(&w, FAKE_GARBAGE))
+                for (uint8_t *p = buf + 4; p < w.at; p++)
+                        *p = (uint8_t) rand();
+        return (size_t) (w.at - buf);
+}

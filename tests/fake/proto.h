@@ -1,0 +1,42 @@
+/*
+ * The fake server's protocols: one request's bytes in, one reply's bytes out.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "fakenfs.h"
+
+#define PROTO_REPLY_MAX (4u << 20)
+
+typedef struct FakeFault {
+        int key;
+        enum FakeAction action;
+        uint32_t arg, skip, times;
+        bool forever;
+} FakeFault;
+
+typedef struct ProtoRequest {
+        uint32_t xid, prog, vers, proc;
+        int key;
+        const uint8_t *args;
+        size_t len;
+        uint32_t uid, gid, n_groups;
+        uint16_t source_port;
+} ProtoRequest;
+
+/* State the procedures use. */
+typedef struct ProtoState {
+        const FakeNfsConfig *config;
+        uint16_t port;
+        uint64_t verifier, next_id;
+} ProtoState;
+
+/* -1: not a call, or cut short. */
+int proto_parse(const uint8_t *record, size_t len, ProtoRequest *ret);
+
+/* The id in the file handle that args begins with; 0 if it is not one of ours. */
+uint64_t proto_id(const ProtoRequest *request);
+
+/* Executes and writes the whole reply record but for its marker. Number of bytes. */
+size_t proto_reply(ProtoState *state, const ProtoRequest *request, const FakeFault *fault, uint8_t *buf);

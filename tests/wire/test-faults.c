@@ -1,0 +1,192 @@
+/*
+ * What a server or a network can do to one call short of lying about lengths (test-forged.c): each call is
+ * done exactly once, with the right answer or the right error, and those after it work.
+ */
+#include <criterion/criterion.h>
+
+#include "harness.h"
+
+static Harness h;
+
+static void setup(void) {
+        harness_init(&h);
+}
+
+static void teardown(void) {
+        harness_done(&h);
+}
+
+TestSuite(faults, .init = setup, .fini = teardown, .timeout = 60);
+
+/* GETATTR of f0 with the fault on its first sending only; then one that must work. */
+static int once(enum FakeAction action, uint32_t arg, uint32_t times) {
+        TestCall t;
+        int r;
+
+        fakenfs_fault(h.fake, NFS_GETATTR, action, arg, 0, times);
+        test_call_init(&h, &t, NFS_GETATTR, 2);
+        r = test_call_run(&t);
+        harness_run(&h, 20);
+        cr_assert_eq(t.n_done, 1);
+        fakenfs_clear(h.fake);
+        cr_assert_eq(test_getattr(&h, 3), 0, "the call after it");
+        return r;
+}
+
+Test(faults, faults_that_heal) {
+        static const struct {
+                enum FakeAction action;
+                uint32_t arg;
+                uint64_t seen; /* how often the server sees the first call */
+        } cases[] = {
+                { FAKE_DELAY, 50, 1 },     { FAKE_CLOSE, 0, 2 },    { FAKE_CLOSE_AFTER, 0, 2 },
+                { FAKE_PARTIAL, 1, 2 },    { FAKE_PARTIAL, 3, 2 },  { FAKE_PARTIAL, 4, 2 },
+                { FAKE_PARTIAL, 20, 2 },   { FAKE_PARTIAL, 100, 2 }, { FAKE_DROP, 0, 2 },
+                { FAKE_BAD_XID, 0, 2 },    { FAKE_FRAGMENT, 1, 1 }, { FAKE_FRAGMENT, 20, 1 },
+                { FAKE_TRICKLE, 60, 1 },   { FAKE_RAW_LENGTH, 8 << 20, 2 }, { FAKE_RAW_LENGTH, 1000, 2 },
+        };
+        uint64_t before;
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                before = fakenfs_seen(h.fake, NFS_GETATTR);
+                cr_assert_eq(once(cases[i].action, cases[i].arg, 1), 0, "case %zu", i);
+                cr_assert_eq(fakenfs_seen(h.fake, NFS_GETATTR) - before, cases[i].seen + 1, "case %zu: %lu", i,
+                             fakenfs_seen(h.fake, NFS_GETATTR) - before);
+        }
+        cr_assert_eq(h.stats.bad_replies, 0);
+}
+
+/* A record shorter than its contents leaves the stream out of step: the connection is to be made anew. */
+Test(faults, a_short_record_marker) {
+        for (uint32_t len = 0; len < 64; len += 4) {
+                int r = once(FAKE_RAW_LENGTH, len, 1);
+
+                cr_assert(r == 0 || r == EIO, "length %u: %d", len, r);
+        }
+}
+
+Test(faults, garbage_is_an_error_of_that_call) {
+        for (int i = 0; i < 50; i++) {
+                int r = once(FAKE_GARBAGE, 0, 1);
+
+                cr_assert(r == EIO || r == EACCES || r == EOPNOTSUPP, "%d", r);
+        }
+        cr_assert_gt(h.stats.bad_replies, 0);
+}
+
+Test(faults, rpc_errors) {
+        cr_assert_eq(once(FAKE_ACCEPT, 1, 1), EIO);
+        cr_assert_eq(once(FAKE_ACCEPT, 2, 1), EIO);
+        cr_assert_eq(once(FAKE_ACCEPT, 3, 1), EOPNOTSUPP);
+        cr_assert_eq(once(FAKE_ACCEPT, 4, 1), EIO);
+        cr_assert_eq(once(FAKE_ACCEPT, 5, 1), EIO);
+        cr_assert_eq(once(FAKE_ACCEPT, 77, 1), EIO);
+        cr_assert_eq(once(FAKE_DENY, 1, 1), EACCES);
+        cr_assert_eq(once(FAKE_DENY, 5, 1), EACCES);
+        cr_assert_eq(h.stats.connects, 1, "none of these is the connection's fault");
+}
+
+Test(faults, statuses_become_errnos) {
+        cr_assert_eq(once(FAKE_STATUS, 70, 1), ESTALE);
+        cr_assert_eq(once(FAKE_STATUS, 10001, 1), ESTALE);
+        cr_assert_eq(once(FAKE_STATUS, 28, 1), ENOSPC);
+        cr_assert_eq(once(FAKE_STATUS, 69, 1), EDQUOT);
+        cr_assert_eq(once(FAKE_STATUS, 12345, 1), EIO);
+}
+
+Test(faults, jukebox_is_waited_out_under_a_new_xid) {
+        uint64_t start = now_ns();
+        FakeRequest seen[8];
+
+        fakenfs_fault(h.fake, NFS_GETATTR, FAKE_STATUS, 10008, 0, 2);
+        cr_assert_eq(test_getattr(&h, 2), 0);
+        cr_assert_eq(h.stats.jukebox, 2);
+        cr_assert_geq(now_ns() - start, 700 * NSEC_PER_MSEC, "250 ms and 500 ms");
+        cr_assert_eq(fakenfs_history(h.fake, seen, 8), 3);
+        cr_assert_neq(seen[0].xid, seen[1].xid);
+        cr_assert_neq(seen[1].xid, seen[2].xid);
+        cr_assert_eq(h.stats.connects, 1);
+}
+
+Test(faults, the_xid_stays_when_it_is_sent_again) {
+        FakeRequest seen[8];
+
+        fakenfs_fault(h.fake, NFS_REMOVE, FAKE_CLOSE_AFTER, 0, 0, 1);
+        TestCall t;
+        test_call_init(&h, &t, NFS_REMOVE, 1);
+        t.call.args.name = "f1";
+        cr_assert_eq(test_call_run(&t), 0);
+        cr_assert_eq(t.call.n_sent, 2);
+        cr_assert_eq(h.stats.resent[NFS_REMOVE], 1);
+        cr_assert_eq(fakenfs_history(h.fake, seen, 8), 2);
+        cr_assert_eq(seen[0].xid, seen[1].xid);
+        cr_assert_eq(fakenfs_executed(h.fake, NFS_REMOVE), 2, "which is why XIDs matter");
+}
+
+Test(faults, a_lost_reply_while_others_are_answered) {
+        TestCall lost, other;
+        uint64_t start = now_ns();
+
+        fakenfs_fault(h.fake, NFS_ACCESS, FAKE_DROP, 0, 0, 1);
+        test_call_init(&h, &lost, NFS_ACCESS, 2);
+        test_call_send(&lost);
+        while (!lost.n_done && now_ns() - start < 10 * NSEC_PER_SEC) {
+                test_call_init(&h, &other, NFS_GETATTR, 3);
+                cr_assert_eq(test_call_run(&other), 0);
+        }
+        cr_assert_eq(lost.n_done, 1);
+        cr_assert_eq(lost.call.err, 0);
+        cr_assert_geq(now_ns() - start, 900 * NSEC_PER_MSEC, "not before its major time-out");
+        cr_assert_eq(h.n_down, 0, "the server did respond");
+}
+
+Test(faults, order_and_exactly_once_over_kicks) {
+        enum { N = 2000 };
+        static TestCall t[N];
+        static FakeRequest seen[FAKE_HISTORY];
+        uint32_t n;
+        int done = 0;
+
+        cr_assert_eq(test_getattr(&h, 2), 0);
+        fakenfs_pause(h.fake, true);
+        for (int i = 0; i < N; i++) {
+                test_call_init(&h, &t[i], NFS_GETATTR, (uint64_t) i + 2);
+                test_call_send(&t[i]);
+        }
+        harness_run(&h, 50);
+        cr_assert_eq(nfs_conn_in_flight(h.conn), N);
+        fakenfs_kick(h.fake); /* all of them unread */
+        fakenfs_pause(h.fake, false);
+        for (int i = 0; i < N; i++)
+                done += harness_wait(&h, &t[i].n_done, 1, 10000);
+        cr_assert_eq(done, N);
+        cr_assert_eq(nfs_conn_in_flight(h.conn), 0);
+        for (int i = 0; i < N; i++) {
+                cr_assert_eq(t[i].n_done, 1);
+                cr_assert_eq(t[i].call.err, 0);
+                cr_assert_eq(t[i].call.res.attr.fileid, (uint64_t) i + 2);
+        }
+        /* The last N requests came in the order they were first sent. */
+        n = fakenfs_history(h.fake, seen, FAKE_HISTORY);
+        cr_assert_geq(n, N);
+        for (uint32_t i = 0; i < N; i++)
+                cr_assert_eq(seen[n - N + i].id, i + 2);
+}
+
+Test(faults, a_hung_server_comes_back) {
+        TestCall t;
+
+        cr_assert_eq(test_getattr(&h, 2), 0);
+        fakenfs_pause(h.fake, true);
+        test_call_init(&h, &t, NFS_GETATTR, 2);
+        test_call_send(&t);
+        harness_run(&h, 1500);
+        cr_assert_eq(t.n_done, 0, "hard");
+        cr_assert_eq(h.n_down, 1);
+        cr_assert_eq(h.n_up, 0);
+        cr_assert_gt(h.stats.timeouts, 0);
+        fakenfs_pause(h.fake, false);
+        cr_assert(harness_wait(&h, &t.n_done, 1, 5000));
+        cr_assert_eq(t.call.err, 0);
+        cr_assert_eq(h.n_up, 1);
+}
