@@ -55,6 +55,9 @@ bool sleep_until(uint64_t deadline);
 /* Makes 0, 1, 2 /dev/null: nobody who waits for the end of our output shall wait for this process. */
 void stdio_detach(void);
 
+/* Closes all others, but interrupt_fd(). */
+void descriptors_close(void);
+
 /* A process that does one call which may hang in the kernel, and can be left behind there. */
 typedef struct BoundedResult {
         int result;

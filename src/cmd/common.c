@@ -114,6 +114,18 @@ void stdio_detach(void) {
                 (void) close(fd);
 }
 
+void descriptors_close(void) {
+        int keep = interrupt_fd();
+
+        if (keep < 3) {
+                (void) close_range(3, ~0U, 0);
+                return;
+        }
+        if (keep > 3)
+                (void) close_range(3, (unsigned) keep - 1, 0);
+        (void) close_range((unsigned) keep + 1, ~0U, 0);
+}
+
 int wait_child(pid_t pid, uint64_t deadline, int *ret_status) {
         for (;;) {
                 pid_t r = waitpid(pid, ret_status, WNOHANG);

@@ -167,7 +167,8 @@ static int attempt_bind(const Attempt *attempt, Failure *failure) {
         BoundedResult result = {0};
         int r;
 
-        r = bounded_call(bind_call, (void *) (uintptr_t) attempt, now_ns() + BIND_TIMEOUT, &result);
+        r = bounded_call(bind_call, (void *) (uintptr_t) attempt,
+                         now_ns() + MIN(BIND_TIMEOUT, attempt->start_timeout), &result);
         if (r < 0) {
                 if (bind_landed(attempt))
                         return 0;
@@ -247,7 +248,10 @@ static int attempt_redirect(const MountJob *job, const char *export, Source *ret
         return 0;
 }
 
-/* Lock, daemon, bind. *ret_export: neither, mount that export instead. */
+/*
+ * Lock, daemon, bind. *ret_export: neither, mount that export instead. Looks once more, under the lock,
+ * whether somebody has done it: many may mount the same thing in the same place at once.
+ */
 static int attempt_once(Attempt *attempt, char **ret_export, Failure *failure) {
         const MountJob *job = attempt->job;
         StartRequest request = {
@@ -258,11 +262,17 @@ static int attempt_once(Attempt *attempt, char **ret_export, Failure *failure) {
                 .program = job->program,
         };
         enum StartResult result = START_RUNNING;
+        bool present;
         int lock_fd, r;
 
         r = attempt_lock(attempt, &lock_fd, failure);
         if (r != 0)
                 return r;
+        r = mount_present(job, &present, failure);
+        if (r != 0 || present) {
+                volume_unlock(attempt->id, lock_fd, !control_is_alive(attempt->id));
+                return r;
+        }
         request.deadline = now_ns() + attempt->start_timeout;
         r = volume_start(&request, &result, ret_export, failure);
         if (r != 0 || result == START_SUBDIR) {
@@ -340,6 +350,7 @@ static int mount_background(MountJob *job, const Failure *why, Failure *failure)
         (void) setsid();
         (void) !chdir("/");
         stdio_detach();
+        descriptors_close();
         log_open(LOG_TARGET_JOURNAL, job->program, job->source_text);
         job->background = true;
         return 0;

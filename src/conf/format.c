@@ -97,12 +97,23 @@ char *session_options_format(const SessionOptions *session) {
 }
 
 static void help_default(FILE *out, const OptionDef *def) {
-        if (def->use != OPTION_HONOURED)
+        if (def->use != OPTION_HONOURED || def->offset >= sizeof(SessionOptions))
                 return;
-        if (def->kind == OPTION_UINT && def->offset < sizeof(SessionOptions))
+        if (def->kind == OPTION_UINT && def->def != 0)
                 (void) fprintf(out, " [%u]", def->def);
         else if (def->kind == OPTION_ENUM)
                 (void) fprintf(out, " [%s]", word_name(def, (int) def->def));
+}
+
+/* "refused: why", "no effect: why" */
+static void help_note(FILE *out, const OptionDef *def) {
+        const char *why = def->note;
+
+        if (!why || strcmp(why, def->help) == 0)
+                return;
+        if (strncmp(why, "no effect, ", 11) == 0)
+                why += 11;
+        (void) fprintf(out, ": %s", why);
 }
 
 void mount_options_help(FILE *out) {
@@ -116,13 +127,8 @@ void mount_options_help(FILE *out) {
                 }
                 (void) snprintf(left, sizeof left, "%s%s%s", def->name, def->arg ? "=" : "",
                                 def->arg ? def->arg : "");
-                (void) fprintf(out, "  %-28s %s", left, def->help);
-                if (def->use == OPTION_REFUSED || def->use == OPTION_NOTED) {
-                        if (strcmp(def->help, "refused") == 0 || strcmp(def->help, "no effect") == 0)
-                                (void) fprintf(out, ": %s",
-                                               def->note +
-                                                       (strncmp(def->note, "no effect, ", 11) == 0 ? 11 : 0));
-                }
+                (void) fprintf(out, "  %-31s %s", left, def->help);
+                help_note(out, def);
                 help_default(out, def);
                 if (def->aliases)
                         (void) fprintf(out, " (also: %s)", def->aliases);

@@ -126,7 +126,7 @@ static int option_set_string(const OptionDef *def, MountOptions *options, const 
         return 0;
 }
 
-static int option_set_enum(OptionParser *parser, const OptionDef *def, const char *value) {
+int option_enum(OptionParser *parser, const OptionDef *def, const char *value) {
         char allowed[128] = "";
 
         for (const OptionWord *word = def->words; word->name; word++) {
@@ -173,7 +173,7 @@ static int option_apply(OptionParser *parser, const OptionDef *def, const char *
                         *(uint16_t *) option_field(options, def) = (uint16_t) number;
                 return r;
         case OPTION_ENUM:
-                return option_set_enum(parser, def, value);
+                return option_enum(parser, def, value);
         case OPTION_STRING:
                 return option_set_string(def, options, value);
         case OPTION_WORD:
