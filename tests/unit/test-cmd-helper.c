@@ -1,0 +1,757 @@
+/*
+ * The mount helper and the commands, as kubelet and people run them, against a fake daemon.
+ *
+ * Each test has a mount namespace of its own with a tmpfs, in which copies of nfsvol and of the fake
+ * nfsvold lie side by side.
+ */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#include "base/io.h"
+#include "sys/mounts.h"
+
+#define MAX_ARGS 16
+
+static char base[64];
+
+typedef struct Run {
+        int status; /* exit code, or -signal */
+        double seconds;
+        char out[16384], err[4096];
+} Run;
+
+static const char *at(const char *leaf) {
+        static char paths[16][256];
+        static unsigned next;
+        char *path = paths[next++ % ELEMENTSOF(paths)];
+
+        (void) snprintf(path, sizeof paths[0], "%s/%s", base, leaf);
+        return path;
+}
+
+static void copy_file(const char *from, const char *to) {
+        int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+        struct stat st;
+
+        cr_assert(in >= 0 && out >= 0 && fstat(in, &st) == 0, "%s", from);
+        for (off_t done = 0; done < st.st_size;)
+                cr_assert_gt(sendfile(out, in, &done, (size_t) (st.st_size - done)), 0);
+        (void) close(in);
+        (void) close(out);
+}
+
+/* Volumes of this machine that are none of ours; only in our namespace. */
+static void forget_others(void) {
+        _cleanup_(mount_table_done) MountTable table = { 0 };
+
+        cr_assert_eq(mount_table_read(&table), 0);
+        for (size_t i = table.n_entries; i-- > 0;)
+                (void) umount2(table.entries[i].target, MNT_DETACH);
+}
+
+static void setup(void) {
+        static const char *const links[] = {"mount.fuse.nfs", "mount.nfs", "mount.nfs4", "umount.fuse.nfs"};
+
+        if (!getenv("NFSVOL_TEST_HELPER") || geteuid() != 0 || access("/dev/fuse", R_OK) < 0 ||
+            unshare(CLONE_NEWNS) < 0)
+                cr_skip_test("needs root, mount namespaces, /dev/fuse, and meson's environment");
+        cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+        forget_others();
+        (void) snprintf(base, sizeof base, "/tmp/nfsvol-test-helper.XXXXXX");
+        cr_assert_not_null(mkdtemp(base));
+        cr_assert_eq(mount("none", base, "tmpfs", 0, "mode=755"), 0);
+        copy_file(getenv("NFSVOL_TEST_HELPER"), at("nfsvol"));
+        copy_file(getenv("NFSVOL_TEST_DAEMON"), at("nfsvold"));
+        for (size_t i = 0; i < ELEMENTSOF(links); i++)
+                cr_assert_eq(symlink("nfsvol", at(links[i])), 0);
+        cr_assert_eq(mkdir(at("t"), 0755), 0);
+        cr_assert_eq(mkdir(at("t2"), 0755), 0);
+        cr_assert_eq(mkdir(at("t3"), 0755), 0);
+        (void) setenv("NFSVOL_RUNDIR", at("run"), 1);
+        (void) setenv("NFSVOL_FAKE_COUNT", at("count"), 1);
+        (void) setenv("ASAN_OPTIONS", "detect_leaks=1", 0);
+}
+
+/* The daemons end with their mounts. */
+static void teardown(void) {
+        _cleanup_(mount_table_done) MountTable table = {0};
+
+        if (mount_table_read(&table) == 0)
+                for (size_t i = table.n_entries; i-- > 0;)
+                        if (strncmp(table.entries[i].target, base, strlen(base)) == 0)
+                                (void) umount2(table.entries[i].target, MNT_DETACH);
+        (void) umount2(base, MNT_DETACH);
+        (void) rmdir(base);
+}
+
+TestSuite(helper, .init = setup, .fini = teardown, .timeout = 60);
+
+typedef struct Process {
+        pid_t pid;
+        int out, err;
+        uint64_t start;
+} Process;
+
+static Process start_argv(const char *program, char **argv, uid_t uid) {
+        Process p = {.start = now_ns()};
+        int out[2], err[2];
+
+        cr_assert_eq(pipe2(out, O_CLOEXEC), 0);
+        cr_assert_eq(pipe2(err, O_CLOEXEC), 0);
+        p.pid = fork();
+        cr_assert_geq(p.pid, 0);
+        if (p.pid == 0) {
+                (void) dup2(open("/dev/null", O_RDONLY), 0);
+                (void) dup2(out[1], 1);
+                (void) dup2(err[1], 2);
+                /* Something a caller might leave open. */
+                (void) dup2(out[1], 17);
+                if (uid && setuid(uid) < 0)
+                        _exit(99);
+                (void) execv(at(program), argv);
+                _exit(98);
+        }
+        (void) close(out[1]);
+        (void) close(err[1]);
+        p.out = out[0];
+        p.err = err[0];
+        return p;
+}
+
+/* To the end of both outputs, as kubelet does: a daemon that keeps them open shows here. */
+static Run finish(Process p) {
+        Run run = {0};
+        int status;
+        ssize_t n;
+
+        n = io_read_full(p.out, run.out, sizeof run.out - 1);
+        cr_assert_geq(n, 0);
+        n = io_read_full(p.err, run.err, sizeof run.err - 1);
+        cr_assert_geq(n, 0);
+        run.seconds = (double) (now_ns() - p.start) / 1e9;
+        (void) close(p.out);
+        (void) close(p.err);
+        cr_assert_eq(waitpid(p.pid, &status, 0), p.pid);
+        run.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+        return run;
+}
+
+static Process start(const char *program, ...) {
+        char *argv[MAX_ARGS] = {(char *) (uintptr_t) at(program)};
+        va_list ap;
+        size_t n = 1;
+
+        va_start(ap, program);
+        while (n < MAX_ARGS - 1 && (argv[n] = va_arg(ap, char *)))
+                n++;
+        va_end(ap);
+        return start_argv(program, argv, 0);
+}
+
+#define run(...) finish(start(__VA_ARGS__, (char *) NULL))
+
+static size_t lines(const char *text) {
+        size_t n = 0;
+
+        for (; *text; text++)
+                n += *text == '\n';
+        return n;
+}
+
+static bool is_mounted(const char *leaf, const char *root) {
+        _cleanup_(mount_table_done) MountTable table = {0};
+        const MountEntry *entry;
+
+        cr_assert_eq(mount_table_read(&table), 0);
+        entry = mount_table_find(&table, at(leaf));
+        return entry && (!root || strcmp(entry->root, root) == 0);
+}
+
+/* Mounts beneath base. */
+static size_t count_mounts(void) {
+        _cleanup_(mount_table_done) MountTable table = {0};
+        size_t n = 0;
+
+        cr_assert_eq(mount_table_read(&table), 0);
+        for (size_t i = 0; i < table.n_entries; i++)
+                n += strncmp(table.entries[i].target, base, strlen(base)) == 0;
+        return n;
+}
+
+static size_t count_starts(void) {
+        struct stat st;
+
+        return stat(at("count"), &st) < 0 ? 0 : (size_t) st.st_size;
+}
+
+/* No mount, no directory, no lock. */
+static void expect_nothing_left(const char *what) {
+        cr_expect_eq(count_mounts(), 0, "%s: mounts are left", what);
+        cr_expect(rmdir(at("run")) == 0 || errno == ENOENT, "%s: something is left in the run directory",
+                  what);
+}
+
+static void expect_failure(const Run *r, int status, const char *text, const char *what) {
+        cr_expect_eq(r->status, status, "%s: exit %d, expected %d: %s", what, r->status, status, r->err);
+        cr_expect(strstr(r->err, text) != NULL, "%s: \"%s\" does not contain \"%s\"", what, r->err, text);
+        cr_expect_eq(lines(r->err), 1, "%s: not one line: %s", what, r->err);
+        cr_expect_str_empty(r->out, "%s: %s", what, r->out);
+}
+
+static void expect_success(const Run *r, const char *what) {
+        cr_expect_eq(r->status, 0, "%s: exit %d: %s", what, r->status, r->err);
+        cr_expect_str_empty(r->err, "%s: %s", what, r->err);
+}
+
+Test(helper, mount_and_share) {
+        struct statvfs st;
+        Run r;
+
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "ro,nosuid,vers=3,hard,_netdev,,namlen=255");
+        expect_success(&r, "first");
+        cr_expect_str_empty(r.out);
+        cr_expect(is_mounted("t", "/"));
+        cr_assert_eq(statvfs(at("t"), &st), 0);
+        cr_expect_eq(st.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV), ST_RDONLY | ST_NOSUID, "its own flags");
+
+        r = run("mount.fuse.nfs", "host:/x/", at("t/"), "-o", "hard,vers=3");
+        expect_success(&r, "already mounted");
+        cr_expect_eq(count_mounts(), 2);
+
+        r = run("mount.fuse.nfs", "host:/x", at("t2"), "-o", "vers=3");
+        expect_success(&r, "the same volume elsewhere");
+        cr_expect_eq(count_starts(), 1, "one daemon");
+        cr_assert_eq(statvfs(at("t2"), &st), 0);
+        cr_expect_eq(st.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV), 0, "its own flags");
+
+        r = run("nfsvol", "host:/x", at("t3"), "-o", "vers=3,soft");
+        expect_success(&r, "other options");
+        cr_expect_eq(count_starts(), 2, "another daemon");
+        cr_expect_eq(count_mounts(), 5);
+
+        r = run("nfsvol", "mount", "host:/y", at("t"), "-o", "vers=3");
+        expect_success(&r, "another source over it");
+        cr_expect_eq(count_mounts(), 7);
+}
+
+Test(helper, verbose) {
+        Run r = run("mount.nfs", "host:/x", at("t"), "-v", "-o", "namlen=255,hard,soft");
+
+        expect_success(&r, "-v");
+        cr_expect(strstr(r.out, "namlen: no effect"), "%s", r.out);
+        cr_expect(strstr(r.out, "soft overrides hard"), "%s", r.out);
+        cr_expect(strstr(r.out, "is ready"), "%s", r.out);
+        r = run("mount.nfs", "host:/x", at("t"), "-v", "-o", "soft");
+        cr_expect(strstr(r.out, "already mounted on"), "%s", r.out);
+}
+
+Test(helper, how_the_daemon_is_started) {
+        char text[8192], path[300];
+        _cleanup_(mount_table_done) MountTable table = {0};
+        Run r;
+
+        (void) umask(077);
+        (void) signal(SIGUSR1, SIG_IGN);
+        (void) setenv("SECRET", "x", 1);
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "vers=3,rsize=4096");
+        expect_success(&r, "mount");
+        cr_assert_eq(mount_table_read(&table), 0);
+        for (size_t i = 0; i < table.n_entries; i++)
+                if (strncmp(table.entries[i].target, at("run/"), strlen(base) + 5) == 0)
+                        (void) snprintf(path, sizeof path, "%.*s/spawned",
+                                        (int) strlen(table.entries[i].target) - 4, table.entries[i].target);
+        cr_assert_gt(io_read_file(path, text, sizeof text), 0, "%s", path);
+        cr_expect(strstr(text, "\ncwd /\n"), "%s", text);
+        cr_expect(strstr(text, "\numask 022\n"), "%s", text);
+        cr_expect(strstr(text, "\noptions vers=3,rsize=4096\n"), "%s", text);
+        cr_expect(strstr(text, "\nfd 0 /dev/null\nfd 1 /dev/null\nfd 2 /dev/null\nfd 3 pipe:"), "%s", text);
+        for (const char *p = strstr(text, "\nfd 3 ") + 1; (p = strstr(p, "\nfd "));)
+                cr_assert_fail("more descriptors: %s", text);
+        cr_expect(strstr(text, "\nenv PATH="), "%s", text);
+        cr_expect(strstr(text, "\nenv NFSVOL_RUNDIR="), "%s", text);
+        cr_expect_null(strstr(text, "SECRET"), "%s", text);
+        cr_expect_eq(atoi(strstr(text, "pid ") + 4), atoi(strstr(text, "sid ") + 4), "a session of its own");
+}
+
+Test(helper, what_the_daemon_says) {
+        static const struct {
+                const char *mode;
+                int status;
+                const char *text;
+        } cases[] = {
+                {"error", 32, "mount.nfs: host:/x: access denied by server (try this)\n"},
+                {"odd", 77, "mount.nfs: host:/x: odd ?[1m text\n"},
+                {"again", 32, "mount.nfs: host:/x: connection refused\n"},
+                {"eof", 32, "nfsvold ended with exit code 5"},
+                {"crash", 32, "nfsvold was killed by signal 9"},
+                {"garbage", 4, "nfsvold said something unknown: what?"},
+                {"long", 4, "cannot read what nfsvold says"},
+                {"hang", 32, "timed out"},
+        };
+
+        (void) setenv("NFSVOL_START_TIMEOUT", "1", 1);
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                Run r;
+
+                (void) setenv("NFSVOL_FAKE", cases[i].mode, 1);
+                r = run("mount.nfs", "host:/x", at("t"));
+                expect_failure(&r, cases[i].status, cases[i].text, cases[i].mode);
+                cr_expect_lt(r.seconds, 5, "%s: %g s", cases[i].mode, r.seconds);
+                expect_nothing_left(cases[i].mode);
+        }
+        cr_expect_eq(count_starts(), ELEMENTSOF(cases));
+}
+
+/* "ok" from one whose mount is not to be seen here. */
+Test(helper, no_mount) {
+        Run r;
+
+        (void) setenv("NFSVOL_FAKE", "nomount", 1);
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_failure(&r, 32, "in another mount namespace", "nomount");
+        expect_nothing_left("nomount");
+}
+
+Test(helper, no_daemon_installed) {
+        Run r;
+
+        cr_assert_eq(unlink(at("nfsvold")), 0);
+        if (access("/usr/local/sbin/nfsvold", X_OK) == 0 || access("/usr/sbin/nfsvold", X_OK) == 0)
+                cr_skip_test("there is an installed one");
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_failure(&r, 2, "nfsvold: No such file or directory", "missing");
+        expect_nothing_left("missing");
+        cr_assert_eq(close(open(at("nfsvold"), O_CREAT | O_WRONLY, 0755)), 0);
+        cr_assert_eq(truncate(at("nfsvold"), 0), 0);
+        cr_assert_eq(unlink(at("nfsvold")), 0);
+        cr_assert_eq(symlink("/dev/null", at("nfsvold")), 0);
+        r = run("mount.nfs", "host:/x", at("t"));
+        cr_expect_neq(r.status, 0);
+        expect_nothing_left("no program");
+}
+
+Test(helper, subdirectories) {
+        Run r;
+
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "subdir=a/b");
+        expect_success(&r, "subdir=");
+        cr_expect(is_mounted("t", "/a/b"));
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "subdir=/a//b/");
+        expect_success(&r, "again");
+        cr_expect_eq(count_mounts(), 2);
+        r = run("mount.nfs", "host:/x", at("t2"), "-o", "subdir=a/none");
+        expect_failure(&r, 32, "cannot mount the directory a/none of host:/x: No such file or directory",
+                       "missing");
+        cr_expect_eq(count_mounts(), 2);
+}
+
+/* The server exports a parent of what is asked for. */
+Test(helper, parent_is_exported) {
+        Run r;
+
+        (void) setenv("NFSVOL_FAKE_EXPORT", "/x", 1);
+        r = run("mount.nfs", "host:/x/a", at("t"));
+        expect_success(&r, "parent");
+        cr_expect(is_mounted("t", "/a"));
+        r = run("mount.nfs", "host:/x/a", at("t"));
+        expect_success(&r, "again");
+        cr_expect_eq(count_mounts(), 2, "already mounted");
+        cr_expect_eq(count_starts(), 2);
+        r = run("mount.nfs", "[::1]:/x/a/b", at("t2"), "-o", "subdir=dir");
+        expect_success(&r, "and subdir=");
+        cr_expect(is_mounted("t2", "/a/b/dir"));
+        r = run("mount.nfs", "host:/x/none", at("t3"));
+        expect_failure(&r, 32, "cannot mount the directory none of host:/x", "missing");
+        r = run("mount.nfs", "host:/xa", at("t3"));
+        expect_failure(&r, 4, "nfsvold wants the export /x for /xa", "not a parent");
+        (void) setenv("NFSVOL_FAKE_EXPORT", "/", 1);
+        r = run("mount.nfs", "root:/a", at("t3"));
+        expect_success(&r, "the root is exported");
+        cr_expect(is_mounted("t3", "/a"));
+}
+
+/* Binding a subdirectory asks the server, which never answers. */
+Test(helper, hanging_server) {
+        Run r;
+
+        (void) setenv("NFSVOL_FAKE", "mute", 1);
+        (void) setenv("NFSVOL_START_TIMEOUT", "1", 1);
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "subdir=a");
+        expect_failure(&r, 32, "timed out while mounting on", "mute");
+        cr_expect_lt(r.seconds, 4);
+        cr_expect(!is_mounted("t", NULL));
+        /* The lock is free again, the root needs no answer, nor does anything of the following. */
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_success(&r, "root");
+        cr_expect(is_mounted("t", "/"));
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_success(&r, "already mounted");
+        r = run("nfsvol", "list");
+        expect_success(&r, "list");
+        r = run("nfsvol", "status", at("t"));
+        expect_success(&r, "status");
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "remount,ro");
+        expect_success(&r, "remount");
+        r = run("nfsvol", "umount", at("t"));
+        expect_success(&r, "umount");
+        cr_expect(!is_mounted("t", NULL));
+}
+
+Test(helper, refusals) {
+        static const struct {
+                const char *args[7];
+                int status;
+                const char *text;
+        } cases[] = {
+                {{"mount.nfs"}, 1, "HOST:/PATH and a directory are expected"},
+                {{"mount.nfs", "host:/x"}, 1, "HOST:/PATH and a directory are expected"},
+                {{"mount.nfs", "host:/x", "@t", "more"}, 1, "too many arguments"},
+                {{"mount.nfs", "host:/x", "@t", "-Z"}, 1, "unknown command line option"},
+                {{"mount.nfs", "host:/x", "@t", "-o"}, 1, "lacks its value"},
+                {{"mount.nfs", "host:/x", "@t", "-N", "1"}, 1, "nsenter"},
+                {{"mount.nfs", "hostx", "@t"}, 32, "mount.nfs: hostx: the source has no ':'"},
+                {{"mount.nfs", "host:x", "@t"}, 32, "must start with '/'"},
+                {{"mount.nfs", "host:/x", "@t", "-o", "vers=4.1"},
+                 32,
+                 "NFS version 4 is not supported yet; use vers=3"},
+                {{"mount.nfs", "host:/x", "@t", "-o", "sec=krb5"}, 32, "option sec=krb5 is not supported"},
+                {{"mount.nfs", "host:/x", "@t", "-o", "frob=1"}, 32, "unknown option frob"},
+                {{"mount.nfs4", "host:/x", "@t"},
+                 32,
+                 "mount.nfs4: host:/x: NFS version 4 is not supported yet"},
+                {{"mount.fuse.nfs", "host:/x", "@t", "-t", "nfs4"}, 32, "NFS version 4 is not supported yet"},
+                {{"mount.nfs", "[::1]:/x", "@t", "-o", "proto=tcp"}, 32, "proto=tcp6"},
+                {{"mount.nfs", "host:/x", "@none"}, 32, "none does not exist"},
+                {{"mount.nfs", "host:/x", "@nfsvol"}, 32, "nfsvol is not a directory"},
+                {{"mount.nfs", "host:/x", "@t", "-o", "remount,ro"}, 32, "no NFS volume is mounted there"},
+                {{"nfsvol", "frob"}, 1, "unknown verb frob"},
+                {{"nfsvol", "umount", "@t"}, 32, "no NFS volume is mounted there"},
+                {{"nfsvol", "umount", "@none"}, 32, "No such file or directory"},
+                {{"nfsvol", "status", "@t"}, 32, "no NFS volume is mounted there"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                char *argv[8] = {0};
+                Run r;
+
+                for (size_t k = 0; k < 7 && cases[i].args[k]; k++)
+                        argv[k] = (char *) (uintptr_t) (cases[i].args[k][0] == '@' ? at(cases[i].args[k] + 1)
+                                                                                   : cases[i].args[k]);
+                r = finish(start_argv(argv[0], argv, 0));
+                expect_failure(&r, cases[i].status, cases[i].text, cases[i].text);
+                expect_nothing_left(cases[i].text);
+        }
+        cr_expect_eq(access(at("none"), F_OK), -1, "targets are not made");
+        cr_expect_eq(count_starts(), 0);
+}
+
+Test(helper, accepted_forms) {
+        Run r;
+
+        r = run("mount.nfs4", "host:/x", at("t"), "-o", "vers=3");
+        expect_success(&r, "mount.nfs4 with vers=3");
+        r = run("mount.nfs", "-s", "-n", "host:/y", at("t"), "-o", "frob", "-o", "rw,dev,suid");
+        expect_success(&r, "sloppy");
+        r = run("nfsvol", "host:/z", at("t2"), "-o", "rw,dev,suid");
+        expect_success(&r, "from mount.fuse");
+        r = run("nfsvol", "mount", "-r", "nfsvol#host:/z", at("t3"), "-t", "fuse.nfs");
+        expect_success(&r, "with the prefix");
+        cr_expect_eq(access(at("t3"), W_OK), -1);
+        r = run("mount.nfs", "-f", "host:/fake", at("t"));
+        expect_success(&r, "fake");
+        cr_expect_eq(count_starts(), 3);
+        r = run("nfsvol", "help", "options");
+        cr_expect(r.status == 0 && strstr(r.out, "acregmin="));
+        r = run("mount.nfs", "--help");
+        cr_expect(r.status == 0 && strstr(r.out, "Usage:"));
+        r = run("mount.nfs", "--version");
+        cr_expect(r.status == 0 && lines(r.out) == 1);
+        r = run("nfsvol", "version");
+        cr_expect(r.status == 0 && lines(r.out) == 1);
+}
+
+Test(helper, not_root) {
+        char *argv[] = {(char *) (uintptr_t) "mount.nfs", (char *) (uintptr_t) "host:/x",
+                        (char *) (uintptr_t) at("t"), NULL};
+        Run r = finish(start_argv("mount.nfs", argv, 65534));
+
+        expect_failure(&r, 1, "only root can mount", "nobody");
+        char *argv2[] = {(char *) (uintptr_t) "nfsvol", (char *) (uintptr_t) "umount",
+                         (char *) (uintptr_t) at("t"), NULL};
+        r = finish(start_argv("nfsvol", argv2, 65534));
+        expect_failure(&r, 1, "only root can unmount", "nobody");
+}
+
+Test(helper, remount) {
+        struct statvfs st;
+        Run r;
+
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "nosuid");
+        expect_success(&r, "mount");
+        r = run("mount.nfs", "host:/x", at("t2"));
+        expect_success(&r, "another user");
+        r = run("mount.nfs", "host:/x", at("t"), "-o",
+                "remount,ro,relatime,user_id=0,group_id=0,allow_other");
+        expect_success(&r, "remount");
+        cr_assert_eq(statvfs(at("t"), &st), 0);
+        cr_expect_eq(st.f_flag & (ST_RDONLY | ST_NOSUID), ST_RDONLY | ST_NOSUID);
+        cr_assert_eq(statvfs(at("t2"), &st), 0);
+        cr_expect_eq(st.f_flag & (ST_RDONLY | ST_NOSUID), 0);
+        r = run("mount.nfs", "host:/x", at("t"), "-v", "-o", "remount,rw,soft");
+        expect_success(&r, "back");
+        cr_expect(strstr(r.out, "not soft"), "%s", r.out);
+        cr_assert_eq(statvfs(at("t"), &st), 0);
+        cr_expect_eq(st.f_flag & ST_RDONLY, 0);
+        cr_expect_eq(count_mounts(), 3);
+}
+
+Test(helper, umount) {
+        int fd;
+        Run r;
+
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_success(&r, "one");
+        r = run("mount.nfs", "host:/x", at("t2"));
+        expect_success(&r, "two");
+        fd = open(at("t"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        cr_assert_geq(fd, 0);
+        r = run("umount.fuse.nfs", at("t"));
+        expect_failure(&r, 32, "it is busy", "busy");
+        cr_expect(is_mounted("t", NULL));
+        /* -f must not abort the connection of the others. */
+        r = run("umount.fuse.nfs", at("t"), "-f", "-t", "fuse.nfs");
+        expect_success(&r, "-f");
+        cr_expect(!is_mounted("t", NULL));
+        cr_expect_eq(access(at("t2/a"), F_OK), 0, "the other one lives: %s", strerror(errno));
+        cr_expect_eq(faccessat(fd, "a", F_OK, 0), 0, "and so does the open one");
+        (void) close(fd);
+        cr_assert_eq(symlink("t2", at("link")), 0);
+        r = run("nfsvol", "umount", "-v", at("link"));
+        expect_success(&r, "through a link");
+        cr_expect(strstr(r.out, "unmounted"), "%s", r.out);
+        cr_expect(!is_mounted("t2", NULL));
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_success(&r, "three");
+        cr_assert_eq(chdir(at("t")), 0);
+        r = run("nfsvol", "umount", ".");
+        expect_failure(&r, 32, "it is busy", "cwd");
+        r = run("nfsvol", "umount", "-l", ".");
+        expect_success(&r, "-l");
+        cr_assert_eq(chdir("/"), 0);
+        cr_expect(!is_mounted("t", NULL));
+}
+
+static pid_t daemon_pid(void) {
+        Run r = run("nfsvol", "list", "--json");
+        json_t *list = json_loads(r.out, 0, NULL);
+        pid_t pid = (pid_t) json_integer_value(json_object_get(json_array_get(list, 0), "pid"));
+
+        json_decref(list);
+        return pid;
+}
+
+Test(helper, dead_daemon) {
+        pid_t pid;
+        Run r;
+
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_success(&r, "mount");
+        r = run("mount.nfs", "host:/x", at("t2"));
+        expect_success(&r, "mount");
+        pid = daemon_pid();
+        cr_assert_gt(pid, 1);
+        cr_assert_eq(kill(pid, SIGKILL), 0);
+        for (int i = 0; i < 500 && (access(at("t/a"), F_OK) == 0 || errno != ENOTCONN); i++)
+                (void) usleep(10000);
+        cr_assert_eq(access(at("t/a"), F_OK), -1);
+        cr_assert_eq(errno, ENOTCONN);
+        r = run("nfsvol", "list");
+        cr_expect(strstr(r.out, "dead"), "%s", r.out);
+        /* "Already mounted" would be a lie. */
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_success(&r, "again");
+        cr_expect_eq(access(at("t/a"), F_OK), 0, "%s", strerror(errno));
+        cr_expect_eq(count_starts(), 2);
+        cr_expect_eq(count_mounts(), 3);
+        r = run("nfsvol", "list");
+        cr_expect(strstr(r.out, "without a daemon"), "the other user's old mount: %s", r.out);
+        r = run("nfsvol", "umount", at("t2"));
+        expect_success(&r, "umount of a dead one");
+}
+
+Test(helper, list_and_status) {
+        json_t *json, *first;
+        Run r;
+
+        r = run("nfsvol", "list");
+        expect_success(&r, "empty");
+        cr_expect_str_empty(r.out);
+        r = run("nfsvol", "list", "--json");
+        cr_expect_str_eq(r.out, "[]\n");
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "vers=3");
+        r = run("mount.nfs", "host:/x", at("t2"), "-o", "vers=3,subdir=a");
+        r = run("mount.nfs", "host:/y", at("t3"));
+
+        r = run("nfsvol", "list");
+        expect_success(&r, "list");
+        cr_expect_eq(lines(r.out), 3, "%s", r.out);
+        r = run("nfsvol", "list", "--json");
+        json = json_loads(r.out, 0, NULL);
+        cr_assert_eq(json_array_size(json), 2);
+        first = json_array_get(json, 0);
+        cr_expect_str_eq(json_string_value(json_object_get(first, "source")), "host:/x");
+        cr_expect_str_eq(json_string_value(json_object_get(first, "state")), "serving");
+        cr_expect_eq(json_integer_value(json_object_get(first, "users")), 2);
+        cr_expect_gt(json_integer_value(json_object_get(first, "pid")), 1);
+
+        r = run("nfsvol", "status", json_string_value(json_object_get(first, "id")));
+        expect_success(&r, "by id");
+        cr_expect(strstr(r.out, "host:/x\n") && strstr(r.out, "GETATTR") && strstr(r.out, "1d 02:03:04") &&
+                          strstr(r.out, " from /a "),
+                  "%s", r.out);
+        json_decref(json);
+        r = run("nfsvol", "status", at("t3"), "--json");
+        json = json_loads(r.out, 0, NULL);
+        cr_expect_str_eq(json_string_value(json_object_get(json, "source")), "host:/y");
+        cr_expect_not_null(json_object_get(json, "new_thing"), "what we do not know is passed on");
+        json_decref(json);
+        r = run("nfsvol", "status", "host://x/");
+        expect_success(&r, "by source");
+        r = run("nfsvol", "status");
+        cr_expect(strstr(r.out, "host:/x\n") && strstr(r.out, "host:/y\n"), "%s", r.out);
+        r = run("nfsvol", "status", "host:/nobody");
+        expect_failure(&r, 32, "no NFS volume", "unknown");
+}
+
+Test(helper, silent_daemon) {
+        Run r;
+
+        (void) setenv("NFSVOL_FAKE_CONTROL", "silent", 1);
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_success(&r, "mount");
+        r = run("nfsvol", "list");
+        expect_success(&r, "list");
+        cr_expect(strstr(r.out, "daemon does not answer"), "%s", r.out);
+        cr_expect_lt(r.seconds, 4);
+        r = run("nfsvol", "status", "--json", at("t"));
+        expect_success(&r, "status");
+        cr_expect(strstr(r.out, "\"users\": 1"), "%s", r.out);
+}
+
+Test(helper, fifty_at_once, .timeout = 120) {
+        enum { N = 50, VOLUMES = 5 };
+        Process processes[N];
+        char source[32], target[32];
+
+        (void) setenv("NFSVOL_FAKE_DELAY", "50", 1);
+        for (int i = 0; i < N; i++) {
+                (void) snprintf(source, sizeof source, "host:/x%d", i % VOLUMES);
+                (void) snprintf(target, sizeof target, "many%d", i);
+                cr_assert_eq(mkdir(at(target), 0755), 0);
+                processes[i] = start("mount.nfs", source, at(target), "-o", "vers=3", (char *) NULL);
+        }
+        for (int i = 0; i < N; i++) {
+                Run r = finish(processes[i]);
+
+                expect_success(&r, "one of fifty");
+        }
+        cr_expect_eq(count_starts(), VOLUMES);
+        cr_expect_eq(count_mounts(), N + VOLUMES);
+}
+
+/* The same target, by many: one mount. */
+Test(helper, many_on_one_target) {
+        enum { N = 10 };
+        Process processes[N];
+
+        for (int i = 0; i < N; i++)
+                processes[i] = start("mount.nfs", "host:/x", at("t"), (char *) NULL);
+        for (int i = 0; i < N; i++) {
+                Run r = finish(processes[i]);
+
+                expect_success(&r, "one of ten");
+        }
+        cr_expect_eq(count_starts(), 1);
+        cr_expect_eq(count_mounts(), 2, "%zu", count_mounts());
+}
+
+Test(helper, target_goes_away) {
+        Process p;
+        Run r;
+
+        (void) setenv("NFSVOL_FAKE_DELAY", "300", 1);
+        p = start("mount.nfs", "host:/x", at("t"), (char *) NULL);
+        for (int i = 0; i < 500 && count_starts() == 0; i++)
+                (void) usleep(10000);
+        cr_assert_eq(rmdir(at("t")), 0);
+        r = finish(p);
+        expect_failure(&r, 32, "went away", "removed");
+        cr_expect_eq(access(at("t"), F_OK), -1);
+}
+
+Test(helper, interrupted) {
+        static const int signals[] = {SIGTERM, SIGINT};
+
+        (void) setenv("NFSVOL_FAKE", "hang", 1);
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
+                size_t starts = count_starts();
+                Process p = start("mount.nfs", "host:/x", at("t"), (char *) NULL);
+                Run r;
+
+                for (int k = 0; k < 500 && count_starts() == starts; k++)
+                        (void) usleep(10000);
+                cr_assert_eq(kill(p.pid, signals[i]), 0);
+                r = finish(p);
+                expect_failure(&r, 8, "interrupted", "signal");
+                cr_expect_lt(r.seconds, 5);
+                expect_nothing_left("signal");
+        }
+}
+
+Test(helper, retry) {
+        Run r;
+
+        (void) setenv("NFSVOL_FAKE", "again", 1);
+        (void) setenv("NFSVOL_FAKE_TIMES", "1", 1);
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "retry=1");
+        expect_success(&r, "retry");
+        cr_expect(is_mounted("t", NULL));
+        cr_expect_eq(count_starts(), 2);
+        /* What waiting does not mend is not waited for. */
+        (void) setenv("NFSVOL_FAKE", "error", 1);
+        r = run("mount.nfs", "host:/y", at("t2"), "-o", "retry=1");
+        expect_failure(&r, 32, "access denied", "permanent");
+        cr_expect_lt(r.seconds, 4);
+}
+
+Test(helper, background) {
+        Run r;
+
+        (void) setenv("NFSVOL_FAKE", "again", 1);
+        (void) setenv("NFSVOL_FAKE_TIMES", "2", 1);
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "bg");
+        cr_expect_eq(r.status, 0);
+        cr_expect(strstr(r.err, "connection refused; trying again in the background"), "%s", r.err);
+        cr_expect_lt(r.seconds, 1, "its output ends with the parent");
+        cr_expect(!is_mounted("t", NULL));
+        for (int i = 0; i < 1000 && !is_mounted("t", NULL); i++)
+                (void) usleep(10000);
+        cr_expect(is_mounted("t", NULL));
+        cr_expect_eq(count_starts(), 3);
+        /* A permanent failure is one, with bg too. */
+        (void) setenv("NFSVOL_FAKE", "error", 1);
+        r = run("mount.nfs", "host:/y", at("t2"), "-o", "bg");
+        expect_failure(&r, 32, "access denied", "permanent");
+}
