@@ -1,219 +1,18 @@
 /*
- * The mount helper and the commands, as kubelet and people run them, against a fake daemon.
- *
- * Each test has a mount namespace of its own with a tmpfs, in which copies of nfsvol and of the fake
- * nfsvold lie side by side.
+ * The mount helper.
  */
-#include <criterion/criterion.h>
 #include <fcntl.h>
-#include <jansson.h>
-#include <poll.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 
 #include "base/io.h"
 #include "sys/mounts.h"
+#include "test-cmd-harness.h"
 
-#define MAX_ARGS 16
-
-static char base[64];
-
-typedef struct Run {
-        int status; /* exit code, or -signal */
-        double seconds;
-        char out[16384], err[4096];
-} Run;
-
-static const char *at(const char *leaf) {
-        static char paths[16][256];
-        static unsigned next;
-        char *path = paths[next++ % ELEMENTSOF(paths)];
-
-        (void) snprintf(path, sizeof paths[0], "%s/%s", base, leaf);
-        return path;
-}
-
-static void copy_file(const char *from, const char *to) {
-        int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
-        struct stat st;
-
-        cr_assert(in >= 0 && out >= 0 && fstat(in, &st) == 0, "%s", from);
-        for (off_t done = 0; done < st.st_size;)
-                cr_assert_gt(sendfile(out, in, &done, (size_t) (st.st_size - done)), 0);
-        (void) close(in);
-        (void) close(out);
-}
-
-/* Volumes of this machine that are none of ours; only in our namespace. */
-static void forget_others(void) {
-        _cleanup_(mount_table_done) MountTable table = { 0 };
-
-        cr_assert_eq(mount_table_read(&table), 0);
-        for (size_t i = table.n_entries; i-- > 0;)
-                (void) umount2(table.entries[i].target, MNT_DETACH);
-}
-
-static void setup(void) {
-        static const char *const links[] = {"mount.fuse.nfs", "mount.nfs", "mount.nfs4", "umount.fuse.nfs"};
-
-        if (!getenv("NFSVOL_TEST_HELPER") || geteuid() != 0 || access("/dev/fuse", R_OK) < 0 ||
-            unshare(CLONE_NEWNS) < 0)
-                cr_skip_test("needs root, mount namespaces, /dev/fuse, and meson's environment");
-        cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
-        forget_others();
-        (void) snprintf(base, sizeof base, "/tmp/nfsvol-test-helper.XXXXXX");
-        cr_assert_not_null(mkdtemp(base));
-        cr_assert_eq(mount("none", base, "tmpfs", 0, "mode=755"), 0);
-        copy_file(getenv("NFSVOL_TEST_HELPER"), at("nfsvol"));
-        copy_file(getenv("NFSVOL_TEST_DAEMON"), at("nfsvold"));
-        for (size_t i = 0; i < ELEMENTSOF(links); i++)
-                cr_assert_eq(symlink("nfsvol", at(links[i])), 0);
-        cr_assert_eq(mkdir(at("t"), 0755), 0);
-        cr_assert_eq(mkdir(at("t2"), 0755), 0);
-        cr_assert_eq(mkdir(at("t3"), 0755), 0);
-        (void) setenv("NFSVOL_RUNDIR", at("run"), 1);
-        (void) setenv("NFSVOL_FAKE_COUNT", at("count"), 1);
-        (void) setenv("ASAN_OPTIONS", "detect_leaks=1", 0);
-}
-
-/* The daemons end with their mounts. */
-static void teardown(void) {
-        _cleanup_(mount_table_done) MountTable table = {0};
-
-        if (mount_table_read(&table) == 0)
-                for (size_t i = table.n_entries; i-- > 0;)
-                        if (strncmp(table.entries[i].target, base, strlen(base)) == 0)
-                                (void) umount2(table.entries[i].target, MNT_DETACH);
-        (void) umount2(base, MNT_DETACH);
-        (void) rmdir(base);
-}
-
-TestSuite(helper, .init = setup, .fini = teardown, .timeout = 60);
-
-typedef struct Process {
-        pid_t pid;
-        int out, err;
-        uint64_t start;
-} Process;
-
-static Process start_argv(const char *program, char **argv, uid_t uid) {
-        Process p = {.start = now_ns()};
-        int out[2], err[2];
-
-        cr_assert_eq(pipe2(out, O_CLOEXEC), 0);
-        cr_assert_eq(pipe2(err, O_CLOEXEC), 0);
-        p.pid = fork();
-        cr_assert_geq(p.pid, 0);
-        if (p.pid == 0) {
-                (void) dup2(open("/dev/null", O_RDONLY), 0);
-                (void) dup2(out[1], 1);
-                (void) dup2(err[1], 2);
-                /* Something a caller might leave open. */
-                (void) dup2(out[1], 17);
-                if (uid && setuid(uid) < 0)
-                        _exit(99);
-                (void) execv(at(program), argv);
-                _exit(98);
-        }
-        (void) close(out[1]);
-        (void) close(err[1]);
-        p.out = out[0];
-        p.err = err[0];
-        return p;
-}
-
-/* To the end of both outputs, as kubelet does: a daemon that keeps them open shows here. */
-static Run finish(Process p) {
-        Run run = {0};
-        int status;
-        ssize_t n;
-
-        n = io_read_full(p.out, run.out, sizeof run.out - 1);
-        cr_assert_geq(n, 0);
-        n = io_read_full(p.err, run.err, sizeof run.err - 1);
-        cr_assert_geq(n, 0);
-        run.seconds = (double) (now_ns() - p.start) / 1e9;
-        (void) close(p.out);
-        (void) close(p.err);
-        cr_assert_eq(waitpid(p.pid, &status, 0), p.pid);
-        run.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-        return run;
-}
-
-static Process start(const char *program, ...) {
-        char *argv[MAX_ARGS] = {(char *) (uintptr_t) at(program)};
-        va_list ap;
-        size_t n = 1;
-
-        va_start(ap, program);
-        while (n < MAX_ARGS - 1 && (argv[n] = va_arg(ap, char *)))
-                n++;
-        va_end(ap);
-        return start_argv(program, argv, 0);
-}
-
-#define run(...) finish(start(__VA_ARGS__, (char *) NULL))
-
-static size_t lines(const char *text) {
-        size_t n = 0;
-
-        for (; *text; text++)
-                n += *text == '\n';
-        return n;
-}
-
-static bool is_mounted(const char *leaf, const char *root) {
-        _cleanup_(mount_table_done) MountTable table = {0};
-        const MountEntry *entry;
-
-        cr_assert_eq(mount_table_read(&table), 0);
-        entry = mount_table_find(&table, at(leaf));
-        return entry && (!root || strcmp(entry->root, root) == 0);
-}
-
-/* Mounts beneath base. */
-static size_t count_mounts(void) {
-        _cleanup_(mount_table_done) MountTable table = {0};
-        size_t n = 0;
-
-        cr_assert_eq(mount_table_read(&table), 0);
-        for (size_t i = 0; i < table.n_entries; i++)
-                n += strncmp(table.entries[i].target, base, strlen(base)) == 0;
-        return n;
-}
-
-static size_t count_starts(void) {
-        struct stat st;
-
-        return stat(at("count"), &st) < 0 ? 0 : (size_t) st.st_size;
-}
-
-/* No mount, no directory, no lock. */
-static void expect_nothing_left(const char *what) {
-        cr_expect_eq(count_mounts(), 0, "%s: mounts are left", what);
-        cr_expect(rmdir(at("run")) == 0 || errno == ENOENT, "%s: something is left in the run directory",
-                  what);
-}
-
-static void expect_failure(const Run *r, int status, const char *text, const char *what) {
-        cr_expect_eq(r->status, status, "%s: exit %d, expected %d: %s", what, r->status, status, r->err);
-        cr_expect(strstr(r->err, text) != NULL, "%s: \"%s\" does not contain \"%s\"", what, r->err, text);
-        cr_expect_eq(lines(r->err), 1, "%s: not one line: %s", what, r->err);
-        cr_expect_str_empty(r->out, "%s: %s", what, r->out);
-}
-
-static void expect_success(const Run *r, const char *what) {
-        cr_expect_eq(r->status, 0, "%s: exit %d: %s", what, r->status, r->err);
-        cr_expect_str_empty(r->err, "%s: %s", what, r->err);
-}
+TestSuite(helper, .init = helper_setup, .fini = helper_teardown, .timeout = 60);
 
 Test(helper, mount_and_share) {
         struct statvfs st;
@@ -269,7 +68,7 @@ Test(helper, how_the_daemon_is_started) {
         expect_success(&r, "mount");
         cr_assert_eq(mount_table_read(&table), 0);
         for (size_t i = 0; i < table.n_entries; i++)
-                if (strncmp(table.entries[i].target, at("run/"), strlen(base) + 5) == 0)
+                if (strncmp(table.entries[i].target, at("run/"), strlen(at("run/"))) == 0)
                         (void) snprintf(path, sizeof path, "%.*s/spawned",
                                         (int) strlen(table.entries[i].target) - 4, table.entries[i].target);
         cr_assert_gt(io_read_file(path, text, sizeof text), 0, "%s", path);
@@ -315,6 +114,7 @@ Test(helper, what_the_daemon_says) {
 }
 
 /* "ok" from one whose mount is not to be seen here. */
+
 Test(helper, no_mount) {
         Run r;
 
@@ -358,6 +158,7 @@ Test(helper, subdirectories) {
 }
 
 /* The server exports a parent of what is asked for. */
+
 Test(helper, parent_is_exported) {
         Run r;
 
@@ -383,6 +184,7 @@ Test(helper, parent_is_exported) {
 }
 
 /* Binding a subdirectory asks the server, which never answers. */
+
 Test(helper, hanging_server) {
         Run r;
 
@@ -517,139 +319,6 @@ Test(helper, remount) {
         cr_expect_eq(count_mounts(), 3);
 }
 
-Test(helper, umount) {
-        int fd;
-        Run r;
-
-        r = run("mount.nfs", "host:/x", at("t"));
-        expect_success(&r, "one");
-        r = run("mount.nfs", "host:/x", at("t2"));
-        expect_success(&r, "two");
-        fd = open(at("t"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        cr_assert_geq(fd, 0);
-        r = run("umount.fuse.nfs", at("t"));
-        expect_failure(&r, 32, "it is busy", "busy");
-        cr_expect(is_mounted("t", NULL));
-        /* -f must not abort the connection of the others. */
-        r = run("umount.fuse.nfs", at("t"), "-f", "-t", "fuse.nfs");
-        expect_success(&r, "-f");
-        cr_expect(!is_mounted("t", NULL));
-        cr_expect_eq(access(at("t2/a"), F_OK), 0, "the other one lives: %s", strerror(errno));
-        cr_expect_eq(faccessat(fd, "a", F_OK, 0), 0, "and so does the open one");
-        (void) close(fd);
-        cr_assert_eq(symlink("t2", at("link")), 0);
-        r = run("nfsvol", "umount", "-v", at("link"));
-        expect_success(&r, "through a link");
-        cr_expect(strstr(r.out, "unmounted"), "%s", r.out);
-        cr_expect(!is_mounted("t2", NULL));
-        r = run("mount.nfs", "host:/x", at("t"));
-        expect_success(&r, "three");
-        cr_assert_eq(chdir(at("t")), 0);
-        r = run("nfsvol", "umount", ".");
-        expect_failure(&r, 32, "it is busy", "cwd");
-        r = run("nfsvol", "umount", "-l", ".");
-        expect_success(&r, "-l");
-        cr_assert_eq(chdir("/"), 0);
-        cr_expect(!is_mounted("t", NULL));
-}
-
-static pid_t daemon_pid(void) {
-        Run r = run("nfsvol", "list", "--json");
-        json_t *list = json_loads(r.out, 0, NULL);
-        pid_t pid = (pid_t) json_integer_value(json_object_get(json_array_get(list, 0), "pid"));
-
-        json_decref(list);
-        return pid;
-}
-
-Test(helper, dead_daemon) {
-        pid_t pid;
-        Run r;
-
-        r = run("mount.nfs", "host:/x", at("t"));
-        expect_success(&r, "mount");
-        r = run("mount.nfs", "host:/x", at("t2"));
-        expect_success(&r, "mount");
-        pid = daemon_pid();
-        cr_assert_gt(pid, 1);
-        cr_assert_eq(kill(pid, SIGKILL), 0);
-        for (int i = 0; i < 500 && (access(at("t/a"), F_OK) == 0 || errno != ENOTCONN); i++)
-                (void) usleep(10000);
-        cr_assert_eq(access(at("t/a"), F_OK), -1);
-        cr_assert_eq(errno, ENOTCONN);
-        r = run("nfsvol", "list");
-        cr_expect(strstr(r.out, "dead"), "%s", r.out);
-        /* "Already mounted" would be a lie. */
-        r = run("mount.nfs", "host:/x", at("t"));
-        expect_success(&r, "again");
-        cr_expect_eq(access(at("t/a"), F_OK), 0, "%s", strerror(errno));
-        cr_expect_eq(count_starts(), 2);
-        cr_expect_eq(count_mounts(), 3);
-        r = run("nfsvol", "list");
-        cr_expect(strstr(r.out, "without a daemon"), "the other user's old mount: %s", r.out);
-        r = run("nfsvol", "umount", at("t2"));
-        expect_success(&r, "umount of a dead one");
-}
-
-Test(helper, list_and_status) {
-        json_t *json, *first;
-        Run r;
-
-        r = run("nfsvol", "list");
-        expect_success(&r, "empty");
-        cr_expect_str_empty(r.out);
-        r = run("nfsvol", "list", "--json");
-        cr_expect_str_eq(r.out, "[]\n");
-        r = run("mount.nfs", "host:/x", at("t"), "-o", "vers=3");
-        r = run("mount.nfs", "host:/x", at("t2"), "-o", "vers=3,subdir=a");
-        r = run("mount.nfs", "host:/y", at("t3"));
-
-        r = run("nfsvol", "list");
-        expect_success(&r, "list");
-        cr_expect_eq(lines(r.out), 3, "%s", r.out);
-        r = run("nfsvol", "list", "--json");
-        json = json_loads(r.out, 0, NULL);
-        cr_assert_eq(json_array_size(json), 2);
-        first = json_array_get(json, 0);
-        cr_expect_str_eq(json_string_value(json_object_get(first, "source")), "host:/x");
-        cr_expect_str_eq(json_string_value(json_object_get(first, "state")), "serving");
-        cr_expect_eq(json_integer_value(json_object_get(first, "users")), 2);
-        cr_expect_gt(json_integer_value(json_object_get(first, "pid")), 1);
-
-        r = run("nfsvol", "status", json_string_value(json_object_get(first, "id")));
-        expect_success(&r, "by id");
-        cr_expect(strstr(r.out, "host:/x\n") && strstr(r.out, "GETATTR") && strstr(r.out, "1d 02:03:04") &&
-                          strstr(r.out, " from /a "),
-                  "%s", r.out);
-        json_decref(json);
-        r = run("nfsvol", "status", at("t3"), "--json");
-        json = json_loads(r.out, 0, NULL);
-        cr_expect_str_eq(json_string_value(json_object_get(json, "source")), "host:/y");
-        cr_expect_not_null(json_object_get(json, "new_thing"), "what we do not know is passed on");
-        json_decref(json);
-        r = run("nfsvol", "status", "host://x/");
-        expect_success(&r, "by source");
-        r = run("nfsvol", "status");
-        cr_expect(strstr(r.out, "host:/x\n") && strstr(r.out, "host:/y\n"), "%s", r.out);
-        r = run("nfsvol", "status", "host:/nobody");
-        expect_failure(&r, 32, "no NFS volume", "unknown");
-}
-
-Test(helper, silent_daemon) {
-        Run r;
-
-        (void) setenv("NFSVOL_FAKE_CONTROL", "silent", 1);
-        r = run("mount.nfs", "host:/x", at("t"));
-        expect_success(&r, "mount");
-        r = run("nfsvol", "list");
-        expect_success(&r, "list");
-        cr_expect(strstr(r.out, "daemon does not answer"), "%s", r.out);
-        cr_expect_lt(r.seconds, 4);
-        r = run("nfsvol", "status", "--json", at("t"));
-        expect_success(&r, "status");
-        cr_expect(strstr(r.out, "\"users\": 1"), "%s", r.out);
-}
-
 Test(helper, fifty_at_once, .timeout = 120) {
         enum { N = 50, VOLUMES = 5 };
         Process processes[N];
@@ -672,6 +341,7 @@ Test(helper, fifty_at_once, .timeout = 120) {
 }
 
 /* The same target, by many: one mount. */
+
 Test(helper, many_on_one_target) {
         enum { N = 10 };
         Process processes[N];
