@@ -23,11 +23,11 @@
 
 #define DECODE_MAX (64u << 20) /* the largest single allocation a reply may cause */
 
-/* libnfs frees these: the layout is its own. */
+/* libnfs walks and frees these, by next. Its own has buf at offset 12, where no uint64_t should be. */
 struct zdr_mem {
         struct zdr_mem *next;
         uint32_t size;
-        char buf[1];
+        _Alignas(8) char buf[];
 };
 
 void *zdr_malloc(ZDR *zdrs, uint32_t size);
@@ -68,6 +68,8 @@ bool_t libnfs_zdr_opaque(ZDR *zdrs, char *objp, uint32_t size) {
 
         if (size > room(zdrs))
                 return FALSE;
+        if (size == 0)
+                return TRUE; /* objp may be NULL */
         if (zdrs->x_op == ZDR_ENCODE) {
                 if (pad > room(zdrs) - size)
                         return FALSE;

@@ -4,8 +4,6 @@
 
 #include "harness.h"
 
-static uint32_t n_completed;
-
 NfsFh test_fh(uint64_t id) {
         NfsFh fh = { .len = 16 };
 
@@ -70,7 +68,7 @@ static void test_call_done(NfsCall *call) {
         TestCall *t = container_of(call, TestCall, call);
 
         t->n_done++;
-        t->order = ++n_completed;
+        t->order = ++t->harness->n_completed;
         if (t->then)
                 t->then(t);
 }

@@ -18,6 +18,7 @@ typedef struct Harness {
         NfsConnConfig config;
         NfsAddr addrs[NFS_ADDRS_MAX];
         int n_up, n_down; /* what state_changed() said */
+        uint32_t n_completed;
 } Harness;
 
 typedef struct TestCall {
