@@ -57,7 +57,7 @@ typedef struct Slot {
         uint32_t attempts;      /* how often a worker died over it */
         uint32_t reply_len;
         uint32_t xid;           /* of the changing RPC, for the server's duplicate-request cache; 0: none */
-        NfsFh victim;           /* what the name meant before REMOVE, RMDIR or RENAME; len 0: unknown */
+        NfsFh object;           /* what the operation has made so far; len 0: nothing known */
         uint8_t reply[SLOT_REPLY_SIZE] __attribute__((aligned(8)));
         uint8_t request[SLOT_REQUEST_SIZE] __attribute__((aligned(8)));
 } Slot;

@@ -45,8 +45,11 @@ typedef struct OpReply {
         bool (*dirent)(Op *op, const char *name, uint64_t fileid, mode_t type, uint64_t offset,
                        const VfsEntry *entry);
         void (*dir)(Op *op); /* sends what dirent() gathered; nothing gathered: end of directory */
-        /* The server may change from here on: the journal notes it, with what is known of the victim. */
-        void (*executing)(Op *op, const NfsFh *victim);
+        /*
+         * The server may change from here on: the journal notes it, with the handle (or NULL) that tells a
+         * successor how far it came. For an exclusive CREATE: what it made.
+         */
+        void (*executing)(Op *op, const NfsFh *object);
 } OpReply;
 
 struct Op {
@@ -58,7 +61,7 @@ struct Op {
         pid_t pid;       /* thread id of the caller; 0: the kernel itself */
         bool replayed;   /* a worker died after executing() */
         bool plus;       /* READDIRPLUS */
-        const NfsFh *victim; /* what executing() was given before the crash, or NULL */
+        const NfsFh *object; /* what executing() was given before the crash, or NULL */
         uint64_t unique; /* the request's number, for EXCLUSIVE verifiers */
 
         /* vfs/ */

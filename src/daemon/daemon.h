@@ -32,8 +32,8 @@ struct Keeper {
 
         sd_event *event;
         pid_t worker_pid;
-        uint64_t worker_started_at; /* ns */
-        unsigned quick_deaths;
+        uint64_t replies_at_start; /* of all workers, when this one was started */
+        unsigned idle_deaths;      /* workers in a row that died without an answer */
         sd_event_source *restart_timer;
 
         int control_fd;

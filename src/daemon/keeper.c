@@ -32,7 +32,6 @@
 #include "sys/rundir.h"
 
 #define PROBE_BOUND_MS 14000 /* of a prober that does not come back although it bounds itself */
-#define QUICK_DEATH_NS (2 * NSEC_PER_SEC)
 
 static int worker_spawn(Keeper *keeper);
 
@@ -171,17 +170,26 @@ static int restart_fired(sd_event_source *source, uint64_t usec, void *userdata)
         return worker_spawn(keeper);
 }
 
-/* The first restarts are immediate; one that keeps dying is given time, up to 5 s. */
+static uint64_t count_replies(const Keeper *keeper) {
+        uint64_t n = 0;
+
+        for (unsigned i = 0; i < keeper->memory->n_reactors; i++)
+                n += atomic_load(&keeper->memory->stats[i].replies);
+        return n;
+}
+
+/* Restarts are immediate, unless workers die again and again without having answered anything: then after a
+ * while, up to 5 s. */
 static int worker_restart(Keeper *keeper) {
         unsigned shift;
         uint64_t now, delay;
         int r;
 
-        if (now_ns() - keeper->worker_started_at > QUICK_DEATH_NS)
-                keeper->quick_deaths = 0;
-        if (++keeper->quick_deaths <= 3)
+        if (count_replies(keeper) != keeper->replies_at_start)
+                keeper->idle_deaths = 0;
+        if (++keeper->idle_deaths <= 3)
                 return worker_spawn(keeper);
-        shift = MIN(keeper->quick_deaths - 4, 6u);
+        shift = MIN(keeper->idle_deaths - 4, 6u);
         delay = (uint64_t) MIN(100u << shift, 5000u) * 1000;
         r = sd_event_now(keeper->event, CLOCK_MONOTONIC, &now);
         if (r < 0)
@@ -212,7 +220,7 @@ static int worker_spawn(Keeper *keeper) {
         r = spawn_role(keeper, "--worker", &keeper->worker_pid);
         if (r < 0)
                 return r;
-        keeper->worker_started_at = now_ns();
+        keeper->replies_at_start = count_replies(keeper);
         atomic_fetch_add(&keeper->memory->worker_starts, 1);
         return sd_event_add_child(keeper->event, NULL, keeper->worker_pid, WEXITED, worker_ended, keeper);
 }

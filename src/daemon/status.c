@@ -50,10 +50,14 @@ static void format_address(const NfsAddr *address, char *buf, socklen_t size) {
 
 static json_t *server_object(const Keeper *keeper) {
         const NfsMountResult *mount = &keeper->memory->mount;
-        char address[INET6_ADDRSTRLEN];
+        char address[INET6_ADDRSTRLEN], host[sizeof keeper->memory->source];
 
+        /* "host:/path", "[v6]:/path" */
+        (void) snprintf(host, sizeof host, "%s", keeper->memory->source);
+        if (strstr(host, ":/"))
+                *strstr(host, ":/") = '\0';
         format_address(&mount->addrs[0], address, sizeof address);
-        return json_pack("{s:s, s:i, s:s, s:b, s:i, s:i}", "address", address, "port", (int) mount->port, "export",
+        return json_pack("{s:s, s:s, s:i, s:s, s:b, s:i, s:i}", "host", host, "address", address, "port", (int) mount->port, "export",
                          mount->export, "up", n_down(keeper->memory) == 0 && n_up(keeper->memory) > 0,
                          "connections", (int) n_up(keeper->memory), "mountport", (int) mount->mountport);
 }

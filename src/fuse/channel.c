@@ -171,7 +171,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         slot->len = (uint32_t) len;
         slot->attempts = 0;
         slot->reply_len = 0;
-        slot->victim.len = 0;
+        slot->object.len = 0;
         if (len <= SLOT_REQUEST_SIZE) {
                 memcpy(slot->request, header, len);
                 slot->buffer = -1;
@@ -207,7 +207,7 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
                 .pid = (pid_t) header->pid,
                 .unique = header->unique,
                 .replayed = slot->attempts > 0,
-                .victim = slot->victim.len ? &slot->victim : NULL,
+                .object = slot->object.len >= 1 && slot->object.len <= NFS_FH_MAX ? &slot->object : NULL,
         };
         fop->req = NULL;
         fop->active = true;

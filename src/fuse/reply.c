@@ -163,11 +163,11 @@ static void reply_dir(Op *op) {
         reply_end(fop);
 }
 
-static void op_executing(Op *op, const NfsFh *victim) {
+static void op_executing(Op *op, const NfsFh *object) {
         FuseOp *fop = container_of(op, FuseOp, op);
 
-        if (victim)
-                fop->slot->victim = *victim;
+        if (object)
+                fop->slot->object = *object;
         atomic_store_explicit(&fop->slot->state, SLOT_EXEC, memory_order_release);
 }
 

@@ -153,6 +153,11 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
         op->name.flags = flags;
         op->name.attr = mode_only(mode);
         make_start(op, NFS_CREATE, name);
+        if (op->object) {
+                /* a former worker made it; its mode and times may be missing, and with them the verifier */
+                op->name.fh = *op->object;
+                return create_set_mode(op);
+        }
         if (flags & O_EXCL) {
                 verf = op->reactor->vfs->memory->connection_id ^ (op->unique * UINT64_C(0x9e3779b97f4a7c15));
                 op->call.args.create.mode = NFS_CREATE_EXCLUSIVE;
@@ -225,6 +230,7 @@ static void create_set_mode(Op *op) {
         args->setattr.attr = op->name.attr;
         args->setattr.attr.set_atime = NFS_TIME_SERVER;
         args->setattr.attr.set_mtime = NFS_TIME_SERVER;
+        op->reply->executing(op, &op->name.fh);
         op_send(op);
 }
 

@@ -38,6 +38,8 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
                 (void) vfs_free(vfs);
                 return r;
         }
+        /* what a former worker kept until a COMMIT went with it; the server has it all the same */
+        atomic_store(&memory->unstable_bytes, 0);
         /* the root's attributes are always known: GETATTR of it never has to wait for a server */
         cache_update(vfs, &vfs->inodes[1], &memory->mount.root_attr, 1);
         *ret = vfs;
@@ -95,6 +97,7 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
 
         if (!vr)
                 return -ENOMEM;
+        atomic_store(&vfs->memory->server_up[index], 0);
         vr->vfs = vfs;
         vr->index = index;
         vr->reactor = reactor;

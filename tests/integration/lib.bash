@@ -1,0 +1,150 @@
+# What the integration tests share. A test sources this as its first act:
+#
+#   . "$(dirname "$0")/lib.bash"
+#   case_something() { ... }          # a failing command fails the case
+#   run_cases
+#
+# The whole file then runs in mount, pid and network namespaces of its own, so ports are free, mounts are seen
+# by nobody, and every process is gone when it ends. In them: $T (a tmpfs) is scratch space, mount(8) finds
+# our helpers in /sbin, and a server exports $T/server/export as 127.0.0.1:/export.
+#
+# Output is TAP. Each case has a time-out (limit_<case>=SECONDS; default 60) and an empty directory $M to
+# mount at; what it mounted is unmounted after it. Leftover processes or mounts fail the case.
+set -u
+: "${NFSVOL:?the nfsvol to test}" "${NFSVOLD:?the nfsvold to test}" "${NORPCBIND:?the shim for ganesha}"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+if [ -z "${IN_BOX:-}" ]; then
+    [ "$(id -u)" = 0 ] || { echo "1..0 # SKIP needs root"; exit 0; }
+    [ -c /dev/fuse ] || { echo "1..0 # SKIP needs /dev/fuse"; exit 0; }
+    command -v ganesha.nfsd >/dev/null || { echo "1..0 # SKIP needs nfs-ganesha"; exit 0; }
+    IN_BOX=1 exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc --net \
+        bash "$0" "$@"
+fi
+
+T=/tmp/nfsvol-test.$$
+PORT=20490
+MOUNT_PORTS=port=$PORT,mountport=$((PORT + 1))
+SRC=127.0.0.1:/export
+export NFSVOL_RUNDIR=$T/run
+cases=0 failed=0
+
+box_make() {
+    ip link set lo up
+    mkdir -p "$T"
+    mount -t tmpfs -o size=6g tmpfs "$T"
+    mkdir "$T/bin" "$T/sbin" "$T/m" "$T/server" "$T/log"
+    cp "$NFSVOL" "$T/bin/nfsvol"
+    cp "$NFSVOLD" "$T/bin/nfsvold"
+    for name in mount.fuse.nfs umount.fuse.nfs mount.nfs mount.nfs4 nfsvol; do
+        ln -s "$T/bin/nfsvol" "$T/sbin/$name"
+    done
+    mount -t overlay -o "lowerdir=$T/sbin:/usr/sbin" overlay /usr/sbin
+}
+
+server() { # VERB [DIR] [PORT]: of the server, or of another one in DIR
+    NORPCBIND=$NORPCBIND "$here/../server/ganesha" "$1" "${2:-$T/server}" "${3:-$PORT}"
+}
+
+# mount_at DIR [OPTIONS [SOURCE]]
+mount_at() {
+    mkdir -p "$1"
+    mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0${2:+,$2}" "${3:-$SRC}" "$1"
+}
+
+status_of() { # JQ-LESS: status_of KEY: a top-level key of the only volume's status
+    nfsvol status --json | python3 -c '
+import json, sys
+d = json.load(sys.stdin)
+d = d[0] if isinstance(d, list) else d
+for k in sys.argv[1].split("."):
+    d = d[k]
+print(d)' "$1"
+}
+
+fail() { echo "$*" >&2; return 1; }
+
+# wait_for SECONDS COMMAND...: until it succeeds
+wait_for() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || fail "waited in vain for: $*" || return 1
+        sleep 0.05
+    done
+}
+
+daemon_pids() { # every process that runs our nfsvold
+    local exe
+    for exe in /proc/[0-9]*/exe; do
+        [ "$(readlink "$exe" 2>/dev/null)" != "$T/bin/nfsvold" ] || basename "${exe%/exe}"
+    done
+}
+
+keepers() { pgrep -xc nfsvol-keeper; }
+keeper_pid() { status_of keeper_pid; }
+worker_pid() { status_of worker_pid; }
+
+no_volumes() {
+    [ -z "$(daemon_pids)" ] &&
+        ! grep -q ' fuse\.nfs ' /proc/self/mountinfo && [ -z "$(ls "$NFSVOL_RUNDIR" 2>/dev/null)" ]
+}
+
+unmount_all() {
+    local target
+    grep ' fuse\.nfs ' /proc/self/mountinfo | cut -d' ' -f5 | grep -v "^$NFSVOL_RUNDIR" | tac |
+        while read -r target; do umount -l "$(printf %b "$target")"; done
+}
+
+# Each case: in a process of its own, with errexit, bounded; then nothing may be left.
+run_case() {
+    local name=$1 limit_var=limit_$1 log=$T/log/$1 rc=0 limit
+    limit=${!limit_var:-60}
+    M=$T/m/$name
+    mkdir -p "$M"
+    (
+        set -eE
+        trap 'echo "$BASH_SOURCE:$LINENO: failed: $BASH_COMMAND" >&2' ERR
+        cd "$T"
+        "case_$name"
+    ) >"$log" 2>&1 &
+    local pid=$!
+    (sleep "$limit"; echo "time-out after $limit s" >>"$log"; kill -KILL "$pid") 2>/dev/null &
+    local watchdog=$!
+    wait "$pid" 2>/dev/null || rc=$?
+    kill "$watchdog" 2>/dev/null
+    if [ $rc = 77 ]; then
+        cases=$((cases + 1))
+        echo "ok $cases - $name # SKIP $(tail -n 1 "$log")"
+        return
+    fi
+    unmount_all
+    if ! wait_for "${leave_bound:-25}" no_volumes >>"$log" 2>&1; then
+        rc=1
+        { echo "left behind:"; ps -eo pid,ppid,stat,args; grep fuse /proc/self/mountinfo; ls -lR "$NFSVOL_RUNDIR"; } >>"$log"
+        for pid in $(daemon_pids); do kill -KILL "$pid"; done
+    fi
+    cases=$((cases + 1))
+    if [ $rc = 0 ]; then
+        echo "ok $cases - $name"
+    else
+        failed=$((failed + 1))
+        echo "not ok $cases - $name"
+        tail -n 60 "$log" | sed 's/^/# /'
+    fi
+}
+
+run_cases() { # [CASE...]: by name, or all
+    local name
+    box_make
+    server start >"$T/log/server" 2>&1 || { echo "Bail out! $(tail -n 3 "$T/log/server")"; exit 1; }
+    if [ $# = 0 ]; then
+        set -- $(declare -F | sed -n 's/^declare -f case_//p')
+    fi
+    for name; do
+        run_case "$name"
+    done
+    server stop
+    echo "1..$cases"
+    [ $failed = 0 ]
+}

@@ -1,0 +1,127 @@
+#!/bin/bash
+# A server that crashes, hangs, and comes back.
+. "$(dirname "$0")/lib.bash"
+
+# Writes files with known contents, reads each back, for SECONDS; any error ends it.
+load() { # DIR SECONDS
+    python3 - "$1" "$2" <<'PY'
+import os, sys, time, hashlib
+d, end = sys.argv[1], time.time() + float(sys.argv[2])
+n = 0
+while time.time() < end:
+    data = os.urandom(1000) * (1 + n % 300)
+    p = f"{d}/f{n % 50}"
+    with open(p, "wb") as f:
+        f.write(data)
+    with open(p, "rb") as f:
+        assert f.read() == data, p
+    os.rename(p, p + ".r")
+    assert os.stat(p + ".r").st_size == len(data)
+    os.unlink(p + ".r")
+    os.mkdir(p + ".d"); os.rmdir(p + ".d")
+    n += 1
+print(n, "rounds")
+PY
+}
+
+limit_crash_and_restart_hard=90
+case_crash_and_restart_hard() {
+    mount_at "$M"
+    for i in 1 2 3; do mkdir "$M/w$i"; done
+    load "$M/w1" 20 & a=$!
+    load "$M/w2" 20 & b=$!
+    load "$M/w3" 20 & c=$!
+    for _ in 1 2 3 4; do
+        sleep 3
+        server kill
+        sleep 1
+        server restart
+    done
+    wait $a
+    wait $b
+    wait $c
+    rm -r "$M"/w?
+}
+
+limit_hang_hard=60
+case_hang_hard() {
+    mount_at "$M" timeo=20
+    mkdir "$M/w"
+    load "$M/w" 15 & a=$!
+    sleep 3
+    server pause
+    sleep 8
+    server cont
+    wait $a
+    rm -r "$M/w"
+}
+
+limit_dead_soft=60
+case_dead_soft() { # EIO within timeo × retrans, with linear back-off
+    local start rc=0
+    mount_at "$M" soft,timeo=10,retrans=2
+    echo data >"$M/f"
+    server kill
+    start=$SECONDS
+    cat "$M/f" "$M/g" 2>err || rc=$?
+    server restart
+    [ $rc != 0 ]
+    grep -q 'Input/output error' err
+    [ $((SECONDS - start)) -lt 25 ]
+    wait_for 20 test -e "$M/f"
+    rm "$M/f"
+}
+
+limit_dead_others_unaffected=90
+case_dead_others_unaffected() {
+    mkdir -p "$T/server2" "$M/dead" "$M/live"
+    server start "$T/server2" 20590
+    mount_at "$M/live"
+    mount -t fuse.nfs -o port=20590,mountport=20591,linger=0 "$SRC" "$M/dead"
+    ls "$M/dead"
+    server kill "$T/server2"
+    cat "$M/dead/none" 2>/dev/null & reader=$!
+    sleep 1
+    # the living one
+    timeout 2 sh -c "echo x >'$M/live/x'; cat '$M/live/x'; rm '$M/live/x'; df '$M/live'"
+    # the dead one: what kubelet asks is answered
+    timeout 10 stat "$M/dead"
+    timeout 10 df "$M/dead" || :
+    # a reader can be killed
+    kill -KILL $reader
+    wait_for 5 sh -c "! kill -0 $reader 2>/dev/null"
+    timeout 10 nfsvol status "$M/dead"
+    timeout 10 umount "$M/dead"
+    timeout 2 ls "$M/live"
+}
+
+limit_killed_in_time=60
+case_killed_in_time() { # whoever waits for a dead server can be killed
+    mount_at "$M"
+    head -c 3000000 /dev/urandom >"$M/big"
+    echo 3 >/proc/sys/vm/drop_caches
+    server pause
+    cat "$M/big" >/dev/null & a=$!
+    dd if=/dev/zero of="$M/new" bs=1M count=2 2>/dev/null & b=$!
+    ls "$M/none" 2>/dev/null & c=$!
+    sleep 1
+    kill -KILL $a $b $c
+    local rc=0
+    wait_for 3 sh -c "! kill -0 $a 2>/dev/null && ! kill -0 $b 2>/dev/null && ! kill -0 $c 2>/dev/null" || rc=1
+    server cont
+    [ $rc = 0 ]
+    rm -f "$M/big" "$M/new"
+}
+
+limit_written_before_a_crash=60
+case_written_before_a_crash() { # closed is on the server, whatever happens to us after
+    mount_at "$M"
+    head -c 20000000 /dev/urandom >"$T/data"
+    cp "$T/data" "$M/copy"
+    kill -KILL "$(worker_pid)"
+    cmp "$T/data" "$T/server/export/copy"
+    cmp "$T/data" "$M/copy"
+    rm "$M/copy"
+}
+
+run_cases "$@"
