@@ -123,6 +123,12 @@ static int wait_bounded(pid_t pid, int timeout_ms, int *ret_status) {
         return 0;
 }
 
+/* Failures of the kind that retry= and bg wait out. */
+static bool may_pass(uint32_t error) {
+        return error == NFS_MOUNT_UNKNOWN_HOST || error == NFS_MOUNT_REFUSED || error == NFS_MOUNT_NO_ROUTE ||
+               error == NFS_MOUNT_TIMEOUT || error == NFS_MOUNT_NO_PORTMAP || error == NFS_MOUNT_NO_PROGRAM;
+}
+
 /* 0: the memory says what the server is. Else the helper has been told. */
 static int probe(Keeper *keeper) {
         Memory *memory = keeper->memory;
@@ -139,6 +145,8 @@ static int probe(Keeper *keeper) {
                 tell(keeper, "error 2 cannot start a process: %s", strerror(-r));
                 return r;
         }
+        if (WIFSIGNALED(status))
+                memory->mount_error = NFS_MOUNT_PROTOCOL;
         memory->mount_message[sizeof memory->mount_message - 1] = '\0';
         memory->mount.export[sizeof memory->mount.export - 1] = '\0';
         if (memory->mount_error) {
@@ -146,7 +154,7 @@ static int probe(Keeper *keeper) {
                         tell(keeper, "error 32 the server did not answer, or not in a way that could be understood (signal %d)",
                              WTERMSIG(status));
                 else
-                        tell(keeper, "error 32 %s",
+                        tell(keeper, "%s %s", may_pass(memory->mount_error) ? "again" : "error 32",
                              *memory->mount_message ? memory->mount_message : "cannot ask the server");
                 return -EIO;
         }
