@@ -26,6 +26,7 @@
 
 #define READS_PER_TURN 16
 #define ATTEMPTS_MAX   3
+#define BUSY_NS        UINT64_C(20000) /* requests that come closer together than this are read in batches */
 
 static void channel_ready(FdSource *source, uint32_t events);
 static bool channel_read(FuseChannel *channel);
@@ -71,11 +72,14 @@ static void channel_stall(FuseChannel *channel, _Atomic uint64_t *counter) {
 
 static void channel_ready(FdSource *source, uint32_t events) {
         FuseChannel *channel = container_of(source, FuseChannel, source);
+        unsigned n = 0, limit = channel->many ? READS_PER_TURN : 1;
 
         (void) events;
-        for (int i = 0; i < READS_PER_TURN; i++)
-                if (!channel_read(channel))
-                        return;
+        while (n < limit && channel_read(channel))
+                n++;
+        /* a lone request costs no second read(2) to learn that it is alone; the next wait tells as well */
+        channel->many = n == limit && (limit > 1 || reactor_now(channel->reactor) - channel->last_read < BUSY_NS);
+        channel->last_read = reactor_now(channel->reactor);
 }
 
 /* One request. false: there is none, or no room for one. */

@@ -47,6 +47,8 @@ struct FuseChannel {
         bool swallow;    /* ... or nobody's: the answer to a replayed INIT */
         bool ready;      /* the session knows what was negotiated */
         bool finished;
+        bool many;          /* read until there is nothing more */
+        uint64_t last_read; /* ns */
         Timer watch_timer;
         Task start_task;
         uint8_t dir_buffer[DIR_BUFFER_SIZE];
