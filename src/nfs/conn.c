@@ -5,7 +5,7 @@
  *
  * A connection (NfsConn) lives as long as its volume; a wire (wire.h) is one TCP connection of it. Of
  * libnfs only encoding, decoding and moving bytes is used. Its time-outs and its reconnecting are not: they
- * lose their place in the stream (facts.md). Instead every call stays in our own list until it is answered,
+ * lose their place in the stream. Instead every call stays in our own list until it is answered,
  * and when a wire breaks, it is destroyed and all of the list is encoded again on the next one, in the
  * order of the first sending and under the same XIDs.
  *
@@ -149,7 +149,8 @@ static void conn_attempt_failed(NfsConn *conn, uint64_t now, int error) {
 static void conn_set_sockopts(const NfsConn *conn, int fd) {
         int timeo_s = (int) MAX(conn->config.timeo_ms / 1000, 1u);
         int idle = MIN(timeo_s, 60), count = (int) MIN(conn->config.retrans + 1, 10u), on = 1;
-        unsigned int user_ms = (unsigned int) MIN(conn_major_timeout(conn) / NSEC_PER_MSEC, (uint64_t) 600 * 1000);
+        unsigned int user_ms =
+                (unsigned int) MIN(conn_major_timeout(conn) / NSEC_PER_MSEC, (uint64_t) 600 * 1000);
 
         user_ms = MAX(user_ms, 1000u);
         (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -210,6 +211,8 @@ static void conn_check_connected(NfsConn *conn, uint32_t events) {
 
         if (getsockopt(conn->source.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
                 error = errno;
+        if (!error && !(events & (EPOLLIN | EPOLLOUT)))
+                error = ECONNRESET; /* hung up without saying why */
         if (error) {
                 conn_step(conn, EVENT_BROKEN, -error);
                 return;
@@ -253,7 +256,7 @@ static void conn_hook(Hook *hook) {
                 conn_step(conn, EVENT_BROKEN, r);
 }
 
-/* Also deferred so that the loop does not sleep before the hook has sent what was queued outside of a turn. */
+/* Deferred by senders, too, so that the loop does not sleep before the hook has sent what they queued. */
 static void conn_task(Task *task) {
         calls_finish(container_of(task, NfsConn, task));
 }

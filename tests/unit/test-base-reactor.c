@@ -1,0 +1,166 @@
+/* base/reactor.c: order, removal from within callbacks, the mailbox. */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+#include "base/reactor.h"
+
+static Reactor *reactor;
+static char trace[64];
+static size_t n_trace;
+
+static void note(char c) {
+        trace[n_trace++] = c;
+        trace[n_trace] = '\0';
+}
+
+static void setup(void) {
+        n_trace = 0;
+        cr_assert_eq(reactor_new(&reactor), 0);
+}
+
+static void teardown(void) {
+        reactor_free(reactor);
+}
+
+TestSuite(reactor, .init = setup, .fini = teardown);
+
+static void timer_a(Timer *timer) {
+        (void) timer;
+        note('a');
+}
+static void timer_b(Timer *timer) {
+        (void) timer;
+        note('b');
+}
+
+Test(reactor, timers_fire_in_the_order_of_their_time) {
+        Timer a = { .fired = timer_a }, b = { .fired = timer_b };
+        uint64_t now = now_ns();
+
+        timer_arm(reactor, &b, now + 2 * NSEC_PER_MSEC);
+        timer_arm(reactor, &a, now + NSEC_PER_MSEC);
+        while (n_trace < 2)
+                cr_assert_eq(reactor_turn(reactor, UINT64_MAX), 0);
+        cr_assert_str_eq(trace, "ab");
+        cr_assert_eq(a.due, 0);
+}
+
+Test(reactor, a_timer_armed_again_moves) {
+        Timer a = { .fired = timer_a }, b = { .fired = timer_b };
+        uint64_t now = now_ns();
+
+        timer_arm(reactor, &a, now + NSEC_PER_MSEC);
+        timer_arm(reactor, &b, now + 3 * NSEC_PER_MSEC);
+        timer_arm(reactor, &a, now + 5 * NSEC_PER_MSEC);
+        while (n_trace < 2)
+                (void) reactor_turn(reactor, UINT64_MAX);
+        cr_assert_str_eq(trace, "ba");
+}
+
+static Timer other;
+static void timer_disarms(Timer *timer) {
+        (void) timer;
+        note('d');
+        timer_disarm(&other);
+}
+
+Test(reactor, a_timer_may_disarm_another_that_is_due) {
+        Timer first = { .fired = timer_disarms };
+
+        other = (Timer){ .fired = timer_a };
+        timer_arm(reactor, &first, 1);
+        timer_arm(reactor, &other, 2);
+        (void) reactor_turn(reactor, 0);
+        (void) reactor_turn(reactor, 0);
+        cr_assert_str_eq(trace, "d");
+}
+
+typedef struct Pair {
+        FdSource source;
+        struct Pair *other;
+} Pair;
+
+static void ready_removes_both(FdSource *source, uint32_t events) {
+        Pair *pair = container_of(source, Pair, source);
+
+        (void) events;
+        note('r');
+        fd_source_remove(&pair->other->source);
+        fd_source_remove(&pair->source);
+}
+
+Test(reactor, a_source_may_remove_another_that_is_ready) {
+        int fd1 = eventfd(1, 0), fd2 = eventfd(1, 0);
+        Pair a = { .source.ready = ready_removes_both }, b = { .source.ready = ready_removes_both };
+
+        a.other = &b;
+        b.other = &a;
+        cr_assert_eq(fd_source_add(reactor, &a.source, fd1, EPOLLIN), 0);
+        cr_assert_eq(fd_source_add(reactor, &b.source, fd2, EPOLLIN), 0);
+        (void) reactor_turn(reactor, 0);
+        (void) reactor_turn(reactor, 0);
+        cr_assert_str_eq(trace, "r");
+        (void) close(fd1);
+        (void) close(fd2);
+}
+
+static void task_t(Task *task) {
+        (void) task;
+        note('t');
+}
+static void hook_h(Hook *hook) {
+        (void) hook;
+        note('h');
+}
+
+Test(reactor, hooks_run_after_tasks_once_a_turn) {
+        Task task = { .run = task_t };
+        Hook hook = { .run = hook_h };
+
+        reactor_add_hook(reactor, &hook);
+        reactor_defer(reactor, &task);
+        reactor_defer(reactor, &task); /* queued once */
+        (void) reactor_turn(reactor, UINT64_MAX); /* does not wait: there is a task */
+        cr_assert_str_eq(trace, "th");
+        reactor_remove_hook(reactor, &hook);
+        reactor_defer(reactor, &task);
+        reactor_undefer(reactor, &task);
+        (void) reactor_turn(reactor, 0);
+        cr_assert_str_eq(trace, "th");
+}
+
+#define N_POSTS 10000
+static _Atomic unsigned n_run;
+typedef struct Posted {
+        Task task;
+        bool last;
+} Posted;
+
+static void posted_run(Task *task) {
+        n_run++;
+        if (container_of(task, Posted, task)->last)
+                reactor_stop(reactor, 7);
+}
+
+static void *poster(void *arg) {
+        Posted *posted = arg;
+
+        for (unsigned i = 0; i < N_POSTS; i++)
+                reactor_post(reactor, &posted[i].task);
+        return NULL;
+}
+
+Test(reactor, posts_from_another_thread_all_arrive) {
+        Posted *posted = calloc(N_POSTS, sizeof *posted);
+        pthread_t thread;
+
+        for (unsigned i = 0; i < N_POSTS; i++)
+                posted[i].task.run = posted_run;
+        posted[N_POSTS - 1].last = true;
+        cr_assert_eq(pthread_create(&thread, NULL, poster, posted), 0);
+        cr_assert_eq(reactor_run(reactor), 7);
+        pthread_join(thread, NULL);
+        cr_assert_eq(n_run, N_POSTS);
+        free(posted);
+}

@@ -1,0 +1,187 @@
+/* vfs/inode.c, vfs/open.c, vfs/memory.c: the tables that outlive a worker. */
+#include <criterion/criterion.h>
+#include <sys/mman.h>
+
+#include "src/vfs/volume.h"
+
+static Memory *memory;
+static int memory_fd;
+static SessionOptions options = { .acregmin = 3, .acregmax = 60, .acdirmin = 30, .acdirmax = 60 };
+static Vfs *vfs;
+
+static NfsFh handle(uint32_t n) {
+        NfsFh fh = { .len = 8 };
+
+        memcpy(fh.data, "file", 4);
+        memcpy(fh.data + 4, &n, 4);
+        return fh;
+}
+
+static NfsAttr file_attr(uint64_t fileid) {
+        return (NfsAttr){ .mode = S_IFREG | 0644, .nlink = 1, .fileid = fileid };
+}
+
+static void load(void) {
+        cr_assert_eq(vfs_new(memory, &options, &vfs), 0);
+}
+
+static void setup(void) {
+        cr_assert_eq(memory_new(&memory, &memory_fd), 0);
+        memory->n_reactors = 1;
+        memory->mount.root = handle(0);
+        memory->mount.root_attr = (NfsAttr){ .mode = S_IFDIR | 0755, .nlink = 2, .fileid = 1 };
+        memory->mount.info.rtmax = memory->mount.info.wtmax = 1 << 20;
+        load();
+}
+
+static void teardown(void) {
+        vfs_free(vfs);
+        (void) munmap(memory, sizeof *memory);
+        (void) close(memory_fd);
+}
+
+TestSuite(inode, .init = setup, .fini = teardown);
+
+/* As a worker that is killed and its successor. */
+static void crash(void) {
+        Memory *again;
+
+        vfs_free(vfs);
+        (void) munmap(memory, sizeof *memory);
+        cr_assert_eq(memory_attach(memory_fd, &again), 0);
+        memory = again;
+        load();
+}
+
+static Inode *look(uint32_t n) {
+        NfsFh fh = handle(n);
+        NfsAttr attr = file_attr(n);
+
+        return inode_lookup(vfs, &fh, &attr, 1);
+}
+
+Test(inode, the_root_is_node_1) {
+        Inode *root = inode_pin(vfs, 1);
+
+        cr_assert_not_null(root);
+        cr_assert_eq(root->nodeid, 1);
+        inode_unpin(vfs, root);
+        inode_forget(vfs, 1, 1000); /* the root is never forgotten */
+        cr_assert_not_null(inode_pin(vfs, 1));
+}
+
+Test(inode, one_handle_one_node) {
+        Inode *a = look(1), *b = look(1), *c = look(2);
+
+        cr_assert_eq(a, b);
+        cr_assert_neq(a->nodeid, c->nodeid);
+        cr_assert_eq(a->record->n_lookup, 2);
+}
+
+Test(inode, forgotten_ids_name_nothing) {
+        uint64_t old = look(1)->nodeid, new;
+
+        inode_forget(vfs, old, 1);
+        cr_assert_null(inode_pin(vfs, old));
+        new = look(2)->nodeid;
+        cr_assert_eq((uint32_t) new, (uint32_t) old, "the index is used again");
+        cr_assert_neq(new, old);
+        cr_assert_null(inode_pin(vfs, old));
+        cr_assert_not_null(inode_pin(vfs, new));
+}
+
+Test(inode, ids_that_never_were) {
+        static const uint64_t ids[] = { 0, 2, 1 | UINT64_C(1) << 32, UINT32_MAX, UINT64_MAX, INODES_MAX };
+
+        for (unsigned i = 0; i < ELEMENTSOF(ids); i++)
+                cr_assert_null(inode_pin(vfs, ids[i]), "%llu", (unsigned long long) ids[i]);
+        inode_forget(vfs, UINT64_MAX, 1);
+}
+
+Test(inode, a_pin_outlives_a_forget) {
+        Inode *inode = look(1);
+        uint64_t nodeid = inode->nodeid;
+
+        cr_assert_eq(inode_pin(vfs, nodeid), inode);
+        inode_forget(vfs, nodeid, 99);
+        cr_assert_eq(inode->record->used, 1);
+        inode_unpin(vfs, inode);
+        cr_assert_null(inode_pin(vfs, nodeid));
+}
+
+Test(inode, a_successor_knows_the_same) {
+        uint64_t ids[1000];
+        NfsFh fh = handle(500);
+        Inode *inode;
+
+        for (uint32_t i = 0; i < 1000; i++)
+                ids[i] = look(i + 1)->nodeid;
+        for (uint32_t i = 0; i < 1000; i += 3)
+                inode_forget(vfs, ids[i], 1);
+        crash();
+        for (uint32_t i = 0; i < 1000; i++) {
+                inode = inode_pin(vfs, ids[i]);
+                cr_assert_eq(inode == NULL, i % 3 == 0, "%u", i);
+                if (inode)
+                        inode_unpin(vfs, inode);
+        }
+        cr_assert_eq(look(500)->nodeid, ids[499]);
+        cr_assert(nfs_fh_equal(inode_fh(look(500)), &fh));
+        /* what was freed is used again, with another generation */
+        cr_assert_neq(look(5000)->nodeid, ids[0]);
+}
+
+Test(inode, a_memory_that_contradicts_itself_is_refused) {
+        look(1);
+        memory->inodes[2].fh.len = 65;
+        vfs_free(vfs);
+        cr_assert_eq(vfs_new(memory, &options, &vfs), -EPROTO);
+        memory->inodes[2].fh.len = 8;
+        memory->inodes_high = INODES_MAX + 1;
+        cr_assert_eq(vfs_new(memory, &options, &vfs), -EPROTO);
+        memory->inodes_high = 3;
+        memory->opens_high = OPENS_MAX + 1;
+        cr_assert_eq(vfs_new(memory, &options, &vfs), -EPROTO);
+        memory->opens_high = 0;
+        load();
+}
+
+Test(inode, another_layout_is_refused) {
+        Memory *again;
+
+        memory->version++;
+        cr_assert_eq(memory_attach(memory_fd, &again), -EPROTO);
+        memory->version--;
+        memory->size_check ^= 1;
+        cr_assert_eq(memory_attach(memory_fd, &again), -EPROTO);
+        memory->size_check ^= 1;
+        memory->n_reactors = REACTORS_MAX + 1;
+        cr_assert_eq(memory_attach(memory_fd, &again), -EPROTO);
+        memory->n_reactors = 1;
+}
+
+Test(inode, opens_survive) {
+        NfsCred cred = { .uid = 7, .gid = 8, .n_groups = 1, .groups = { 9 } };
+        Inode *inode = look(1);
+        uint64_t nodeid = inode->nodeid, fh, stale;
+        bool last;
+        Open *open;
+
+        cr_assert_eq(open_add(vfs, inode, 2, &cred, &open, &stale), 0);
+        open_remove(vfs, open, &last);
+        cr_assert(last);
+        cr_assert_eq(open_add(vfs, inode, 1, &cred, &open, &fh), 0);
+        cr_assert_neq(fh, stale);
+        inode_forget(vfs, nodeid, 1);
+        crash();
+        cr_assert_null(open_get(vfs, stale, nodeid));
+        cr_assert_null(open_get(vfs, fh, nodeid + 1));
+        cr_assert_null(open_get(vfs, fh + 1, nodeid));
+        open = open_get(vfs, fh, nodeid);
+        cr_assert_not_null(open);
+        cr_assert_eq(open->record->cred.uid, 7);
+        cr_assert_eq(open->record->flags, 1);
+        open_remove(vfs, open, &last);
+        cr_assert(last);
+        cr_assert_null(inode_pin(vfs, nodeid), "forgotten before, closed now: gone");
+}
