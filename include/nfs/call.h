@@ -179,6 +179,7 @@ struct NfsCall {
         /* nfs/'s own */
         NfsConn *conn;
         uint32_t xid;      /* fixed at the first send; 0 before */
+        bool xid_given;    /* it was not 0 then */
         uint32_t n_sent;   /* > 1: the server may have executed it before */
         uint32_t n_timeouts;
         uint32_t n_delays; /* NFS3ERR_JUKEBOX answers so far */

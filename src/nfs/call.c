@@ -45,25 +45,29 @@ static void call_set_deadline(NfsConn *conn, NfsCall *call, uint64_t now) {
 
 /* ---- XIDs ---- */
 
-static bool xid_in_use(const NfsConn *conn, const NfsCall *except, uint32_t xid) {
+static bool xid_in_use(const NfsConn *conn, uint32_t xid) {
         const NfsCall *call;
 
         TAILQ_FOREACH(call, &conn->calls, conn_link)
-                if (call != except && call->xid == xid)
-                        return true;
+        if (call->xid == xid)
+                return true;
         TAILQ_FOREACH(call, &conn->delayed, conn_link)
-                if (call != except && call->xid == xid)
-                        return true;
+        if (call->xid == xid)
+                return true;
         return false;
 }
 
-static uint32_t conn_new_xid(NfsConn *conn) {
-        uint32_t xid;
+static void call_drop_given_xid(NfsConn *conn, NfsCall *call) {
+        if (call->xid_given)
+                conn->n_given_xids--;
+        call->xid_given = false;
+}
 
+static void call_new_xid(NfsConn *conn, NfsCall *call) {
+        call_drop_given_xid(conn, call);
         do
-                xid = conn->next_xid++;
-        while (xid == 0 || (conn->n_given_xids > 0 && xid_in_use(conn, NULL, xid)));
-        return xid;
+                call->xid = conn->next_xid++;
+        while (call->xid == 0 || (conn->n_given_xids > 0 && xid_in_use(conn, call->xid)));
 }
 
 /* ---- completion ---- */
@@ -72,8 +76,7 @@ static uint32_t conn_new_xid(NfsConn *conn) {
 static void call_done(NfsConn *conn, NfsCall *call) {
         call->state = CALL_IDLE;
         conn->n_calls--;
-        if (conn->n_calls == 0)
-                conn->n_given_xids = 0;
+        call_drop_given_xid(conn, call);
         if (call->err)
                 stat_add(&conn->stats->errors[call->proc], 1);
         call->done(call);
@@ -140,14 +143,18 @@ void nfs_call_send(NfsConn *conn, NfsCall *call) {
         call->err = 0;
         call->status = 0;
         call->n_delays = 0;
+        call->xid_given = false;
         if (call->xid == 0) {
-                call->xid = conn_new_xid(conn);
+                call_new_xid(conn, call);
                 call->n_sent = 0;
-        } else if (xid_in_use(conn, call, call->xid)) {
-                call->xid = conn_new_xid(conn);
         } else {
                 call->n_sent = MAX(call->n_sent, 1u);
-                conn->n_given_xids++;
+                if (xid_in_use(conn, call->xid)) {
+                        call_new_xid(conn, call);
+                } else {
+                        call->xid_given = true;
+                        conn->n_given_xids++;
+                }
         }
         conn->n_calls++;
         call_start(conn, call, now_ns());
@@ -183,7 +190,7 @@ static void call_delay(NfsConn *conn, NfsCall *call) {
         stat_add(&conn->stats->jukebox, 1);
         call->n_delays++;
         call->n_sent--; /* that sending is accounted for */
-        call->xid = conn_new_xid(conn);
+        call_new_xid(conn, call);
         call->state = CALL_DELAYED;
         call->deadline = now_ns() + MIN(delay_ms, (uint32_t) DELAY_MAX_MS) * NSEC_PER_MSEC;
         TAILQ_INSERT_TAIL(&conn->delayed, call, conn_link);

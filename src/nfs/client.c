@@ -41,7 +41,8 @@ static int socket_error(int fd) {
 
 /* One poll() and one rpc_service(). */
 static int client_turn(RpcClient *client, uint64_t deadline) {
-        struct pollfd pfd = { .fd = rpc_get_fd(client->rpc), .events = (short) rpc_which_events(client->rpc) };
+        struct pollfd pfd = { .fd = rpc_get_fd(client->rpc),
+                              .events = (short) rpc_which_events(client->rpc) };
         uint64_t now = now_ns();
         int r;
 
@@ -139,7 +140,8 @@ int client_nfs_call(RpcClient *client, NfsCall *call, uint64_t deadline) {
         xprt_auth_set(&client->auth, call->cred);
         client->reply = nfs_replied;
         client->userdata = &reply;
-        if (nfs_v3_ops.procs[call->proc].encode(client->rpc, call, client_callback, client, &reply.buffer) < 0)
+        if (nfs_v3_ops.procs[call->proc].encode(client->rpc, call, client_callback, client, &reply.buffer) <
+            0)
                 return -ENOMEM;
         r = client_wait(client, deadline);
         client->reply = NULL;

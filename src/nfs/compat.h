@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/time.h>
+#include <sys/uio.h> /* 6.0 forgets it */
 
 #include <nfsc/libnfs.h>
 #include <nfsc/libnfs-zdr.h> /* before libnfs-raw.h, for some versions */
@@ -113,10 +114,8 @@ static inline enum CompatError compat_error(const char *message) {
                 const char *text;
                 enum CompatError error;
         } table[] = {
-                { "not accepted", COMPAT_DENIED },
-                { "Program not available", COMPAT_NO_PROGRAM },
-                { "version mismatch", COMPAT_NO_VERSION },
-                { "Procedure not available", COMPAT_NO_PROCEDURE },
+                { "not accepted", COMPAT_DENIED },         { "Program not available", COMPAT_NO_PROGRAM },
+                { "version mismatch", COMPAT_NO_VERSION }, { "Procedure not available", COMPAT_NO_PROCEDURE },
                 { "System Error", COMPAT_SYSTEM_ERROR },
         };
 

@@ -36,9 +36,9 @@ struct NfsConn {
         uint32_t n_tried;   /* addresses that failed in this round */
         uint32_t backoff_ms;
         uint32_t n_fruitless; /* wires in a row that were connected and brought no reply */
-        bool proven;         /* a reply has come over this wire */
-        bool responding;     /* what state_changed() was told last */
-        bool failure_logged; /* of this outage */
+        bool proven;          /* a reply has come over this wire */
+        bool responding;      /* what state_changed() was told last */
+        bool failure_logged;  /* of this outage */
         uint64_t up_since, heard_at, down_since, logged_at;
 
         NfsWire *wire;
@@ -51,7 +51,7 @@ struct NfsConn {
 
         struct NfsCallList calls, delayed, finished;
         uint32_t n_calls;
-        uint32_t n_given_xids; /* calls in flight that came with an XID; roughly, never too few */
+        uint32_t n_given_xids; /* calls that came with an XID */
         uint32_t next_xid;
         uint64_t expiry_due; /* when calls_expire() has something to do; 0: nothing */
 };
@@ -68,7 +68,8 @@ void calls_resend(NfsConn *conn);
 /* The first call may be what ends every connection: last in the next resend. */
 void calls_rotate(NfsConn *conn);
 
-/* Every wait that is over: soft calls end, delayed ones are sent. Returns true if the wire is to be broken. */
+/* Every wait that is over: soft calls end, delayed ones are sent. Returns true if the wire is to be broken.
+ */
 bool calls_expire(NfsConn *conn, uint64_t now);
 
 /* Runs done() of what is in conn->finished. */

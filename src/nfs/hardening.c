@@ -1,10 +1,9 @@
 /*
- * The XDR primitives of libnfs 4 and 5 that a malicious server can make write or read out of bounds,
- * once more and checked.
+ * The XDR primitives of libnfs that a malicious server can make write or read out of bounds, once more and
+ * checked. 4.0.0 to 6.0.2 need it; 7.0.0 checks more by itself, but decodes directories recursively, too.
  *
  * libnfs calls them through its PLT, so the definitions in our executables win over its own, provided
- * the linker takes this object: see meson.build (link_whole). tests/wire/test-forged.c proves both.
- * From 6 on libnfs checks by itself and nothing is compiled here.
+ * the linker takes this object: see meson.build (link_whole). tests/wire/test-forged.c shows both.
  *
  * What is refused that the library's own let through:
  *   bytes, string   a length whose sum with the position wraps around, or beyond its maximum; a pointer
@@ -15,8 +14,6 @@
  *   entry3 and entryplus3   decoded recursively there, about 128 bytes of stack an entry
  */
 #include "src/nfs/compat.h"
-
-#ifndef LIBNFS_API_V2
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -170,13 +167,10 @@ uint32_t zdr_entryplus3(ZDR *zdrs, entryplus3 *entry) {
                 void *next = entry->nextentry;
 
                 if (!zdr_fileid3(zdrs, &entry->fileid) || !zdr_filename3(zdrs, &entry->name) ||
-                    !zdr_cookie3(zdrs, &entry->cookie) ||
-                    !zdr_post_op_attr(zdrs, &entry->name_attributes) ||
+                    !zdr_cookie3(zdrs, &entry->cookie) || !zdr_post_op_attr(zdrs, &entry->name_attributes) ||
                     !zdr_post_op_fh3(zdrs, &entry->name_handle) || !next_entry(zdrs, &next, sizeof *entry))
                         return FALSE;
                 entry->nextentry = next;
         }
         return TRUE;
 }
-
-#endif

@@ -51,10 +51,10 @@ static int root_info(Mount *m, const NfsAddr *addr);
 
 static int error_rank(enum NfsMountError error) {
         static const uint8_t ranks[] = {
-                [NFS_MOUNT_OK] = 0,         [NFS_MOUNT_INTERNAL] = 1,   [NFS_MOUNT_UNKNOWN_HOST] = 1,
-                [NFS_MOUNT_NO_ROUTE] = 2,   [NFS_MOUNT_TIMEOUT] = 3,    [NFS_MOUNT_REFUSED] = 4,
-                [NFS_MOUNT_NO_PORTMAP] = 5, [NFS_MOUNT_NO_PROGRAM] = 6, [NFS_MOUNT_PROTOCOL] = 7,
-                [NFS_MOUNT_VERSION] = 8,    [NFS_MOUNT_NO_EXPORT] = 9,  [NFS_MOUNT_DENIED] = 9,
+                [NFS_MOUNT_OK] = 0,          [NFS_MOUNT_INTERNAL] = 1,   [NFS_MOUNT_UNKNOWN_HOST] = 1,
+                [NFS_MOUNT_NO_ROUTE] = 2,    [NFS_MOUNT_TIMEOUT] = 3,    [NFS_MOUNT_REFUSED] = 4,
+                [NFS_MOUNT_NO_PORTMAP] = 5,  [NFS_MOUNT_NO_PROGRAM] = 6, [NFS_MOUNT_PROTOCOL] = 7,
+                [NFS_MOUNT_VERSION] = 8,     [NFS_MOUNT_NO_EXPORT] = 9,  [NFS_MOUNT_DENIED] = 9,
                 [NFS_MOUNT_DENIED_PORT] = 9, [NFS_MOUNT_SECURITY] = 9,
         };
 
@@ -83,8 +83,8 @@ static int fail(Mount *m, enum NfsMountError error, const char *fmt, ...) {
 static int fail_rpc(Mount *m, int r, const RpcClient *client, const char *what, uint16_t port) {
         switch (-r) {
         case ECONNREFUSED:
-                return fail(m, NFS_MOUNT_REFUSED, "connection to %s at %s port %u refused: is it running?", what,
-                            m->address, port);
+                return fail(m, NFS_MOUNT_REFUSED, "connection to %s at %s port %u refused: is it running?",
+                            what, m->address, port);
         case EHOSTUNREACH:
         case ENETUNREACH:
         case EHOSTDOWN:
@@ -102,8 +102,8 @@ static int fail_rpc(Mount *m, int r, const RpcClient *client, const char *what, 
         case EREMOTEIO:
                 break;
         default:
-                return fail(m, NFS_MOUNT_PROTOCOL, "connection to %s at %s port %u broke: %s", what, m->address,
-                            port, strerror(-r));
+                return fail(m, NFS_MOUNT_PROTOCOL, "connection to %s at %s port %u broke: %s", what,
+                            m->address, port, strerror(-r));
         }
         switch (client ? client->error : COMPAT_GARBAGE) {
         case COMPAT_NO_PROGRAM:
@@ -115,23 +115,25 @@ static int fail_rpc(Mount *m, int r, const RpcClient *client, const char *what, 
                 return fail(m, NFS_MOUNT_SECURITY, "%s at %s does not accept sec=sys credentials", what,
                             m->address);
         default:
-                return fail(m, NFS_MOUNT_PROTOCOL, "%s at %s port %u gave an answer that makes no sense", what,
-                            m->address, port);
+                return fail(m, NFS_MOUNT_PROTOCOL, "%s at %s port %u gave an answer that makes no sense",
+                            what, m->address, port);
         }
 }
 
 static int fail_denied(Mount *m, uint16_t local_port, const char *path, const char *status) {
         if (local_port < 1024)
-                return fail(m, NFS_MOUNT_DENIED, "access denied by server (%s for %s): does it export %s to us?",
-                            status, path, path);
+                return fail(m, NFS_MOUNT_DENIED,
+                            "access denied by server (%s for %s): does it export %s to us?", status, path,
+                            path);
         if (m->config->resvport)
                 return fail(m, NFS_MOUNT_DENIED_PORT,
                             "access denied by server (%s for %s): it may require a source port below 1024, "
                             "for which we have no privilege",
                             status, path);
-        return fail(m, NFS_MOUNT_DENIED_PORT,
-                    "access denied by server (%s for %s; it may require a source port below 1024: -o resvport)",
-                    status, path);
+        return fail(
+                m, NFS_MOUNT_DENIED_PORT,
+                "access denied by server (%s for %s; it may require a source port below 1024: -o resvport)",
+                status, path);
 }
 
 /* ---- addresses and ports ---- */
@@ -156,7 +158,8 @@ static int resolve(Mount *m, const char *host, const char *addr, NfsAddr *ret, u
         }
         freeaddrinfo(list);
         if (n == 0)
-                return fail(m, NFS_MOUNT_UNKNOWN_HOST, "%s has no address of this family", addr ? addr : host);
+                return fail(m, NFS_MOUNT_UNKNOWN_HOST, "%s has no address of this family",
+                            addr ? addr : host);
         *ret_n = n;
         return 0;
 }
@@ -184,9 +187,10 @@ static int fail_portmap(Mount *m, int r, const NfsAddr *addr) {
         probe = probe_nfs(m, addr, port);
         if (probe < 0)
                 return fail_rpc(m, probe, NULL, "the NFS server", port);
-        return fail(m, NFS_MOUNT_NO_PORTMAP,
-                    "no portmapper at %s port %u: %s (with -o mountport=, the port of mountd, it is not needed)",
-                    m->address, PORTMAP_PORT, strerror(-r));
+        return fail(
+                m, NFS_MOUNT_NO_PORTMAP,
+                "no portmapper at %s port %u: %s (with -o mountport=, the port of mountd, it is not needed)",
+                m->address, PORTMAP_PORT, strerror(-r));
 }
 
 /* result.port and result.mountport. */
@@ -244,7 +248,8 @@ static void mnt_replied(RpcClient *client, void *data) {
 
 static int mnt_judge(Mount *m, const MntReply *reply, const char *path, uint16_t local_port) {
         if (!reply->sane)
-                return fail(m, NFS_MOUNT_PROTOCOL, "mountd at %s gave a file handle that cannot be", m->address);
+                return fail(m, NFS_MOUNT_PROTOCOL, "mountd at %s gave a file handle that cannot be",
+                            m->address);
         switch (reply->status) {
         case MNT3_OK:
                 if (!reply->has_sys)
@@ -329,7 +334,8 @@ static int lookup_path(Mount *m, RpcClient *client, const NfsFh *root, const cha
 /* Is path below this export a directory? Failing is no news: the answer about path itself is reported. */
 static bool below_is_directory(Mount *m, const NfsAddr *addr, const NfsFh *root, const char *below) {
         RpcClient client;
-        int r = client_open(&client, addr, m->result.port, m->config->resvport, NFS_PROGRAM, NFS_V3, m->deadline);
+        int r = client_open(&client, addr, m->result.port, m->config->resvport, NFS_PROGRAM, NFS_V3,
+                            m->deadline);
 
         if (r == 0)
                 r = lookup_path(m, &client, root, below);
@@ -373,8 +379,8 @@ static int nfs_call(Mount *m, RpcClient *client, NfsCall *call) {
         if (call->err == EACCES || call->err == EPERM)
                 return fail_denied(m, client->local_port, m->result.export, nfs_status_name(call->status));
         if (call->err)
-                return fail(m, NFS_MOUNT_PROTOCOL, "%s of the root of %s failed: %s", nfs_proc_name(call->proc),
-                            m->result.export, nfs_status_name(call->status));
+                return fail(m, NFS_MOUNT_PROTOCOL, "%s of the root of %s failed: %s",
+                            nfs_proc_name(call->proc), m->result.export, nfs_status_name(call->status));
         return 0;
 }
 
@@ -390,7 +396,9 @@ static int root_query(Mount *m, RpcClient *client) {
         *info = call.res.fsinfo;
 
         call.proc = NFS_PATHCONF;
-        part = (NfsFsInfo){ .link_max = 1, .name_max = NFS_NAME_MAX, .no_trunc = true, .case_preserving = true };
+        part = (NfsFsInfo){
+                .link_max = 1, .name_max = NFS_NAME_MAX, .no_trunc = true, .case_preserving = true
+        };
         if (client_nfs_call(client, &call, m->deadline) == 0 && call.err == 0)
                 part = call.res.fsinfo;
         else if (!client->rpc)
@@ -461,7 +469,8 @@ static void addrs_rotate(NfsAddr *addrs, uint32_t i) {
         addrs[0] = best;
 }
 
-enum NfsMountError nfs_export_mount(const NfsMountConfig *config, NfsMountResult *ret, char *message, size_t size) {
+enum NfsMountError nfs_export_mount(const NfsMountConfig *config, NfsMountResult *ret, char *message,
+                                    size_t size) {
         _cleanup_(freep) Mount *m = calloc(1, sizeof *m);
         uint64_t end = now_ns() + config->timeout_ms * NSEC_PER_MSEC, now;
         NfsAddr mountd[NFS_ADDRS_MAX];

@@ -50,8 +50,8 @@ static int query_send(RpcClient *client, const NfsAddr *addr, const PortmapQuery
                 return COMPAT_CALL(pmap3_getaddr, client->rpc, &map, client_callback, client);
         }
         client->reply = got_port2;
-        return COMPAT_CALL(pmap2_getport, client->rpc, (int) query->program, (int) query->version, IPPROTO_TCP,
-                           client_callback, client);
+        return COMPAT_CALL(pmap2_getport, client->rpc, (int) query->program, (int) query->version,
+                           IPPROTO_TCP, client_callback, client);
 }
 
 int portmap_query(const NfsAddr *addr, PortmapQuery *queries, uint32_t n, uint64_t deadline) {

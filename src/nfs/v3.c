@@ -17,36 +17,23 @@ const NfsOps nfs_v3_ops = {
         .version = NFS_V3,
         .status_delay = NFS3ERR_JUKEBOX,
         .dirent_next = v3_dirent_next,
-        .procs = {
-                PROC(NULL, null),
-                PROC(GETATTR, getattr),
-                PROC(SETATTR, setattr),
-                PROC(LOOKUP, lookup),
-                PROC(ACCESS, access),
-                PROC(READLINK, readlink),
-                PROC(READ, read),
-                PROC(WRITE, write),
-                PROC(CREATE, create),
-                PROC(MKDIR, mkdir),
-                PROC(SYMLINK, symlink),
-                PROC(MKNOD, mknod),
-                PROC(REMOVE, remove),
-                PROC(RMDIR, rmdir),
-                PROC(RENAME, rename),
-                PROC(LINK, link),
-                PROC(READDIR, readdir),
-                PROC(READDIRPLUS, readdirplus),
-                PROC(FSSTAT, fsstat),
-                PROC(FSINFO, fsinfo),
-                PROC(PATHCONF, pathconf),
-                PROC(COMMIT, commit),
-        },
+        .procs =
+                {
+                        PROC(NULL, null),     PROC(GETATTR, getattr), PROC(SETATTR, setattr),
+                        PROC(LOOKUP, lookup), PROC(ACCESS, access),   PROC(READLINK, readlink),
+                        PROC(READ, read),     PROC(WRITE, write),     PROC(CREATE, create),
+                        PROC(MKDIR, mkdir),   PROC(SYMLINK, symlink), PROC(MKNOD, mknod),
+                        PROC(REMOVE, remove), PROC(RMDIR, rmdir),     PROC(RENAME, rename),
+                        PROC(LINK, link),     PROC(READDIR, readdir), PROC(READDIRPLUS, readdirplus),
+                        PROC(FSSTAT, fsstat), PROC(FSINFO, fsinfo),   PROC(PATHCONF, pathconf),
+                        PROC(COMMIT, commit),
+                },
 };
 
 static const char *const proc_names[NFS_N_PROCS] = {
-        "NULL",    "GETATTR", "SETATTR", "LOOKUP", "ACCESS",  "READLINK", "READ",   "WRITE",
-        "CREATE",  "MKDIR",   "SYMLINK", "MKNOD",  "REMOVE",  "RMDIR",    "RENAME", "LINK",
-        "READDIR", "READDIRPLUS", "FSSTAT", "FSINFO", "PATHCONF", "COMMIT",
+        "NULL",    "GETATTR",     "SETATTR", "LOOKUP", "ACCESS",   "READLINK", "READ",   "WRITE",
+        "CREATE",  "MKDIR",       "SYMLINK", "MKNOD",  "REMOVE",   "RMDIR",    "RENAME", "LINK",
+        "READDIR", "READDIRPLUS", "FSSTAT",  "FSINFO", "PATHCONF", "COMMIT",
 };
 
 const char *nfs_proc_name(enum NfsProc proc) {
@@ -114,7 +101,7 @@ int v3_decode_fh(const nfs_fh3 *fh, NfsFh *ret) {
 
 int v3_decode_attr(const fattr3 *attr, NfsAttr *ret) {
         static const mode_t types[] = {
-                [NF3REG] = S_IFREG, [NF3DIR] = S_IFDIR,   [NF3BLK] = S_IFBLK,   [NF3CHR] = S_IFCHR,
+                [NF3REG] = S_IFREG, [NF3DIR] = S_IFDIR,   [NF3BLK] = S_IFBLK,  [NF3CHR] = S_IFCHR,
                 [NF3LNK] = S_IFLNK, [NF3SOCK] = S_IFSOCK, [NF3FIFO] = S_IFIFO,
         };
         uint32_t type = (uint32_t) attr->type;

@@ -77,12 +77,12 @@ static int decode_created(NfsCall *call, const post_op_fh3 *fh, const post_op_at
 #define DECODE_CREATED(call, reply, PROC)                                                                    \
         ({                                                                                                   \
                 const PROC##res *res_ = (reply);                                                             \
-                const PROC##resok *ok_ = &res_->PROC##res_u.resok;                                          \
+                const PROC##resok *ok_ = &res_->PROC##res_u.resok;                                           \
                 (call)->res = (NfsRes){ 0 };                                                                 \
                 (call)->status = res_->status;                                                               \
                 res_->status == NFS3_OK                                                                      \
                         ? decode_created((call), &ok_->obj, &ok_->obj_attributes, &ok_->dir_wcc)             \
-                        : v3_decode_wcc(&res_->PROC##res_u.resfail.dir_wcc, &(call)->res.wcc);              \
+                        : v3_decode_wcc(&res_->PROC##res_u.resfail.dir_wcc, &(call)->res.wcc);               \
         })
 
 int v3_encode_create(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {

@@ -102,7 +102,8 @@ int xprt_auth_init(XprtAuth *auth, struct rpc_context *rpc) {
 
 static bool cred_equal(const NfsCred *a, const NfsCred *b) {
         return a->uid == b->uid && a->gid == b->gid && a->n_groups == b->n_groups &&
-               memcmp(a->groups, b->groups, MIN(a->n_groups, (uint32_t) NFS_GROUPS_MAX) * sizeof *a->groups) == 0;
+               memcmp(a->groups, b->groups,
+                      MIN(a->n_groups, (uint32_t) NFS_GROUPS_MAX) * sizeof *a->groups) == 0;
 }
 
 void xprt_auth_set(XprtAuth *auth, const NfsCred *cred) {

@@ -21,7 +21,7 @@
 #include "base/util.h"
 #include "src/nfs/compat.h"
 
-#define CHUNK_MAX   (1u << 20)
+#define CHUNK_MAX    (1u << 20)
 #define LOOKUP_DEPTH 32
 
 typedef struct Handle {
@@ -116,7 +116,8 @@ static void mounted(struct rpc_context *rpc, int status, void *result, void *use
         expect(status, NULL, "MNT");
         expect(status, (int *) &res->fhs_status, "MNT");
         found.len = res->mountres3_u.mountinfo.fhandle.fhandle3_len;
-        memcpy(found.data, res->mountres3_u.mountinfo.fhandle.fhandle3_val, MIN(found.len, (uint32_t) NFS3_FHSIZE));
+        memcpy(found.data, res->mountres3_u.mountinfo.fhandle.fhandle3_val,
+               MIN(found.len, (uint32_t) NFS3_FHSIZE));
         answered = true;
 }
 
@@ -127,7 +128,8 @@ static void looked_up(struct rpc_context *rpc, int status, void *result, void *u
         expect(status, NULL, "LOOKUP");
         expect(status, (int *) &res->status, "LOOKUP");
         keep(&found, &ok->object);
-        found_size = ok->obj_attributes.attributes_follow ? ok->obj_attributes.post_op_attr_u.attributes.size : 0;
+        found_size =
+                ok->obj_attributes.attributes_follow ? ok->obj_attributes.post_op_attr_u.attributes.size : 0;
         answered = true;
 }
 
@@ -152,7 +154,8 @@ static void lookup(struct rpc_context *rpc, Handle *dir, const char *name) {
 }
 
 static void create(struct rpc_context *rpc, Handle *dir, const char *name) {
-        CREATE3args args = { .where = { .dir = fh3(dir), .name = (char *) name }, .how = { .mode = UNCHECKED } };
+        CREATE3args args = { .where = { .dir = fh3(dir), .name = (char *) name },
+                             .how = { .mode = UNCHECKED } };
 
         args.how.createhow3_u.obj_attributes.mode.set_it = 1;
         args.how.createhow3_u.obj_attributes.mode.set_mode3_u.mode = 0644;
@@ -242,7 +245,8 @@ static void send_lookup(Bench *bench, uint64_t i) {
 
 static void send_create(Bench *bench, uint64_t i) {
         char name[32];
-        CREATE3args args = { .where = { .dir = fh3(&bench->handle), .name = name }, .how = { .mode = UNCHECKED } };
+        CREATE3args args = { .where = { .dir = fh3(&bench->handle), .name = name },
+                             .how = { .mode = UNCHECKED } };
 
         (void) snprintf(name, sizeof name, "f%lu", i);
         if (COMPAT_CALL(nfs3_create, bench->rpc, getattr_done, &args, bench) != 0)

@@ -1,8 +1,8 @@
 /*
  * See fakenfs.h: the server's thread, its connections, and the faults that are not in a reply's contents.
  *
- * One thread polls; what other threads set (faults, flags, counters) is under lock. A connection's replies wait
- * in a list until they are due and the socket takes them.
+ * One thread polls; what other threads set (faults, flags, counters) is under lock. A connection's replies
+ * wait in a list until they are due and the socket takes them.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -471,7 +471,8 @@ uint16_t fakenfs_port(const FakeNfs *fake) {
         return fake->state.port; /* set once */
 }
 
-void fakenfs_fault(FakeNfs *fake, int key, enum FakeAction action, uint32_t arg, uint32_t skip, uint32_t times) {
+void fakenfs_fault(FakeNfs *fake, int key, enum FakeAction action, uint32_t arg, uint32_t skip,
+                   uint32_t times) {
         (void) pthread_mutex_lock(&fake->lock);
         if (fake->n_faults == FAULTS_MAX)
                 abort();

@@ -28,7 +28,8 @@ enum FakeAction {
         FAKE_RAW_LENGTH,  /* the record marker announces arg bytes */
         FAKE_ACCEPT,      /* accept_stat = arg: 1 PROG_UNAVAIL .. 5 SYSTEM_ERR */
         FAKE_DENY,        /* MSG_DENIED, AUTH_ERROR, auth_stat = arg */
-        FAKE_LENGTH,      /* a forged length: READ data, READLINK, READDIR* name, MNT flavours; READDIRPLUS: entries */
+        FAKE_LENGTH,      /* a forged length: READ data, READLINK, READDIR* name, MNT flavours; READDIRPLUS:
+                             entries */
         FAKE_FRAGMENT,    /* the reply in record fragments of arg bytes */
         FAKE_LOOP,        /* READDIRPLUS: a handle length of -40 that leads the decoder back to the entry */
         FAKE_TRICKLE,     /* the first arg bytes of the reply one by one, a millisecond apart */
@@ -49,10 +50,10 @@ typedef struct FakeNfsConfig {
         const char *address; /* NULL: 127.0.0.1 */
         uint16_t port;       /* 0: any */
         uint32_t n_files;
-        const char *export;    /* the one path that MNT knows; NULL: every path */
-        uint32_t refuse;       /* MNT status for other paths; 0: NOENT */
-        bool require_resvport; /* MNT: ACCES from ports >= 1024 */
-        uint32_t flavor;       /* the one security flavour; 0: AUTH_SYS */
+        const char *export;              /* the one path that MNT knows; NULL: every path */
+        uint32_t refuse;                 /* MNT status for other paths; 0: NOENT */
+        bool require_resvport;           /* MNT: ACCES from ports >= 1024 */
+        uint32_t flavor;                 /* the one security flavour; 0: AUTH_SYS */
         uint16_t mountd_port, nfsd_port; /* what GETPORT says; 0: this one. 1: not registered */
 } FakeNfsConfig;
 
@@ -63,10 +64,11 @@ FakeNfs *fakenfs_stop(FakeNfs *fake);
 uint16_t fakenfs_port(const FakeNfs *fake);
 
 /*
- * The fault happens to calls number skip + 1 .. skip + times of a procedure (times 0: to all of them), counted
- * from now. Of several faults that apply the first one added does.
+ * The fault happens to calls number skip + 1 .. skip + times of a procedure (times 0: to all of them),
+ * counted from now. Of several faults that apply the first one added does.
  */
-void fakenfs_fault(FakeNfs *fake, int key, enum FakeAction action, uint32_t arg, uint32_t skip, uint32_t times);
+void fakenfs_fault(FakeNfs *fake, int key, enum FakeAction action, uint32_t arg, uint32_t skip,
+                   uint32_t times);
 void fakenfs_clear(FakeNfs *fake);
 
 /* The write verifier is another one: as after a reboot. */

@@ -11,8 +11,9 @@
 #include "fakenfs.h"
 
 static const char *const actions[FAKE_N_ACTIONS] = {
-        "none",   "delay",  "drop", "close",  "close-after", "partial", "status",  "garbage", "bad-xid", "raw-length",
-        "accept", "deny",   "length", "fragment", "loop", "trickle", "count", "name", "call", "type",
+        "none",    "delay",   "drop",       "close",  "close-after", "partial", "status",
+        "garbage", "bad-xid", "raw-length", "accept", "deny",        "length",  "fragment",
+        "loop",    "trickle", "count",      "name",   "call",        "type",
 };
 
 static enum FakeAction action_parse(const char *name) {

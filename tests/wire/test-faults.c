@@ -39,19 +39,22 @@ Test(faults, faults_that_heal) {
                 uint32_t arg;
                 uint64_t seen; /* how often the server sees the first call */
         } cases[] = {
-                { FAKE_DELAY, 50, 1 },     { FAKE_CLOSE, 0, 2 },    { FAKE_CLOSE_AFTER, 0, 2 },
-                { FAKE_PARTIAL, 1, 2 },    { FAKE_PARTIAL, 3, 2 },  { FAKE_PARTIAL, 4, 2 },
-                { FAKE_PARTIAL, 20, 2 },   { FAKE_PARTIAL, 100, 2 }, { FAKE_DROP, 0, 2 },
-                { FAKE_BAD_XID, 0, 2 },    { FAKE_FRAGMENT, 1, 1 }, { FAKE_FRAGMENT, 20, 1 },
-                { FAKE_TRICKLE, 60, 1 },   { FAKE_RAW_LENGTH, 8 << 20, 2 }, { FAKE_RAW_LENGTH, 1000, 2 },
+                { FAKE_DELAY, 50, 1 },        { FAKE_CLOSE, 0, 2 },
+                { FAKE_CLOSE_AFTER, 0, 2 },   { FAKE_PARTIAL, 1, 2 },
+                { FAKE_PARTIAL, 3, 2 },       { FAKE_PARTIAL, 4, 2 },
+                { FAKE_PARTIAL, 20, 2 },      { FAKE_PARTIAL, 100, 2 },
+                { FAKE_DROP, 0, 2 },          { FAKE_BAD_XID, 0, 2 },
+                { FAKE_FRAGMENT, 1, 1 },      { FAKE_FRAGMENT, 20, 1 },
+                { FAKE_TRICKLE, 60, 1 },      { FAKE_RAW_LENGTH, 8 << 20, 2 },
+                { FAKE_RAW_LENGTH, 1000, 2 },
         };
         uint64_t before;
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 before = fakenfs_seen(h.fake, NFS_GETATTR);
                 cr_assert_eq(once(cases[i].action, cases[i].arg, 1), 0, "case %zu", i);
-                cr_assert_eq(fakenfs_seen(h.fake, NFS_GETATTR) - before, cases[i].seen + 1, "case %zu: %lu", i,
-                             fakenfs_seen(h.fake, NFS_GETATTR) - before);
+                cr_assert_eq(fakenfs_seen(h.fake, NFS_GETATTR) - before, cases[i].seen + 1, "case %zu: %lu",
+                             i, fakenfs_seen(h.fake, NFS_GETATTR) - before);
         }
         cr_assert_eq(h.stats.bad_replies, 0);
 }
