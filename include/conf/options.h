@@ -13,6 +13,7 @@
 #include "base/util.h"
 
 enum LocalLock { LOCAL_LOCK_NONE, LOCAL_LOCK_FLOCK, LOCAL_LOCK_POSIX, LOCAL_LOCK_ALL };
+enum ScopeMode { SCOPE_AUTO, SCOPE_REQUIRED, SCOPE_NONE };
 enum LookupCache { LOOKUP_CACHE_ALL, LOOKUP_CACHE_POSITIVE, LOOKUP_CACHE_NONE };
 
 /* What the shared session does. Two mounts that differ here are two volumes. */
@@ -36,6 +37,8 @@ typedef struct SessionOptions {
         bool nordirplus;
         bool nosharecache; /* a volume of its own, not shared with equal ones */
         uint32_t linger;   /* seconds that a volume without users lives on */
+        enum ScopeMode scope; /* a systemd scope: where there is systemd, always, never */
+        char *slice;          /* owned, or NULL: the scope's slice */
 } SessionOptions;
 
 /* What one bind mount does: MOUNT_ATTR_* bits (mount_setattr(2)) and the helper's own business. */

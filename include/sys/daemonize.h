@@ -1,9 +1,9 @@
 /*
  * What nfsvold is started with, and how it tells the one who started it.
  *
- *   nfsvold --id ID --source HOST:/PATH --options TEXT --status-fd N [--foreground] [--debug]
+ *   nfsvold --id ID --source HOST:/PATH --options TEXT [--target DIR] --status-fd N [--foreground] [--debug]
  *
- * TEXT is the canonical session text (conf/options.h). The starter holds the volume's lock. On the
+ * DIR is where the first mount will be: systemd is told to stop that mount before the daemon.  * TEXT is the canonical session text (conf/options.h). The starter holds the volume's lock. On the
  * status descriptor (a pipe) the daemon writes, once, one DaemonStatus line and closes it:
  *
  *   "ok\n"                    mounted at <rundir>/<id>/mnt, control socket listening

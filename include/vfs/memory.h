@@ -127,6 +127,7 @@ typedef struct Memory {
         uint64_t connection_id; /* random: makes verifiers of EXCLUSIVE creates ours */
         _Atomic uint32_t keeper_pid;
         uint64_t started_at; /* CLOCK_REALTIME seconds */
+        char scope[256];     /* the systemd scope; "": none */
 
         /* set by the prober */
         uint32_t mount_error; /* enum NfsMountError */

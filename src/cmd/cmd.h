@@ -97,7 +97,7 @@ int control_status(const char *id, uint64_t deadline, json_t **ret_status);
 
 /* Starting a volume (volume.c). */
 typedef struct StartRequest {
-        const char *id, *source, *session;
+        const char *id, *source, *session, *target;
         uint64_t deadline; /* for the daemon's answer */
         bool verbose;
         const char *program;

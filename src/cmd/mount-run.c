@@ -22,7 +22,7 @@
 #include "sys/rundir.h"
 
 #define LOCK_TIMEOUT  (45 * NSEC_PER_SEC)
-#define START_TIMEOUT (20 * NSEC_PER_SEC)
+#define START_TIMEOUT (40 * NSEC_PER_SEC) /* systemd may be slow, then the server */
 #define BIND_TIMEOUT  (10 * NSEC_PER_SEC)
 #define RETRY_FIRST   (1 * NSEC_PER_SEC)
 #define RETRY_MOST_FG (10 * NSEC_PER_SEC)
@@ -258,6 +258,7 @@ static int attempt_once(Attempt *attempt, char **ret_export, Failure *failure) {
                 .id = attempt->id,
                 .source = attempt->source,
                 .session = attempt->session,
+                .target = job->target,
                 .verbose = job->verbose && !job->background,
                 .program = job->program,
         };

@@ -47,7 +47,8 @@ static _Noreturn void daemon_exec(const char *path, const StartRequest *request,
                         (char *) (uintptr_t) request->id,      (char *) (uintptr_t) "--source",
                         (char *) (uintptr_t) request->source,  (char *) (uintptr_t) "--options",
                         (char *) (uintptr_t) request->session, (char *) (uintptr_t) "--status-fd",
-                        (char *) (uintptr_t) STATUS_FD_TEXT,   NULL};
+                        (char *) (uintptr_t) STATUS_FD_TEXT,   (char *) (uintptr_t) "--target",
+                        (char *) (uintptr_t) request->target,  NULL};
         char *envp[ENV_MAX + 2] = {(char *) (uintptr_t) DAEMON_PATH};
         size_t n = 1;
 

@@ -31,6 +31,14 @@ static void print_string(const json_t *object, const char *key, const char *name
                 print_line(name, text);
 }
 
+/* A daemon without a scope of its own can be killed with whoever ran mount(8): worth saying. */
+static void print_scope(const json_t *status) {
+        const char *scope = json_string_value(json_object_get(status, "scope"));
+
+        if (scope)
+                print_line("scope", *scope ? scope : "none (no systemd, or noscope)");
+}
+
 /* Seconds, for humans. */
 static void print_uptime(const json_t *status) {
         const json_t *value = json_object_get(status, "uptime_s");
@@ -144,6 +152,7 @@ static void status_print(const VolumeList *list, const VolumeInfo *info) {
         print_server(status);
         print_requests(status);
         print_string(status, "locks", "locks");
+        print_scope(status);
         print_string(status, "version", "version");
         (void) snprintf(text, sizeof text, "%zu", info->users);
         print_line("mounts", text);

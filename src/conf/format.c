@@ -24,6 +24,8 @@ static void format_special(FILE *out, bool *first, const OptionDef *def, const S
 
         if (strcmp(def->name, "vers") == 0 && session->vers != 0)
                 text = "vers=3";
+        else if (strcmp(def->name, "scope") == 0 && session->scope != SCOPE_AUTO)
+                text = session->scope == SCOPE_REQUIRED ? "scope=required" : "noscope";
         else if (strcmp(def->name, "proto") == 0 && session->family != AF_UNSPEC)
                 text = session->family == AF_INET6 ? "proto=tcp6" : "proto=tcp";
         if (text)
@@ -56,7 +58,7 @@ static void format_option(FILE *out, bool *first, const OptionDef *def, const vo
                 }
                 break;
         case OPTION_STRING:
-                if (def->set == option_set_host || def->set == option_set_address) {
+                if (def->set == option_set_host || def->set == option_set_address || def->set == option_set_slice) {
                         if (*(char *const *) field) {
                                 format_word(out, first, def->name);
                                 (void) fprintf(out, "=%s", *(char *const *) field);
@@ -64,9 +66,11 @@ static void format_option(FILE *out, bool *first, const OptionDef *def, const vo
                 } else
                         format_special(out, first, def, session);
                 break;
+        case OPTION_ANY:
+                format_special(out, first, def, session);
+                break;
         case OPTION_ATTR:
         case OPTION_WORD:
-        case OPTION_ANY:
                 break;
         }
 }

@@ -378,6 +378,7 @@ void mount_options_done(MountOptions *options) {
         free(options->session.addr);
         free(options->session.mounthost);
         free(options->session.mountaddr);
+        free(options->session.slice);
         free(options->subdir);
         free(options->notes);
         *options = (MountOptions){.session = {.family = AF_UNSPEC}};

@@ -25,6 +25,32 @@ static int set_string(OptionParser *parser, const OptionDef *def, const char *va
         return 0;
 }
 
+/* scope, scope=required, noscope */
+int option_set_scope(OptionParser *parser, const OptionDef *def, const char *value) {
+        SessionOptions *session = &parser->options->session;
+
+        if (strcmp(def->name, "noscope") == 0)
+                session->scope = SCOPE_NONE;
+        else if (!value || !*value)
+                session->scope = SCOPE_AUTO;
+        else if (strcmp(value, "required") == 0)
+                session->scope = SCOPE_REQUIRED;
+        else
+                return option_refuse(parser, "option scope=%.64s: only scope, scope=required and noscope are known", value);
+        return 0;
+}
+
+/* systemd.slice(5): the name says where it is in the tree, so there is no '/' in it. */
+int option_set_slice(OptionParser *parser, const OptionDef *def, const char *value) {
+        static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:\\@";
+        size_t len = strlen(value);
+
+        if (len <= strlen(".slice") || len > 200 || strcmp(value + len - strlen(".slice"), ".slice") != 0 ||
+            strspn(value, plain) != len)
+                return option_refuse(parser, "option slice=%.64s: the name of a slice is expected, such as system.slice", value);
+        return set_string(parser, def, value);
+}
+
 /* hard, soft, softerr */
 int option_set_soft(OptionParser *parser, const OptionDef *def, const char *value) {
         SessionOptions *session = &parser->options->session;

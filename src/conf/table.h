@@ -93,6 +93,8 @@ int option_set_mountvers(OptionParser *parser, const OptionDef *def, const char 
 int option_set_proto(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_rdirplus(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_sec(OptionParser *parser, const OptionDef *def, const char *value);
+int option_set_scope(OptionParser *parser, const OptionDef *def, const char *value);
+int option_set_slice(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_size(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_subdir(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_timeo(OptionParser *parser, const OptionDef *def, const char *value);

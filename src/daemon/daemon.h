@@ -10,6 +10,7 @@
 
 typedef struct KeeperArgs {
         const char *id, *source, *options;
+        const char *target; /* where the first mount will be, or NULL */
         int status_fd; /* -1: nobody waits */
         bool foreground, debug;
 } KeeperArgs;

@@ -30,6 +30,7 @@
 #include "conf/source.h"
 #include "daemon.h"
 #include "sys/rundir.h"
+#include "sys/scope.h"
 
 #define PROBE_BOUND_MS 14000 /* of a prober that does not come back although it bounds itself */
 
@@ -107,6 +108,48 @@ static int memory_fill(Keeper *keeper) {
         free(why);
         mount_options_done(&options);
         return r;
+}
+
+/* ---- the scope ---- */
+
+/*
+ * Before the server is contacted, and before anything is forked: from here on nothing of ours is in the cgroup of
+ * whoever ran mount(8). Else the helper has been told.
+ */
+static int enter_scope(Keeper *keeper) {
+        const KeeperArgs *args = keeper->args;
+        char message[512] = "", description[512], unit[SCOPE_NAME_MAX];
+        ScopeConfig config = { .id = args->id, .description = description, .stop_timeout_s = 60 };
+        Source source = { 0 };
+        MountOptions options;
+        char *why = NULL;
+        int r;
+
+        mount_options_init(&options);
+        r = mount_options_parse(&options, args->options, &why);
+        if (r >= 0)
+                r = source_parse(args->source, &source, &why);
+        if (r < 0) {
+                tell(keeper, "error 32 %s", why ? why : strerror(-r));
+        } else if (options.session.scope != SCOPE_NONE) {
+                (void) snprintf(description, sizeof description, "NFS volume %s", args->source);
+                config.server = source.host;
+                config.export = source.path;
+                config.slice = options.session.slice;
+                if (args->target && scope_mount_unit(args->target, unit) == 0)
+                        config.mount_unit = unit;
+                r = scope_enter(&config, keeper->memory->scope, message, sizeof message);
+                if (r == 0 && options.session.scope == SCOPE_REQUIRED) {
+                        (void) snprintf(message, sizeof message, "scope=required, but systemd does not run this system");
+                        r = -EOPNOTSUPP;
+                }
+                if (r < 0)
+                        tell(keeper, "error 32 no scope: %s (-o noscope does without)", message);
+        }
+        free(why);
+        source_done(&source);
+        mount_options_done(&options);
+        return r < 0 ? r : 0;
 }
 
 /* ---- the prober ---- */
@@ -354,7 +397,7 @@ int keeper_main(const KeeperArgs *args) {
         signals_block();
         log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);
 
-        if (memory_fill(&keeper) < 0 || probe(&keeper) < 0)
+        if (memory_fill(&keeper) < 0 || enter_scope(&keeper) < 0 || probe(&keeper) < 0)
                 return 1;
         r = put_up(&keeper);
         if (r < 0) {

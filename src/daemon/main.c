@@ -9,11 +9,11 @@
 #include "config.h"
 #include "daemon.h"
 
-enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_STATUS_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_PROBER, OPT_WORKER };
+enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_TARGET, OPT_STATUS_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_PROBER, OPT_WORKER };
 
 static void usage(FILE *out) {
-        (void) fputs("Usage: nfsvold --id ID --source HOST:/PATH --options TEXT [--status-fd N]\n"
-                     "               [--foreground] [--debug]\n"
+        (void) fputs("Usage: nfsvold --id ID --source HOST:/PATH --options TEXT [--target DIR]\n"
+                     "               [--status-fd N] [--foreground] [--debug]\n"
                      "\n"
                      "Serves one NFS volume: mounts it at " NFSVOL_RUNDIR "/ID/mnt, keeps it mounted while it\n"
                      "has users, and goes away after the last. It is started by mount.fuse.nfs(8) and not meant\n"
@@ -36,6 +36,7 @@ int main(int argc, char **argv) {
                 { "id", required_argument, NULL, OPT_ID },
                 { "source", required_argument, NULL, OPT_SOURCE },
                 { "options", required_argument, NULL, OPT_OPTIONS },
+                { "target", required_argument, NULL, OPT_TARGET },
                 { "status-fd", required_argument, NULL, OPT_STATUS_FD },
                 { "foreground", no_argument, NULL, OPT_FOREGROUND },
                 { "debug", no_argument, NULL, OPT_DEBUG },
@@ -63,6 +64,9 @@ int main(int argc, char **argv) {
                 case OPT_OPTIONS:
                         args.options = optarg;
                         ok = strlen(optarg) < sizeof ((Memory *) 0)->options;
+                        break;
+                case OPT_TARGET:
+                        args.target = optarg;
                         break;
                 case OPT_STATUS_FD:
                         ok = parse_fd(optarg, &args.status_fd);

@@ -3,7 +3,9 @@
  * leaves what it learnt (or why it failed) in the memory, so that the keeper never reads a byte from the
  * network and the worker never resolves a name.
  */
+#include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 
 #include "base/log.h"
 #include "conf/options.h"
@@ -27,6 +29,7 @@ int prober_main(int memory_fd) {
         Memory *memory;
         int r;
 
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL); /* without the keeper nobody wants to know */
         r = memory_attach(memory_fd, &memory);
         if (r < 0)
                 return 1;

@@ -165,12 +165,12 @@ char *status_format(const Keeper *keeper) {
         json_t *object;
 
         sum_reactors(memory, &sums);
-        object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:s, s:o, s:{s:I, s:I}, s:o, s:o}",
+        object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:s, s:s, s:o, s:{s:I, s:I}, s:o, s:o}",
                            "version", NFSVOL_VERSION, "id", memory->id, "source", memory->source, "options",
                            memory->options, "state", state_name(keeper), "keeper_pid", (int) getpid(), "worker_pid",
                            (int) keeper->worker_pid, "users", (json_int_t) keeper->n_users, "uptime_s",
                            (json_int_t) ((uint64_t) time(NULL) - memory->started_at), "restarts",
-                           (int) (starts ? starts - 1 : 0), "locks", "local", "server", server_object(keeper),
+                           (int) (starts ? starts - 1 : 0), "locks", "local", "scope", memory->scope, "server", server_object(keeper),
                            "requests", "in_flight", (json_int_t) sums.in_flight, "total", (json_int_t) sums.requests,
                            "rpcs", rpcs_object(memory), "counters", counters_object(memory, &sums));
         if (!object)

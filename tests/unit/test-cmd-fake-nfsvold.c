@@ -236,6 +236,8 @@ int main(int argc, char **argv) {
                         source = argv[i + 1];
                 else if (strcmp(argv[i], "--options") == 0)
                         options = argv[i + 1];
+                else if (strcmp(argv[i], "--target") == 0)
+                        continue;
                 else if (strcmp(argv[i], "--status-fd") == 0)
                         status_fd = atoi(argv[i + 1]);
                 else

@@ -346,6 +346,11 @@ static void append_random(char *text, size_t size, unsigned *seed) {
         else if (def->set == option_set_address)
                 (void) snprintf(value, sizeof value, rand_r(seed) % 2 ? "=10.0.0.%d" : "=fe80::%d",
                                 rand_r(seed) % 100);
+        else if (def->set == option_set_scope)
+                (void) snprintf(value, sizeof value, "%s",
+                                def->kind == OPTION_ANY && rand_r(seed) % 2 ? "=required" : "");
+        else if (def->set == option_set_slice)
+                (void) snprintf(value, sizeof value, "=pods-%d.slice", rand_r(seed) % 100);
         else if (def->set == option_set_proto)
                 (void) snprintf(value, sizeof value, "=%s", rand_r(seed) % 2 ? "tcp" : "tcp6");
         else if (def->kind == OPTION_STRING || (def->kind == OPTION_WORD && def->set))
@@ -394,17 +399,20 @@ Test(options, canonical_text_round_trip) {
                 cr_assert_str_eq(canonical, again, "from %s", text);
                 cr_assert(same_text(a.session.addr, b.session.addr) &&
                           same_text(a.session.mounthost, b.session.mounthost) &&
-                          same_text(a.session.mountaddr, b.session.mountaddr));
+                          same_text(a.session.mountaddr, b.session.mountaddr) &&
+                          same_text(a.session.slice, b.session.slice));
                 /* The fields that the text does not name, too. */
                 free(b.session.addr);
                 free(b.session.mounthost);
                 free(b.session.mountaddr);
+                free(b.session.slice);
+                b.session.slice = a.session.slice;
                 b.session.addr = a.session.addr;
                 b.session.mounthost = a.session.mounthost;
                 b.session.mountaddr = a.session.mountaddr;
                 cr_assert_eq(memcmp(&a.session, &b.session, sizeof a.session), 0, "%s -> %s", text,
                              canonical);
-                b.session.addr = b.session.mounthost = b.session.mountaddr = NULL;
+                b.session.addr = b.session.mounthost = b.session.mountaddr = b.session.slice = NULL;
                 mount_options_done(&a);
                 mount_options_done(&b);
                 free(canonical);
