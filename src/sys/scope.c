@@ -17,11 +17,12 @@
 #include "base/log.h"
 #include "sys/scope.h"
 
-#define MANAGER      "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
-#define PRIVATE_BUS  "unix:path=/run/systemd/private"
-#define BUS_TIMEOUT  (9 * UINT64_C(1000000)) /* usec, for each of the two ways */
-#define NAMES_MAX    16
-#define PART_MAX     80 /* of server and export in the name, escaped */
+#define MANAGER       "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
+#define PRIVATE_BUS   "unix:path=/run/systemd/private"
+#define READY_TIMEOUT (4 * UINT64_C(1000000)) /* usec; of a bus */
+#define CALL_TIMEOUT  (6 * UINT64_C(1000000)) /* of a call, and of the job */
+#define NAMES_MAX     16
+#define PART_MAX      80 /* of server and export in the name, escaped */
 
 typedef struct Job {
         char *path;
@@ -106,6 +107,30 @@ static int open_private(sd_bus **ret) {
         return 0;
 }
 
+/* Connecting and Hello. sd-bus would wait for them as long as it likes in the first call. */
+static int wait_ready(sd_bus *bus) {
+        uint64_t deadline = now_ns() / 1000 + READY_TIMEOUT;
+
+        for (;;) {
+                uint64_t now = now_ns() / 1000;
+                int r;
+
+                r = sd_bus_is_ready(bus);
+                if (r != 0)
+                        return r < 0 ? r : 0;
+                r = sd_bus_process(bus, NULL);
+                if (r < 0)
+                        return r;
+                if (r > 0)
+                        continue;
+                if (now >= deadline)
+                        return -ETIMEDOUT;
+                r = sd_bus_wait(bus, deadline - now);
+                if (r < 0 && r != -EINTR)
+                        return r;
+        }
+}
+
 static int job_removed(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         const char *path, *unit, *result;
         Job *job = userdata;
@@ -170,7 +195,7 @@ static int start_unit(sd_bus *bus, const ScopeConfig *config, const char *name, 
         if (r >= 0)
                 r = sd_bus_message_append(m, "a(sa(sv))", 0);
         if (r >= 0)
-                r = sd_bus_call(bus, m, BUS_TIMEOUT, error, &reply);
+                r = sd_bus_call(bus, m, CALL_TIMEOUT, error, &reply);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "o", &path);
         if (r >= 0) {
@@ -240,8 +265,10 @@ static int enter_over(sd_bus *bus, const ScopeConfig *config, char ret_unit[stat
         Job job = { 0 };
         int r;
 
-        (void) sd_bus_set_method_call_timeout(bus, BUS_TIMEOUT);
-        r = sd_bus_match_signal(bus, &job.slot, MANAGER, "JobRemoved", job_removed, &job);
+        (void) sd_bus_set_method_call_timeout(bus, CALL_TIMEOUT);
+        r = wait_ready(bus);
+        if (r >= 0)
+                r = sd_bus_match_signal(bus, &job.slot, MANAGER, "JobRemoved", job_removed, &job);
         if (r >= 0)
                 r = sd_bus_call_method(bus, MANAGER, "Subscribe", NULL, NULL, "");
         if (r < 0)
@@ -249,7 +276,7 @@ static int enter_over(sd_bus *bus, const ScopeConfig *config, char ret_unit[stat
         if (r >= 0)
                 r = start_any(bus, config, &job, name, message, size);
         if (r >= 0) {
-                r = wait_job(bus, &job, now_ns() / 1000 + BUS_TIMEOUT);
+                r = wait_job(bus, &job, now_ns() / 1000 + CALL_TIMEOUT);
                 if (r < 0)
                         (void) snprintf(message, size, "systemd did not start %s: %s", name,
                                         job.result ? job.result : strerror(-r));

@@ -4,7 +4,8 @@
 #   case_something() { ... }          # a failing command fails the case
 #   run_cases
 #
-# The whole file then runs in mount, pid and network namespaces of its own, so ports are free, mounts are seen
+# The whole file then runs in mount, pid and network namespaces of its own (with NEED_SYSTEMD=1 set before: under a
+# systemd of its own), so ports are free, mounts are seen
 # by nobody, and every process is gone when it ends. In them: $T (a tmpfs) is scratch space, mount(8) finds
 # our helpers in /sbin, and a server exports $T/server/export as 127.0.0.1:/export.
 #
@@ -13,13 +14,20 @@
 set -u
 : "${NFSVOL:?the nfsvol to test}" "${NFSVOLD:?the nfsvold to test}" "${NORPCBIND:?the shim for ganesha}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
 
 if [ -z "${IN_BOX:-}" ]; then
     [ "$(id -u)" = 0 ] || { echo "1..0 # SKIP needs root"; exit 0; }
     [ -c /dev/fuse ] || { echo "1..0 # SKIP needs /dev/fuse"; exit 0; }
     command -v ganesha.nfsd >/dev/null || { echo "1..0 # SKIP needs nfs-ganesha"; exit 0; }
-    IN_BOX=1 exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc --net \
-        bash "$0" "$@"
+    export IN_BOX=1
+    if [ -n "${NEED_SYSTEMD:-}" ]; then
+        variables=()
+        for name in IN_BOX NFSVOL NFSVOLD NORPCBIND NFSVOL_SOAK; do variables+=(-e "$name"); done
+        exec "$top/tests/system/box" -t "${BOX_LIMIT:-600}" -b "$top" -b "$(dirname "$NFSVOL")" \
+            -b "$(dirname "$NFSVOLD")" -b "$(dirname "$NORPCBIND")" "${variables[@]}" -- bash "$(realpath "$0")" "$@"
+    fi
+    exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc --net bash "$0" "$@"
 fi
 
 T=/tmp/nfsvol-test.$$
