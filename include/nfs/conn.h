@@ -20,6 +20,9 @@ typedef struct NfsStats {
         uint64_t bytes_read, bytes_written;
         uint64_t connects, connect_failures, timeouts, jukebox, bad_replies, cancels;
         uint64_t rtt_ns_sum[NFS_N_PROCS]; /* of answered calls, from the first send */
+        /* not counters but how it is now */
+        uint64_t connected;     /* 0 or 1 */
+        uint64_t waiting_since; /* when the call that waits longest was sent: ns, monotonic; 0: none waits */
 } NfsStats;
 
 typedef struct NfsConnConfig {

@@ -138,7 +138,7 @@ typedef struct Memory {
         _Atomic uint32_t worker_pid;
         _Atomic uint32_t worker_state; /* enum WorkerState */
         _Atomic uint32_t worker_starts;
-        _Atomic uint32_t server_up[REACTORS_MAX]; /* 1: up, 2: not responding, 0: never connected yet */
+        _Atomic uint32_t server_up[REACTORS_MAX]; /* 2: not responding (nfs(5), retrans), else 1 */
         _Atomic uint64_t unstable_bytes;          /* written, kept until COMMIT */
         _Atomic uint64_t n_inodes, n_opens;
         _Atomic uint32_t inodes_high, opens_high; /* no entry at or above was ever used */

@@ -76,6 +76,7 @@ static void print_server(const json_t *status) {
         const json_t *up = json_object_get(server, "up"), *port = json_object_get(server, "port");
         const json_t *connections = json_object_get(server, "connections");
         const char *host = json_string_value(json_object_get(server, "host"));
+        double waiting = json_number_value(json_object_get(server, "waiting_s"));
         const char *address = json_string_value(json_object_get(server, "address"));
         const char *export = json_string_value(json_object_get(server, "export"));
 
@@ -91,7 +92,10 @@ static void print_server(const json_t *status) {
                       : json_is_false(up) ? ", DOWN"
                                           : "");
         if (json_is_integer(connections))
-                (void) printf(", %lld connections", (long long) json_integer_value(connections));
+                (void) printf(", %lld connection%s", (long long) json_integer_value(connections),
+                              json_integer_value(connections) == 1 ? "" : "s");
+        if (waiting >= 1.0)
+                (void) printf(", a request has waited for %.0f s", waiting);
         (void) putchar('\n');
         if (export)
                 print_line("export", export);

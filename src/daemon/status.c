@@ -10,32 +10,43 @@
 #include "config.h"
 #include "daemon.h"
 
+#define WAITING_S 5.0 /* an answer that takes longer is worth telling */
+
 static uint64_t load(const _Atomic uint64_t *p) {
         return atomic_load_explicit((_Atomic uint64_t *) p, memory_order_relaxed);
 }
 
-static unsigned n_up(const Memory *memory) {
-        unsigned n = 0;
+/* What the connections are doing right now. */
+typedef struct ServerState {
+        unsigned connected, not_responding;
+        double waiting_s; /* how long the request that waits longest has waited */
+} ServerState;
 
-        for (unsigned i = 0; i < memory->n_reactors; i++)
-                n += atomic_load(&((Memory *) memory)->server_up[i]) == 1;
-        return n;
+static ServerState server_state(const Memory *memory) {
+        ServerState state = { 0 };
+        uint64_t now = now_ns();
+
+        for (unsigned i = 0; i < memory->n_reactors; i++) {
+                const NfsStats *stats = &memory->stats[i].nfs;
+                uint64_t since = __atomic_load_n(&stats->waiting_since, __ATOMIC_RELAXED);
+
+                state.connected += __atomic_load_n(&stats->connected, __ATOMIC_RELAXED) != 0;
+                state.not_responding +=
+                        atomic_load_explicit((_Atomic uint32_t *) &memory->server_up[i], memory_order_relaxed) == 2;
+                if (since && since < now)
+                        state.waiting_s = MAX(state.waiting_s, (double) (now - since) / (double) NSEC_PER_SEC);
+        }
+        return state;
 }
 
-static unsigned n_down(const Memory *memory) {
-        unsigned n = 0;
-
-        for (unsigned i = 0; i < memory->n_reactors; i++)
-                n += atomic_load(&((Memory *) memory)->server_up[i]) == 2;
-        return n;
-}
-
-static const char *state_name(const Keeper *keeper) {
+static const char *state_name(const Keeper *keeper, const ServerState *server) {
         if (keeper->draining)
                 return "draining";
         if (keeper->worker_pid <= 0 || atomic_load(&keeper->memory->worker_state) != WORKER_SERVING)
                 return "starting";
-        return n_down(keeper->memory) > 0 ? "not responding" : "serving";
+        if (server->not_responding > 0)
+                return "not responding";
+        return server->waiting_s >= WAITING_S ? "waiting for the server" : "serving";
 }
 
 static void format_address(const NfsAddr *address, char *buf, socklen_t size) {
@@ -48,7 +59,7 @@ static void format_address(const NfsAddr *address, char *buf, socklen_t size) {
                 buf[0] = '\0';
 }
 
-static json_t *server_object(const Keeper *keeper) {
+static json_t *server_object(const Keeper *keeper, const ServerState *state) {
         const NfsMountResult *mount = &keeper->memory->mount;
         char address[INET6_ADDRSTRLEN], host[sizeof keeper->memory->source];
 
@@ -57,9 +68,11 @@ static json_t *server_object(const Keeper *keeper) {
         if (strstr(host, ":/"))
                 *strstr(host, ":/") = '\0';
         format_address(&mount->addrs[0], address, sizeof address);
-        return json_pack("{s:s, s:s, s:i, s:s, s:b, s:i, s:i}", "host", host, "address", address, "port", (int) mount->port, "export",
-                         mount->export, "up", n_down(keeper->memory) == 0 && n_up(keeper->memory) > 0,
-                         "connections", (int) n_up(keeper->memory), "mountport", (int) mount->mountport);
+        return json_pack("{s:s, s:s, s:i, s:s, s:b, s:i, s:i, s:f}", "host", host, "address", address, "port", (int) mount->port, "export",
+                         mount->export, "up",
+                         state->not_responding == 0 && state->connected > 0 && state->waiting_s < WAITING_S,
+                         "connections", (int) state->connected, "mountport", (int) mount->mountport, "waiting_s",
+                         state->waiting_s);
 }
 
 static json_t *rpcs_object(const Memory *memory) {
@@ -161,16 +174,17 @@ char *status_format(const Keeper *keeper) {
         const Memory *memory = keeper->memory;
         uint32_t starts = atomic_load(&((Memory *) memory)->worker_starts);
         char *text, *line = NULL;
+        ServerState server = server_state(memory);
         Sums sums = { 0 };
         json_t *object;
 
         sum_reactors(memory, &sums);
         object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:s, s:s, s:o, s:{s:I, s:I}, s:o, s:o}",
                            "version", NFSVOL_VERSION, "id", memory->id, "source", memory->source, "options",
-                           memory->options, "state", state_name(keeper), "keeper_pid", (int) getpid(), "worker_pid",
+                           memory->options, "state", state_name(keeper, &server), "keeper_pid", (int) getpid(), "worker_pid",
                            (int) keeper->worker_pid, "users", (json_int_t) keeper->n_users, "uptime_s",
                            (json_int_t) ((uint64_t) time(NULL) - memory->started_at), "restarts",
-                           (int) (starts ? starts - 1 : 0), "locks", "local", "scope", memory->scope, "server", server_object(keeper),
+                           (int) (starts ? starts - 1 : 0), "locks", "local", "scope", memory->scope, "server", server_object(keeper, &server),
                            "requests", "in_flight", (json_int_t) sums.in_flight, "total", (json_int_t) sums.requests,
                            "rpcs", rpcs_object(memory), "counters", counters_object(memory, &sums));
         if (!object)

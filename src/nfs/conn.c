@@ -92,6 +92,7 @@ static void conn_step(NfsConn *conn, enum ConnEvent event, int error) {
 }
 
 static void conn_drop_wire(NfsConn *conn) {
+        stat_set(&conn->stats->connected, 0);
         fd_source_remove(&conn->source);
         conn->ready_events = 0;
         conn->wire = wire_free(conn->wire);
@@ -170,6 +171,7 @@ static void conn_up(NfsConn *conn, uint64_t now) {
         conn->heard_at = now;
         conn->proven = false;
         stat_add(&conn->stats->connects, 1);
+        stat_set(&conn->stats->connected, 1);
         log_debug("%s: connected to %s port %u", conn->config.server,
                   conn_address(conn, address, sizeof address), conn->config.port);
         if (conn->failure_logged && conn->responding)
@@ -243,9 +245,11 @@ static void conn_ready(FdSource *source, uint32_t events) {
 /* The end of a turn: replies in, everything that was queued out. */
 static void conn_hook(Hook *hook) {
         NfsConn *conn = container_of(hook, NfsConn, hook);
+        const NfsCall *first = TAILQ_FIRST(&conn->calls);
         uint32_t events = conn->ready_events;
         int r;
 
+        stat_set(&conn->stats->waiting_since, first ? first->sent_at : 0);
         if (conn->state != CONN_UP || (!events && !conn->wire->queued))
                 return;
         conn->ready_events = 0;

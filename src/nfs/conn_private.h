@@ -60,6 +60,10 @@ static inline void stat_add(uint64_t *counter, uint64_t n) {
         __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }
 
+static inline void stat_set(uint64_t *gauge, uint64_t value) {
+        __atomic_store_n(gauge, value, __ATOMIC_RELAXED);
+}
+
 /* ---- call.c ---- */
 
 /* The connection is up: everything that waits is encoded, in the order it was first sent. */

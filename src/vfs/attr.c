@@ -172,24 +172,59 @@ void vfs_statfs(Op *op, uint64_t nodeid) {
         op_send(op);
 }
 
+static void statfs_store(Vfs *vfs, const NfsFsStat *stat) {
+        (void) pthread_mutex_lock(&vfs->statfs_lock);
+        vfs->fsstat = *stat;
+        vfs->has_fsstat = true;
+        (void) pthread_mutex_unlock(&vfs->statfs_lock);
+}
+
+static bool statfs_known(Vfs *vfs, NfsFsStat *ret) {
+        bool known;
+
+        (void) pthread_mutex_lock(&vfs->statfs_lock);
+        known = vfs->has_fsstat;
+        *ret = vfs->fsstat;
+        (void) pthread_mutex_unlock(&vfs->statfs_lock);
+        return known;
+}
+
 static void statfs_done(NfsCall *call) {
         Op *op = op_done(call);
         Vfs *vfs = op->reactor->vfs;
-        bool found = !call->err;
-        NfsFsStat stat;
+        NfsFsStat stat = call->res.fsstat;
 
-        (void) pthread_mutex_lock(&vfs->statfs_lock);
-        if (found) {
-                vfs->fsstat = call->res.fsstat;
-                vfs->has_fsstat = true;
-        } else if (op->out_of_time) {
-                found = vfs->has_fsstat;
-        }
-        stat = vfs->fsstat;
-        (void) pthread_mutex_unlock(&vfs->statfs_lock);
-
-        if (!found)
+        if (!call->err)
+                statfs_store(vfs, &stat);
+        else if (!op->out_of_time || !statfs_known(vfs, &stat))
                 return op_reply_err(op, op->out_of_time ? EIO : call->err);
         op_finish(op);
         op->reply->statfs(op, &stat, vfs->write_size, MIN(vfs->memory->mount.info.name_max, (uint32_t) NFS_NAME_MAX));
+}
+
+typedef struct Prime {
+        NfsCall call;
+        NfsCred cred;
+        VfsReactor *reactor;
+} Prime;
+
+static void prime_done(NfsCall *call) {
+        Prime *prime = container_of(call, Prime, call);
+
+        if (!call->err)
+                statfs_store(prime->reactor->vfs, &call->res.fsstat);
+        background_end(prime->reactor);
+        free(prime);
+}
+
+void statfs_prime(VfsReactor *vr) {
+        Prime *prime = calloc(1, sizeof *prime);
+
+        if (!prime)
+                return;
+        prime->reactor = vr;
+        prime->call = (NfsCall){ .proc = NFS_FSSTAT, .cred = &prime->cred, .done = prime_done };
+        prime->call.args.fh = &vr->vfs->memory->mount.root;
+        background_begin(vr);
+        nfs_call_send(vr->conn, &prime->call);
 }

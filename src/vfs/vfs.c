@@ -97,7 +97,8 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
 
         if (!vr)
                 return -ENOMEM;
-        atomic_store(&vfs->memory->server_up[index], 0);
+        atomic_store(&vfs->memory->server_up[index], 1);
+        config.stats->connected = config.stats->waiting_since = 0; /* a former worker's */
         vr->vfs = vfs;
         vr->index = index;
         vr->reactor = reactor;
@@ -106,6 +107,8 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
                 free(vr);
                 return r;
         }
+        if (index == 0)
+                statfs_prime(vr);
         *ret = vr;
         return 0;
 }

@@ -215,6 +215,11 @@ int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, uint
 /* Answers within BOUND_NS: cancels the call then, and op->out_of_time tells its done(). */
 void op_bound(Op *op);
 
+/* ---- attr.c ---- */
+
+/* Asks for the file system's size once, so that a STATFS finds an answer also when the server has died since. */
+void statfs_prime(VfsReactor *vr);
+
 /* ---- unstable.c: written, not yet committed ---- */
 
 enum UnstablePressure {
