@@ -14,6 +14,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "sys/scope.h"
 
@@ -295,12 +296,30 @@ static bool is_transport_error(int r) {
                r == -EPIPE || r == -EHOSTUNREACH || r == -ENOTSUP;
 }
 
+/*
+ * A pid namespace ends with its first process, and everything in it is killed, whatever cgroup it is in. So a
+ * daemon can outlive its caller only in the namespace whose first process is systemd.
+ */
+static bool in_systemds_pid_namespace(void) {
+        char comm[32];
+
+        return io_read_file("/proc/1/comm", comm, sizeof comm) < 0 || strcmp(comm, "systemd\n") == 0 ||
+               strcmp(comm, "init\n") == 0;
+}
+
 int scope_enter(const ScopeConfig *config, char ret_unit[static SCOPE_NAME_MAX], char *message, size_t size) {
         sd_bus *bus = NULL;
         int r;
 
         if (sd_booted() <= 0)
                 return 0;
+        if (!in_systemds_pid_namespace()) {
+                (void) snprintf(message, size,
+                                "this is a container with a pid namespace of its own, and the daemon would be killed "
+                                "with it: run it with the host's (hostPID: true), or mount with nsenter --target 1 "
+                                "--pid --mount");
+                return -ESRCH;
+        }
         r = sd_bus_open_system(&bus);
         if (r < 0)
                 (void) snprintf(message, size, "cannot reach the system bus: %s", strerror(-r));

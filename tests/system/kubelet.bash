@@ -185,6 +185,42 @@ case_two_volumes_two_scopes() {
     umount "$M/a" "$M/b" "$M/a2"
 }
 
+# A container that shares the host's pid namespace, /dev, D-Bus and an rshared directory (hostPID: true).
+case_container_with_the_hosts_pids() {
+    mkdir -p "$T/shared"
+    mount --bind "$T/shared" "$T/shared"
+    mount --make-rshared "$T/shared"
+    mkdir "$T/shared/pod"
+    systemd-run -q --unit=container -p Delegate=yes unshare --mount --propagation unchanged --cgroup bash -c "
+        mount --make-slave /
+        mount -t tmpfs run /mnt && mkdir /mnt/run
+        NFSVOL_RUNDIR=/mnt/run mount -t nfs -o $OPTIONS $SRC $T/shared/pod && touch $T/container.ready
+        exec sleep infinity"
+    wait_for 20 test -e "$T/container.ready"
+    in_own_scope
+    rm "$T/container.ready"
+    [ -n "$(daemon_pids)" ]
+    before=$(daemon_pids)
+    ls "$T/shared/pod"
+    systemctl stop container
+    [ "$before" = "$(daemon_pids)" ]
+    echo works >"$T/shared/pod/x" && rm "$T/shared/pod/x"
+    umount "$T/shared/pod"
+    wait_for 10 sh -c "! kill -0 ${before%%[[:space:]]*} 2>/dev/null"
+    umount "$T/shared"
+}
+
+# One with a pid namespace of its own: it says what is wrong, and how to do it.
+case_container_with_its_own_pids() {
+    local rc=0
+    unshare --pid --fork --mount-proc --cgroup \
+        bash -c "sleep 0.1; mount.nfs $SRC $M -o $OPTIONS; exit \$?" 2>err || rc=$?
+    [ $rc = 32 ]
+    cat err
+    grep -q hostPID err
+    ! mountpoint -q "$M"
+}
+
 limit_bus_is_stopped=90
 case_bus_is_stopped() { # dbus-daemon hangs: systemd's own socket is used
     local bus
