@@ -6,11 +6,15 @@
  *     read FILE SIZE DEPTH            the whole file in order
  *     randread FILE BS DEPTH COUNT
  *     write FILE TOTAL BS DEPTH       UNSTABLE, then COMMIT
- *     create DIR N                    f0 .. f<N-1>, one after the other
- *     lookup DIR N                    the same, 32 at a time
+ *     randwrite FILE BS DEPTH COUNT   the same at random offsets
+ *     create DIR N DEPTH              CREATE, WRITE of 100 bytes (FILE_SYNC)
+ *     lookup DIR N DEPTH
+ *     readfile DIR N DEPTH            LOOKUP, READ
+ *     remove DIR N DEPTH
  *     readdirplus DIR
  *
- * FILE and DIR are names in the root of the export ("." is the root). One line: what, how many per
+ * FILE and DIR are paths below the root of the export ("." is the root). create to remove: N files in all,
+ * chain i of DEPTH works in DIR/d<i>, on f0, f1, ..., one after the other. One line: what, how many per
  * second, MB/s, and our CPU time per operation.
  */
 #include <poll.h>
@@ -21,16 +25,27 @@
 #include "base/util.h"
 #include "src/nfs/compat.h"
 
-#define CHUNK_MAX    (1u << 20)
-#define LOOKUP_DEPTH 32
+#define CHUNK_MAX  (1u << 20)
+#define SMALL_SIZE 100
+#define DEPTH_MAX  64
 
 typedef struct Handle {
         uint32_t len;
         char data[NFS3_FHSIZE];
 } Handle;
 
+typedef struct Bench Bench;
+
+/* Small files, one after the other: each step's completion sends the next. */
+typedef struct Chain {
+        Bench *bench;
+        Handle dir, file;
+        uint64_t next, end;
+        char name[32];
+} Chain;
+
 /* One benchmark: send() makes request number i; done counts them. */
-typedef struct Bench {
+struct Bench {
         struct rpc_context *rpc;
         Handle handle;
         uint64_t n_total, n_sent, n_done;
@@ -40,7 +55,9 @@ typedef struct Bench {
         uint64_t cookie; /* readdirplus */
         char verf[NFS3_COOKIEVERFSIZE];
         bool eof;
-} Bench;
+        void (*step)(Chain *chain); /* create, lookup, readfile, remove: the first of each file */
+        Chain chains[DEPTH_MAX];
+};
 
 static bool answered; /* the one request of run_one() */
 static Handle found;
@@ -143,20 +160,34 @@ static void created(struct rpc_context *rpc, int status, void *result, void *use
         answered = true;
 }
 
-static void lookup(struct rpc_context *rpc, Handle *dir, const char *name) {
-        LOOKUP3args args = { .what = { .dir = fh3(dir), .name = (char *) name } };
+/* found: what path below dir leads to. */
+static void walk(struct rpc_context *rpc, const Handle *dir, const char *path) {
+        char copy[1024], *rest, *name;
+        Handle at = *dir;
 
-        if (strcmp(name, ".") == 0) {
-                found = *dir;
-                return;
+        (void) snprintf(copy, sizeof copy, "%s", path);
+        for (name = strtok_r(copy, "/", &rest); name; name = strtok_r(NULL, "/", &rest)) {
+                LOOKUP3args args = { .what = { .dir = fh3(&at), .name = name } };
+
+                if (strcmp(name, ".") == 0)
+                        continue;
+                run_one(rpc, COMPAT_CALL(nfs3_lookup, rpc, looked_up, &args, NULL));
+                at = found;
         }
-        run_one(rpc, COMPAT_CALL(nfs3_lookup, rpc, looked_up, &args, NULL));
+        found = at;
 }
 
-static void create(struct rpc_context *rpc, Handle *dir, const char *name) {
-        CREATE3args args = { .where = { .dir = fh3(dir), .name = (char *) name },
-                             .how = { .mode = UNCHECKED } };
+static void create(struct rpc_context *rpc, const Handle *root, const char *path) {
+        const char *slash = strrchr(path, '/');
+        char parent[1024] = ".";
+        CREATE3args args = { .where = { .name = (char *) (slash ? slash + 1 : path) }, .how = { .mode = UNCHECKED } };
+        Handle dir;
 
+        if (slash)
+                (void) snprintf(parent, sizeof parent, "%.*s", (int) (slash - path), path);
+        walk(rpc, root, parent);
+        dir = found;
+        args.where.dir = fh3(&dir);
         args.how.createhow3_u.obj_attributes.mode.set_it = 1;
         args.how.createhow3_u.obj_attributes.mode.set_mode3_u.mode = 0644;
         run_one(rpc, COMPAT_CALL(nfs3_create, rpc, created, &args, NULL));
@@ -168,8 +199,7 @@ static void send_getattr(Bench *bench, uint64_t i);
 static void send_read(Bench *bench, uint64_t i);
 static void send_randread(Bench *bench, uint64_t i);
 static void send_write(Bench *bench, uint64_t i);
-static void send_lookup(Bench *bench, uint64_t i);
-static void send_create(Bench *bench, uint64_t i);
+static void send_randwrite(Bench *bench, uint64_t i);
 static void send_readdirplus(Bench *bench, uint64_t i);
 
 static void getattr_done(struct rpc_context *rpc, int status, void *result, void *userdata) {
@@ -221,10 +251,10 @@ static void write_done(struct rpc_context *rpc, int status, void *result, void *
         bench->n_done++;
 }
 
-static void send_write(Bench *bench, uint64_t i) {
+static void write_at(Bench *bench, uint64_t offset) {
         WRITE3args args = {
                 .file = fh3(&bench->handle),
-                .offset = i * bench->size,
+                .offset = offset,
                 .count = bench->size,
                 .stable = UNSTABLE,
                 .data = { .data_len = bench->size, .data_val = data },
@@ -234,24 +264,102 @@ static void send_write(Bench *bench, uint64_t i) {
                 die("out of memory");
 }
 
-static void send_lookup(Bench *bench, uint64_t i) {
-        char name[32];
-        LOOKUP3args args = { .what = { .dir = fh3(&bench->handle), .name = name } };
+static void send_write(Bench *bench, uint64_t i) {
+        write_at(bench, i * bench->size);
+}
 
-        (void) snprintf(name, sizeof name, "f%lu", i);
-        if (COMPAT_CALL(nfs3_lookup, bench->rpc, getattr_done, &args, bench) != 0)
+static void send_randwrite(Bench *bench, uint64_t i) {
+        uint64_t blocks = MAX(bench->file_size / bench->size, (uint64_t) 1);
+
+        write_at(bench, (uint64_t) random() % blocks * bench->size);
+}
+
+/* ---- small files ---- */
+
+static void chain_next(Chain *chain) {
+        if (chain->next == chain->end)
+                return;
+        (void) snprintf(chain->name, sizeof chain->name, "f%lu", chain->next++);
+        chain->bench->step(chain);
+}
+
+static void chain_sent(int r) {
+        if (r != 0)
                 die("out of memory");
 }
 
-static void send_create(Bench *bench, uint64_t i) {
-        char name[32];
-        CREATE3args args = { .where = { .dir = fh3(&bench->handle), .name = name },
-                             .how = { .mode = UNCHECKED } };
+static void chain_done(struct rpc_context *rpc, int status, void *result, void *userdata) {
+        Chain *chain = userdata;
 
-        (void) snprintf(name, sizeof name, "f%lu", i);
-        if (COMPAT_CALL(nfs3_create, bench->rpc, getattr_done, &args, bench) != 0)
-                die("out of memory");
+        expect(status, result, "the last step");
+        chain->bench->n_done++;
+        chain_next(chain);
 }
+
+static void step_write(struct rpc_context *rpc, int status, void *result, void *userdata) {
+        Chain *chain = userdata;
+        CREATE3res *res = result;
+        WRITE3args args = { .count = SMALL_SIZE, .stable = FILE_SYNC, .data = { SMALL_SIZE, data } };
+
+        expect(status, result, "CREATE");
+        keep(&chain->file, &res->CREATE3res_u.resok.obj.post_op_fh3_u.handle);
+        args.file = fh3(&chain->file);
+        chain_sent(COMPAT_CALL(nfs3_write, rpc, chain_done, &args, chain));
+}
+
+static void step_create(Chain *chain) {
+        CREATE3args args = { .where = { .dir = fh3(&chain->dir), .name = chain->name }, .how = { .mode = UNCHECKED } };
+
+        args.how.createhow3_u.obj_attributes.mode.set_it = 1;
+        args.how.createhow3_u.obj_attributes.mode.set_mode3_u.mode = 0644;
+        chain_sent(COMPAT_CALL(nfs3_create, chain->bench->rpc, step_write, &args, chain));
+}
+
+static void send_lookup(Chain *chain, rpc_cb done) {
+        LOOKUP3args args = { .what = { .dir = fh3(&chain->dir), .name = chain->name } };
+
+        chain_sent(COMPAT_CALL(nfs3_lookup, chain->bench->rpc, done, &args, chain));
+}
+
+static void step_lookup(Chain *chain) {
+        send_lookup(chain, chain_done);
+}
+
+static void step_read(struct rpc_context *rpc, int status, void *result, void *userdata) {
+        Chain *chain = userdata;
+        LOOKUP3res *res = result;
+        READ3args args = { .count = 4096 };
+
+        expect(status, result, "LOOKUP");
+        keep(&chain->file, &res->LOOKUP3res_u.resok.object);
+        args.file = fh3(&chain->file);
+        chain_sent(compat_read3(rpc, chain_done, data, &args, chain));
+}
+
+static void step_readfile(Chain *chain) {
+        send_lookup(chain, step_read);
+}
+
+static void step_remove(Chain *chain) {
+        REMOVE3args args = { .object = { .dir = fh3(&chain->dir), .name = chain->name } };
+
+        chain_sent(COMPAT_CALL(nfs3_remove, chain->bench->rpc, chain_done, &args, chain));
+}
+
+static void chains_set_up(Bench *bench, const char *dir) {
+        if (bench->depth == 0 || bench->depth > DEPTH_MAX)
+                die("at most %d at a time, at least one", DEPTH_MAX);
+        for (uint32_t i = 0; i < bench->depth; i++) {
+                char path[1024];
+
+                (void) snprintf(path, sizeof path, "%s/d%u", dir, i);
+                walk(bench->rpc, &bench->handle, path);
+                bench->chains[i] = (Chain){ .bench = bench, .dir = found, .end = bench->n_total / bench->depth };
+        }
+        bench->n_total = bench->n_total / bench->depth * bench->depth;
+}
+
+/* ---- directories ---- */
 
 static void readdirplus_done(struct rpc_context *rpc, int status, void *result, void *userdata) {
         Bench *bench = userdata;
@@ -308,6 +416,11 @@ static void run(Bench *bench, const char *what) {
         if (bench->send == send_readdirplus) {
                 while (!bench->eof)
                         send_readdirplus(bench, 0);
+        } else if (bench->step) {
+                for (uint32_t i = 0; i < bench->depth; i++)
+                        chain_next(&bench->chains[i]);
+                while (bench->n_done < bench->n_total)
+                        turn(bench->rpc);
         } else {
                 while (bench->n_done < bench->n_total) {
                         while (bench->n_sent < bench->n_total && bench->n_sent - bench->n_done < bench->depth)
@@ -315,7 +428,7 @@ static void run(Bench *bench, const char *what) {
                         turn(bench->rpc);
                 }
         }
-        if (bench->send == send_write)
+        if (bench->send == send_write || bench->send == send_randwrite)
                 commit(bench);
         seconds = (double) (now_ns() - start) / 1e9;
         n = (double) MAX(bench->n_done, (uint64_t) 1);
@@ -330,59 +443,65 @@ static uint64_t number(char **argv, int argc, int i) {
 }
 
 static void open_file(Bench *bench, const char *name) {
-        lookup(bench->rpc, &bench->handle, name);
+        walk(bench->rpc, &bench->handle, name);
         bench->handle = found;
         bench->file_size = found_size;
 }
 
+static const struct {
+        const char *name;
+        void (*send)(Bench *bench, uint64_t i);
+        void (*step)(Chain *chain);
+} commands[] = {
+        { "getattr", send_getattr, NULL },   { "read", send_read, NULL },
+        { "randread", send_randread, NULL }, { "write", send_write, NULL },
+        { "randwrite", send_randwrite, NULL }, { "create", NULL, step_create },
+        { "lookup", NULL, step_lookup },     { "readfile", NULL, step_readfile },
+        { "remove", NULL, step_remove },     { "readdirplus", send_readdirplus, NULL },
+};
+
+static void find_command(Bench *bench, const char *name) {
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
+                if (strcmp(commands[i].name, name) == 0) {
+                        bench->send = commands[i].send;
+                        bench->step = commands[i].step;
+                        return;
+                }
+        }
+        die("no such command: %s", name);
+}
+
 /* argv: COMMAND and its arguments. */
 static void set_up(Bench *bench, int argc, char **argv) {
-        const char *command = argv[0];
-
-        if (strcmp(command, "getattr") == 0) {
-                bench->send = send_getattr;
+        find_command(bench, argv[0]);
+        (void) number(argv, argc, 1);
+        if (bench->send == send_getattr) {
                 bench->n_total = number(argv, argc, 1);
                 bench->depth = (uint32_t) number(argv, argc, 2);
-                return;
-        }
-        (void) number(argv, argc, 1);
-        if (strcmp(command, "write") == 0) {
+        } else if (bench->step) {
+                bench->n_total = number(argv, argc, 2);
+                bench->depth = (uint32_t) number(argv, argc, 3);
+                chains_set_up(bench, argv[1]);
+        } else if (bench->send == send_write) {
                 create(bench->rpc, &bench->handle, argv[1]);
                 bench->handle = found;
-                bench->send = send_write;
                 bench->size = (uint32_t) number(argv, argc, 3);
                 bench->n_total = number(argv, argc, 2) / MAX(bench->size, 1u);
                 bench->depth = (uint32_t) number(argv, argc, 4);
-                return;
-        }
-        open_file(bench, argv[1]);
-        if (strcmp(command, "read") == 0) {
-                bench->send = send_read;
-                bench->size = (uint32_t) number(argv, argc, 2);
-                bench->depth = (uint32_t) number(argv, argc, 3);
-                bench->n_total = (bench->file_size + bench->size - 1) / MAX(bench->size, 1u);
-        } else if (strcmp(command, "randread") == 0) {
-                bench->send = send_randread;
-                bench->size = (uint32_t) number(argv, argc, 2);
-                bench->depth = (uint32_t) number(argv, argc, 3);
-                bench->n_total = number(argv, argc, 4);
-        } else if (strcmp(command, "create") == 0) {
-                bench->send = send_create;
-                bench->depth = 1;
-                bench->n_total = number(argv, argc, 2);
-        } else if (strcmp(command, "lookup") == 0) {
-                bench->send = send_lookup;
-                bench->depth = LOOKUP_DEPTH;
-                bench->n_total = number(argv, argc, 2);
-        } else if (strcmp(command, "readdirplus") == 0) {
-                bench->send = send_readdirplus;
         } else {
-                die("no such command: %s", command);
+                open_file(bench, argv[1]);
+                if (bench->send == send_readdirplus)
+                        return;
+                bench->size = (uint32_t) number(argv, argc, 2);
+                bench->depth = (uint32_t) number(argv, argc, 3);
+                bench->n_total = bench->send == send_read
+                                         ? (bench->file_size + bench->size - 1) / MAX(bench->size, 1u)
+                                         : number(argv, argc, 4);
         }
 }
 
 int main(int argc, char **argv) {
-        Bench bench = { 0 };
+        static Bench bench;
         struct rpc_context *mountd;
 
         if (argc < 6)
