@@ -52,8 +52,11 @@ void op_send(Op *op) {
 
 Op *op_done(NfsCall *call) {
         Op *op = OP_OF(call);
+        Vfs *vfs = op->reactor->vfs;
 
         op->call_pending = false;
+        if (call->err != EINTR && atomic_load_explicit(&vfs->late, memory_order_relaxed))
+                atomic_store_explicit(&vfs->late, false, memory_order_relaxed);
         return op;
 }
 
@@ -116,13 +119,17 @@ static void bound_fired(Timer *timer) {
         Op *op = container_of(timer, Op, bound);
 
         op->out_of_time = true;
+        atomic_store_explicit(&op->reactor->vfs->late, true, memory_order_relaxed);
         if (op->call_pending && !op->interrupted)
                 nfs_call_cancel(&op->call);
 }
 
 void op_bound(Op *op) {
+        bool late = atomic_load_explicit(&op->reactor->vfs->late, memory_order_relaxed);
+
         op->bound.fired = bound_fired;
-        timer_arm(op->reactor->reactor, &op->bound, reactor_now(op->reactor->reactor) + BOUND_NS);
+        timer_arm(op->reactor->reactor, &op->bound,
+                  reactor_now(op->reactor->reactor) + (late ? BOUND_LATE_NS : BOUND_NS));
 }
 
 void vfs_interrupt(Op *op) {

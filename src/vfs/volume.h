@@ -17,8 +17,12 @@
 #define ACCESS_CACHE_SIZE 4
 #define NAME_SPACE        (NFS_NAME_MAX + 1)
 
-/* The caller waits for at most this long where nothing may ever hang (statfs, the root's attributes). */
-#define BOUND_NS (3 * NSEC_PER_SEC)
+/*
+ * A caller waits for at most so long where nothing may ever hang (statfs, a directory's attributes): BOUND_NS, or,
+ * once somebody has waited that long and the server has still not answered anything, BOUND_LATE_NS.
+ */
+#define BOUND_NS      (3 * NSEC_PER_SEC)
+#define BOUND_LATE_NS (200 * NSEC_PER_MSEC)
 
 /* What decides whether cached data is still the server's. */
 typedef struct DataVersion {
@@ -99,6 +103,8 @@ struct Vfs {
 
         pthread_mutex_t unstable_lock;
         struct UnstableList unstable; /* files with uncommitted data, oldest first */
+
+        _Atomic bool late; /* a bound ran out, and no answer has come since */
 
         pthread_mutex_t statfs_lock;
         bool has_fsstat;

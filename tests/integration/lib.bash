@@ -126,6 +126,7 @@ run_case() {
         echo "ok $cases - $name # SKIP $(tail -n 1 "$log")"
         return
     fi
+    server cont 2>/dev/null || server restart # whatever the case did to it
     unmount_all
     if ! wait_for "${leave_bound:-25}" no_volumes >>"$log" 2>&1; then
         rc=1

@@ -1,0 +1,144 @@
+#!/bin/bash
+# What kubelet relies on without saying so, point by point (k8s.io/mount-utils, pkg/volume). What has to do with its
+# service and its cgroup is in tests/system/.
+. "$(dirname "$0")/lib.bash"
+
+limit_target_removed_under_the_helper=60
+case_target_removed_under_the_helper() { # the pod was deleted meanwhile: fail, make nothing
+    local rc=0 helper
+    server pause
+    mount.nfs "$SRC" "$M" -o "$MOUNT_PORTS,linger=0" 2>err &
+    helper=$!
+    sleep 1
+    rmdir "$M"
+    server cont
+    wait $helper || rc=$?
+    cat err
+    [ $rc = 32 ]
+    [ ! -e "$M" ]
+    mkdir "$M"
+}
+
+case_idempotent() {
+    mount.nfs "$SRC" "$M" -o "$MOUNT_PORTS,linger=0"
+    [ -z "$(mount.nfs "$SRC" "$M" -o "$MOUNT_PORTS,linger=0" 2>&1)" ]
+    [ "$(grep -c " $M " /proc/self/mountinfo)" = 1 ]
+}
+
+case_subpath_through_a_descriptor() { # --no-canonicalize -o bind /proc/PID/fd/N
+    mount_at "$M/v"
+    mkdir -p "$M/v/sub/path" "$M/target"
+    echo here >"$M/v/sub/path/file"
+    exec 8<"$M/v/sub/path"
+    mount --no-canonicalize -o bind "/proc/$BASHPID/fd/8" "$M/target"
+    exec 8<&-
+    [ "$(cat "$M/target/file")" = here ]
+    mount -o bind,remount,ro "$M/target"
+    ! touch "$M/target/new" 2>/dev/null
+    touch "$M/v/sub/path/new"
+    umount "$M/v"
+    [ "$(cat "$M/target/file")" = here ] # the volume lives as long as this one
+    umount "$M/target"
+    rm -r "$T/server/export/sub"
+}
+
+case_subpath_of_a_file() {
+    mount_at "$M/v"
+    echo configuration >"$M/v/file"
+    touch "$M/target"
+    mount -o bind "$M/v/file" "$M/target"
+    [ "$(cat "$M/target")" = configuration ]
+    umount "$M/target" "$M/v"
+    rm "$T/server/export/file"
+}
+
+limit_dead_server_root_is_answered=90
+case_dead_server_root_is_answered() { # hard mount, nothing cached: stat and statfs of the root end
+    local start
+    mount_at "$M" actimeo=0
+    mkdir "$M/dir"
+    server pause
+    for what in "stat $M" "stat -f $M" "df $M" "mountpoint $M" "stat $M" "umount $M"; do
+        start=$SECONDS
+        timeout -s KILL 20 $what
+        [ $((SECONDS - start)) -lt 8 ] || fail "$what took $((SECONDS - start)) s"
+    done
+    server cont
+    rmdir "$T/server/export/dir"
+}
+
+limit_deleted_while_the_server_is_dead=90
+case_deleted_while_the_server_is_dead() { # stat, umount, umount -f, rmdir, with a process stuck inside
+    mount_at "$M/v"
+    head -c 100000 /dev/urandom >"$M/v/file"
+    echo 3 >/proc/sys/vm/drop_caches
+    server pause
+    cat "$M/v/file" >/dev/null 2>&1 &
+    local reader=$!
+    sleep 0.5
+    timeout -s KILL 20 stat "$M/v" >/dev/null
+    ! timeout -s KILL 20 umount "$M/v" 2>/dev/null # busy
+    timeout -s KILL 20 umount -f "$M/v"
+    rmdir "$M/v"
+    kill -KILL $reader
+    wait_for 5 sh -c "! kill -0 $reader 2>/dev/null"
+    server cont
+    rm "$T/server/export/file"
+}
+
+limit_signals=90
+case_signals() { # a signal that does not kill breaks nothing; one that kills is noticed, also after another
+    mount_at "$M"
+    head -c 4000000 /dev/urandom >"$M/file"
+    echo 3 >/proc/sys/vm/drop_caches
+    cat >"$T/reader.py" <<'PY'
+import os, signal, sys
+n = 0
+def count(*a):
+    global n
+    n += 1
+signal.signal(signal.SIGALRM, count)
+signal.siginterrupt(signal.SIGALRM, False)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+fd = os.open(sys.argv[1], os.O_RDONLY)
+open(sys.argv[2], "w")
+total = 0
+while True:
+    data = os.read(fd, 1 << 20)
+    if not data:
+        break
+    total += len(data)
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert total == 4000000, total
+assert n > 0, n
+PY
+    (sleep 3; server cont) &
+    server pause
+    # the open waits for the server with signals raining on it, and goes on
+    python3 "$T/reader.py" "$M/file" "$T/opened"
+    wait
+    # and one that is killed while it waits, after such signals
+    echo 3 >/proc/sys/vm/drop_caches
+    rm "$T/opened"
+    server pause
+    python3 "$T/reader.py" "$M/file" "$T/opened" &
+    local reader=$!
+    sleep 1
+    kill -KILL $reader
+    wait_for 3 sh -c "! kill -0 $reader 2>/dev/null"
+    server cont
+    rm "$M/file"
+}
+
+case_service_account_style_tree() { # fsGroup: chown and chmod of everything, as kubelet does it
+    mount_at "$M"
+    mkdir -p "$M/a/b"
+    echo x >"$M/a/b/c"
+    chown -R :2000 "$M/a"
+    chmod -R g+rwXs "$M/a"
+    [ "$(stat -c %g "$M/a/b/c")" = 2000 ]
+    [ "$(stat -c %a "$M/a/b")" = 2775 ]
+    rm -r "$M/a"
+}
+
+run_cases "$@"
