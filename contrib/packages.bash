@@ -1,6 +1,6 @@
 # What nfsvol needs on Debian 12, and how it is installed. Sourced by try and test.
 build_packages="gcc meson ninja-build pkg-config libfuse3-dev libnfs-dev libsystemd-dev libmount-dev libcap-dev
-    libbsd-dev libmd-dev uthash-dev libjansson-dev linux-libc-dev libc6-dev"
+    libbsd-dev libmd-dev libinih-dev uthash-dev libjansson-dev linux-libc-dev libc6-dev"
 server_packages="nfs-ganesha nfs-ganesha-vfs mount fuse3"
 test_packages="libcriterion-dev clang libclang-rt-14-dev python3 iproute2 util-linux procps git rsync sqlite3 tar
     dpkg fio attr man-db"

@@ -11,12 +11,20 @@
 
 #include "base/util.h"
 
+/* A resource-control property of type t: systemd.resource-control(5). */
+typedef struct ScopeLimit {
+        const char *name;
+        uint64_t value; /* UINT64_MAX: infinity */
+} ScopeLimit;
+
 typedef struct ScopeConfig {
         const char *server, *export, *id; /* make the unit's name */
         const char *description;
         const char *slice;       /* "x.slice", or NULL: systemd's default */
         const char *mount_unit;  /* stop after this .mount unit has been stopped; or NULL */
         uint32_t stop_timeout_s; /* TimeoutStopSec= */
+        const ScopeLimit *limits;
+        size_t n_limits;
 } ScopeConfig;
 
 #define SCOPE_NAME_MAX 256

@@ -143,7 +143,6 @@ typedef struct Memory {
         _Atomic uint64_t n_inodes, n_opens;
         _Atomic uint32_t inodes_high, opens_high; /* no entry at or above was ever used */
         _Atomic uint64_t write_errors_lost; /* latched errors that nobody came to hear */
-        _Atomic uint32_t drain;             /* keeper: finish what is dirty */
 
         /* FUSE_INIT as the kernel sent it, and our answer: what was negotiated is state */
         _Atomic uint32_t init_len;

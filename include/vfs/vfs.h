@@ -43,8 +43,15 @@ uint32_t vfs_write_size(const Vfs *vfs);
  */
 void vfs_interrupt(Op *op);
 
-/* COMMITs every file with uncommitted data; done(userdata) on this reactor when all are through. */
-void vfs_sync_all(VfsReactor *vr, void (*done)(void *userdata), void *userdata);
+/* Embedded by who waits for vfs_sync_all(). */
+typedef struct VfsSync {
+        void (*done)(struct VfsSync *sync); /* on the reactor */
+        bool waiting;                       /* private */
+        TAILQ_ENTRY(VfsSync) sync_link;
+} VfsSync;
+
+/* COMMITs every file with uncommitted data, then sync->done(). Nothing if sync waits already. */
+void vfs_sync_all(VfsReactor *vr, VfsSync *sync);
 
 /* name.c */
 void vfs_lookup(Op *op, uint64_t parent, const char *name);

@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 
+#include "conf/config.h"
 #include "table.h"
 
 #define IO_SIZE_DEFAULT 4096      /* what the kernel's client makes of sizes below 1024 */
@@ -42,11 +43,7 @@ int option_set_scope(OptionParser *parser, const OptionDef *def, const char *val
 
 /* systemd.slice(5): the name says where it is in the tree, so there is no '/' in it. */
 int option_set_slice(OptionParser *parser, const OptionDef *def, const char *value) {
-        static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:\\@";
-        size_t len = strlen(value);
-
-        if (len <= strlen(".slice") || len > 200 || strcmp(value + len - strlen(".slice"), ".slice") != 0 ||
-            strspn(value, plain) != len)
+        if (!config_slice_is_valid(value))
                 return option_refuse(parser, "option slice=%.64s: the name of a slice is expected, such as system.slice", value);
         return set_string(parser, def, value);
 }

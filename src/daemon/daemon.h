@@ -46,6 +46,12 @@ struct Keeper {
         uint64_t idle_since; /* ns; 0: somebody uses it */
 };
 
+/* keeper.c: the line for the helper, once. */
+void keeper_tell(Keeper *keeper, const char *fmt, ...) _printf_(2, 3);
+
+/* scope.c: into a systemd scope, if there is to be one. Negative errno: the helper has been told. */
+int keeper_enter_scope(Keeper *keeper);
+
 /* spawn.c: starts this program again as role ("--prober", "--worker") over the memory. pid or negative errno. */
 int spawn_role(const Keeper *keeper, const char *role, pid_t *ret);
 

@@ -30,7 +30,6 @@
 #include "conf/source.h"
 #include "daemon.h"
 #include "sys/rundir.h"
-#include "sys/scope.h"
 
 #define PROBE_BOUND_MS 14000 /* of a prober that does not come back although it bounds itself */
 
@@ -38,8 +37,7 @@ static int worker_spawn(Keeper *keeper);
 
 /* ---- telling the helper ---- */
 
-static void tell(Keeper *keeper, const char *fmt, ...) _printf_(2, 3);
-static void tell(Keeper *keeper, const char *fmt, ...) {
+void keeper_tell(Keeper *keeper, const char *fmt, ...) {
         char line[DAEMON_STATUS_MAX];
         int fd = keeper->args->status_fd;
         va_list ap;
@@ -103,53 +101,11 @@ static int memory_fill(Keeper *keeper) {
                 memory->started_at = (uint64_t) time(NULL);
                 atomic_store(&memory->keeper_pid, (uint32_t) getpid());
         } else {
-                tell(keeper, "error 32 %s", why ? why : strerror(-r));
+                keeper_tell(keeper, "error 32 %s", why ? why : strerror(-r));
         }
         free(why);
         mount_options_done(&options);
         return r;
-}
-
-/* ---- the scope ---- */
-
-/*
- * Before the server is contacted, and before anything is forked: from here on nothing of ours is in the cgroup of
- * whoever ran mount(8). Else the helper has been told.
- */
-static int enter_scope(Keeper *keeper) {
-        const KeeperArgs *args = keeper->args;
-        char message[512] = "", description[512], unit[SCOPE_NAME_MAX];
-        ScopeConfig config = { .id = args->id, .description = description, .stop_timeout_s = 60 };
-        Source source = { 0 };
-        MountOptions options;
-        char *why = NULL;
-        int r;
-
-        mount_options_init(&options);
-        r = mount_options_parse(&options, args->options, &why);
-        if (r >= 0)
-                r = source_parse(args->source, &source, &why);
-        if (r < 0) {
-                tell(keeper, "error 32 %s", why ? why : strerror(-r));
-        } else if (options.session.scope != SCOPE_NONE) {
-                (void) snprintf(description, sizeof description, "NFS volume %s", args->source);
-                config.server = source.host;
-                config.export = source.path;
-                config.slice = options.session.slice;
-                if (args->target && scope_mount_unit(args->target, unit) == 0)
-                        config.mount_unit = unit;
-                r = scope_enter(&config, keeper->memory->scope, message, sizeof message);
-                if (r == 0 && options.session.scope == SCOPE_REQUIRED) {
-                        (void) snprintf(message, sizeof message, "scope=required, but systemd does not run this system");
-                        r = -EOPNOTSUPP;
-                }
-                if (r < 0)
-                        tell(keeper, "error 32 no scope: %s (-o noscope does without)", message);
-        }
-        free(why);
-        source_done(&source);
-        mount_options_done(&options);
-        return r < 0 ? r : 0;
 }
 
 /* ---- the prober ---- */
@@ -185,7 +141,7 @@ static int probe(Keeper *keeper) {
         if (r >= 0)
                 r = wait_bounded(pid, PROBE_BOUND_MS, &status);
         if (r < 0) {
-                tell(keeper, "error 2 cannot start a process: %s", strerror(-r));
+                keeper_tell(keeper, "error 2 cannot start a process: %s", strerror(-r));
                 return r;
         }
         if (WIFSIGNALED(status))
@@ -194,17 +150,17 @@ static int probe(Keeper *keeper) {
         memory->mount.export[sizeof memory->mount.export - 1] = '\0';
         if (memory->mount_error) {
                 if (WIFSIGNALED(status))
-                        tell(keeper, "error 32 the server did not answer, or not in a way that could be understood (signal %d)",
+                        keeper_tell(keeper, "error 32 the server did not answer, or not in a way that could be understood (signal %d)",
                              WTERMSIG(status));
                 else
-                        tell(keeper, "%s %s", may_pass(memory->mount_error) ? "again" : "error 32",
+                        keeper_tell(keeper, "%s %s", may_pass(memory->mount_error) ? "again" : "error 32",
                              *memory->mount_message ? memory->mount_message : "cannot ask the server");
                 return -EIO;
         }
         r = source_parse(memory->source, &source, &why);
         free(why);
         if (r >= 0 && strcmp(source.path, memory->mount.export) != 0) {
-                tell(keeper, "subdir %s", memory->mount.export);
+                keeper_tell(keeper, "subdir %s", memory->mount.export);
                 r = -EXDEV;
         }
         source_done(&source);
@@ -364,12 +320,12 @@ static int put_up(Keeper *keeper) {
 
         r = directory_make(keeper);
         if (r < 0) {
-                tell(keeper, "error 2 cannot make %s/%s: %s", rundir(), keeper->args->id, strerror(-r));
+                keeper_tell(keeper, "error 2 cannot make %s/%s: %s", rundir(), keeper->args->id, strerror(-r));
                 return r;
         }
         r = device_mount(keeper, text, sizeof text);
         if (r < 0) {
-                tell(keeper, "error 32 %s", text);
+                keeper_tell(keeper, "error 32 %s", text);
                 return r;
         }
         r = control_listen(keeper);
@@ -384,7 +340,7 @@ static int put_up(Keeper *keeper) {
         if (r >= 0)
                 r = users_watch(keeper);
         if (r < 0)
-                tell(keeper, "error 2 cannot start the volume: %s", strerror(-r));
+                keeper_tell(keeper, "error 2 cannot start the volume: %s", strerror(-r));
         return r;
 }
 
@@ -397,7 +353,7 @@ int keeper_main(const KeeperArgs *args) {
         signals_block();
         log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);
 
-        if (memory_fill(&keeper) < 0 || enter_scope(&keeper) < 0 || probe(&keeper) < 0)
+        if (memory_fill(&keeper) < 0 || keeper_enter_scope(&keeper) < 0 || probe(&keeper) < 0)
                 return 1;
         r = put_up(&keeper);
         if (r < 0) {
@@ -406,7 +362,7 @@ int keeper_main(const KeeperArgs *args) {
                 directory_remove(&keeper);
                 return 1;
         }
-        tell(&keeper, "ok");
+        keeper_tell(&keeper, "ok");
         log_info("serving, options \"%s\"", args->options);
 
         r = sd_event_loop(keeper.event);

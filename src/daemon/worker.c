@@ -2,8 +2,8 @@
  * The worker: serves. It may be killed at any instant; whatever must survive that is in the memory.
  *
  * One thread per reactor, each with its FUSE channel and its NFS connection; the main thread runs the first.
- * Signals that are meant to end the volume (SIGTERM to its scope) are the keeper's to act on: a worker that
- * obeyed them would take the mounts away from under their users.
+ * Signals that are meant to end the volume (SIGTERM to its scope) are the keeper's to act on: a worker that obeyed
+ * them would take the mounts away from under their users. All it does at a SIGTERM is to commit what has been written.
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 
 #include "base/log.h"
 #include "daemon.h"
@@ -22,6 +23,8 @@ typedef struct WorkerReactor {
         Reactor *reactor;
         VfsReactor *vr;
         FuseChannel *channel;
+        Task commit;
+        VfsSync sync;
         pthread_t thread;
         bool running;
 } WorkerReactor;
@@ -32,6 +35,7 @@ typedef struct Worker {
         Vfs *vfs;
         FuseVolume *volume;
         WorkerReactor reactors[REACTORS_MAX];
+        FdSource sigterm;
 } Worker;
 
 static void worker_finished(void *userdata) {
@@ -56,10 +60,51 @@ static void worker_confine(void) {
 }
 
 static void worker_signals(void) {
-        static const int ignored[] = { SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2 };
+        static const int ignored[] = { SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2 };
+        sigset_t set;
 
         for (unsigned i = 0; i < ELEMENTSOF(ignored); i++)
                 (void) signal(ignored[i], SIG_IGN);
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGTERM);
+        (void) sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static void committed(VfsSync *sync) {
+        WorkerReactor *wr = container_of(sync, WorkerReactor, sync);
+
+        log_info("reactor %u: everything written is on the server", wr->index);
+}
+
+static void commit_run(Task *task) {
+        WorkerReactor *wr = container_of(task, WorkerReactor, commit);
+
+        wr->sync.done = committed;
+        vfs_sync_all(wr->vr, &wr->sync);
+}
+
+static void sigterm_ready(FdSource *source, uint32_t events) {
+        Worker *worker = container_of(source, Worker, sigterm);
+        struct signalfd_siginfo si;
+
+        (void) events;
+        if (read(source->fd, &si, sizeof si) != sizeof si)
+                return;
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
+                reactor_post(worker->reactors[i].reactor, &worker->reactors[i].commit);
+}
+
+static int watch_sigterm(Worker *worker) {
+        sigset_t set;
+        int fd;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGTERM);
+        fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        if (fd < 0)
+                return -errno;
+        worker->sigterm.ready = sigterm_ready;
+        return fd_source_add(worker->reactors[0].reactor, &worker->sigterm, fd, EPOLLIN);
 }
 
 static void *reactor_thread(void *arg) {
@@ -99,6 +144,7 @@ static int worker_start(Worker *worker) {
                 WorkerReactor *wr = &worker->reactors[i];
 
                 wr->worker = worker;
+                wr->commit.run = commit_run;
                 wr->index = i;
                 r = reactor_new(&wr->reactor);
                 if (r >= 0)
@@ -113,6 +159,9 @@ static int worker_start(Worker *worker) {
                 if (r < 0)
                         return r;
         }
+        r = watch_sigterm(worker);
+        if (r < 0)
+                return r;
         for (unsigned i = 1; i < memory->n_reactors; i++) {
                 r = -pthread_create(&worker->reactors[i].thread, NULL, reactor_thread, &worker->reactors[i]);
                 if (r < 0)
@@ -129,6 +178,7 @@ static void worker_stop(Worker *worker) {
                 if (wr->running)
                         (void) pthread_join(wr->thread, NULL);
         }
+        fd_source_remove(&worker->sigterm);
         for (unsigned i = 0; i < worker->memory->n_reactors; i++)
                 (void) fuse_channel_free(worker->reactors[i].channel);
         for (unsigned i = 0; i < worker->memory->n_reactors; i++) {

@@ -244,8 +244,8 @@ void channel_release(FuseOp *fop) {
 
 /* ---- the end ---- */
 
-static void channel_synced(void *userdata) {
-        FuseChannel *channel = userdata;
+static void channel_synced(VfsSync *sync) {
+        FuseChannel *channel = container_of(sync, FuseChannel, last_sync);
         FuseVolume *volume = channel->volume;
 
         if (atomic_fetch_sub(&volume->n_reading, 1) == 1)
@@ -258,7 +258,8 @@ static void channel_finish(FuseChannel *channel) {
                 return;
         channel->finished = true;
         fd_source_remove(&channel->source);
-        vfs_sync_all(channel->vr, channel_synced, channel);
+        channel->last_sync.done = channel_synced;
+        vfs_sync_all(channel->vr, &channel->last_sync);
 }
 
 /* ---- start and recovery ---- */

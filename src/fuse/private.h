@@ -51,6 +51,7 @@ struct FuseChannel {
         uint64_t last_read; /* ns */
         Timer watch_timer;
         Task start_task;
+        VfsSync last_sync;
         uint8_t dir_buffer[DIR_BUFFER_SIZE];
 };
 

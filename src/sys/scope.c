@@ -178,6 +178,8 @@ static int append_properties(sd_bus_message *m, const ScopeConfig *config) {
                             : sd_bus_message_append(m, "(sv)", "Before", "as", 1, "remote-fs-pre.target");
         if (r >= 0 && config->slice)
                 r = sd_bus_message_append(m, "(sv)", "Slice", "s", config->slice);
+        for (size_t i = 0; i < config->n_limits && r >= 0; i++)
+                r = sd_bus_message_append(m, "(sv)", config->limits[i].name, "t", config->limits[i].value);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r;

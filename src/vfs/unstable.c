@@ -400,19 +400,21 @@ enum UnstablePressure unstable_pressure(VfsReactor *vr, Inode *inode) {
         return bytes < FULL_BYTES ? UNSTABLE_HIGH : UNSTABLE_FULL;
 }
 
-void vfs_sync_all(VfsReactor *vr, void (*done)(void *userdata), void *userdata) {
+void vfs_sync_all(VfsReactor *vr, VfsSync *sync) {
         Vfs *vfs = vr->vfs;
         unsigned n = 0;
         Unstable *u;
 
+        if (sync->waiting)
+                return;
+        sync->waiting = true;
+        TAILQ_INSERT_TAIL(&vr->syncs, sync, sync_link);
         (void) pthread_mutex_lock(&vfs->unstable_lock);
         TAILQ_FOREACH(u, &vfs->unstable, volume_link)
                 n++;
         (void) pthread_mutex_unlock(&vfs->unstable_lock);
 
         background_begin(vr);
-        vr->idle = done;
-        vr->idle_userdata = userdata;
         while (n-- > 0) {
                 Inode *inode = oldest(vfs);
 

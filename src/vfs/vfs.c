@@ -102,6 +102,7 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
         vr->vfs = vfs;
         vr->index = index;
         vr->reactor = reactor;
+        TAILQ_INIT(&vr->syncs);
         r = nfs_conn_new(reactor, &config, &vr->conn);
         if (r < 0) {
                 free(vr);
@@ -126,10 +127,13 @@ void background_begin(VfsReactor *vr) {
 }
 
 void background_end(VfsReactor *vr) {
-        void (*idle)(void *userdata) = vr->idle;
+        VfsSync *sync;
 
-        if (--vr->n_background > 0 || !idle)
+        if (--vr->n_background > 0)
                 return;
-        vr->idle = NULL;
-        idle(vr->idle_userdata);
+        while ((sync = TAILQ_FIRST(&vr->syncs))) {
+                TAILQ_REMOVE(&vr->syncs, sync, sync_link);
+                sync->waiting = false;
+                sync->done(sync);
+        }
 }

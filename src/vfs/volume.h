@@ -119,8 +119,7 @@ struct VfsReactor {
         NfsConn *conn;
         CredEntry creds[CRED_CACHE_SIZE];
         unsigned n_background; /* RPCs that no op waits for: removals, commits */
-        void (*idle)(void *userdata); /* set: called once when n_background is 0 */
-        void *idle_userdata;
+        TAILQ_HEAD(, VfsSync) syncs;
 };
 
 /* ---- inode.c ---- */

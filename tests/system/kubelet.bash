@@ -74,8 +74,10 @@ EOF2
 pod_start() {
     rm -f "$T/pod.stop" "$T/pod.stop.done"
     mkdir -p /tmp/pod
-    systemd-run -q --unit=pod -p PrivateMounts=yes bash -c "
-        mount --bind $M /tmp/pod && exec python3 /tmp/pod.py /tmp/pod $T/pod.stop"
+    local runner="systemd-run -q --unit=pod -p PrivateMounts=yes"
+    [ -z "${POD_OF_OURS:-}" ] || runner="setsid unshare --mount" # not a unit that could be stopped
+    $runner bash -c "
+        mount --bind $M /tmp/pod && exec python3 /tmp/pod.py /tmp/pod $T/pod.stop" &
     wait_for 10 test -s "$M/pod.log"
 }
 
@@ -161,6 +163,43 @@ case_slice() {
     kubelet_mounts slice=pods-nfs.slice
     [ "$(cgroup_of "$(keeper_pid)")" != "${x:-}" ]
     case $(cgroup_of "$(worker_pid)") in */pods-nfs.slice/nfsvol-*) ;; *) fail "$(cgroup_of "$(worker_pid)")" ;; esac
+    finish
+}
+
+case_limits_from_the_configuration() {
+    export NFSVOL_CONFIG=$T/nfsvol.conf
+    printf '[scope]\nSlice = nfs.slice\nMemoryMax = 512M\nTasksMax = 33\nTimeoutStopSec = 7\n' >"$NFSVOL_CONFIG"
+    mount_at "$M"
+    unit=$(status_of scope)
+    [ "$(systemctl show -p MemoryMax --value "$unit")" = $((512 << 20)) ]
+    [ "$(systemctl show -p TasksMax --value "$unit")" = 33 ]
+    [ "$(systemctl show -p TimeoutStopUSec --value "$unit")" = 7s ]
+    case $(cgroup_of "$(worker_pid)") in */nfs.slice/nfsvol-*) ;; *) fail "$(cgroup_of "$(worker_pid)")" ;; esac
+    umount "$M"
+    wait_for 10 no_volumes
+    printf '[scope]\nMemoryMx = 512M\n' >"$NFSVOL_CONFIG"
+    ! mount_at "$M" 2>err
+    grep -q MemoryMx err
+}
+
+case_scope_refused_leaves_nothing() { # systemd says no: exit 32 with its reason
+    local rc=0
+    ln -s /dev/null /run/systemd/system/masked.slice
+    systemctl daemon-reload
+    mount.nfs "$SRC" "$M" -o "$OPTIONS,slice=masked.slice" 2>err || rc=$?
+    rm /run/systemd/system/masked.slice
+    systemctl daemon-reload
+    cat err
+    [ $rc = 32 ]
+    grep -q 'masked' err
+    ! mountpoint -q "$M"
+}
+
+limit_isolate=60
+case_isolate() {
+    kubelet_mounts
+    POD_OF_OURS=1
+    survives systemctl isolate box.target
     finish
 }
 
