@@ -50,6 +50,8 @@ typedef struct OpReply {
          * successor how far it came. For an exclusive CREATE: what it made.
          */
         void (*executing)(Op *op, const NfsFh *object);
+        /* An appending WRITE found its place: whoever executes it again writes there, and does not append. */
+        void (*placed)(Op *op, uint64_t offset);
 } OpReply;
 
 struct Op {

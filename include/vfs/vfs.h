@@ -79,7 +79,9 @@ void vfs_statfs(Op *op, uint64_t nodeid);
 void vfs_open(Op *op, uint64_t nodeid, int flags);
 void vfs_release(Op *op, uint64_t nodeid, uint64_t fh);
 void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t size);
-void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size);
+/* at_offset: data goes where offset says, though the file was opened with O_APPEND. */
+void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size,
+               bool at_offset);
 void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh);
 void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh);
 

@@ -102,7 +102,11 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
                      struct fuse_file_info *fi) {
-        vfs_write(&begin(req)->op, ino, fi->fh, (uint64_t) offset, data, (uint32_t) size);
+        FuseOp *fop = begin(req);
+        const struct fuse_write_in *in = slot_write(fop);
+
+        vfs_write(&fop->op, ino, fi->fh, (uint64_t) offset, data, (uint32_t) size,
+                  (in->write_flags & FUSE_WRITE_CACHE) || in->padding == WRITE_PLACED);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {

@@ -81,6 +81,12 @@ static inline struct fuse_in_header *slot_header(FuseChannel *channel, Slot *slo
         return (struct fuse_in_header *) (void *) slot->request;
 }
 
+/* The arguments of a WRITE. The kernel leaves the padding 0; in the journal it says that offset was found by us. */
+#define WRITE_PLACED 1u
+static inline struct fuse_write_in *slot_write(FuseOp *fop) {
+        return (struct fuse_write_in *) (void *) (slot_header(fop->channel, fop->slot) + 1);
+}
+
 /* ---- ops.c, reply.c ---- */
 extern const struct fuse_lowlevel_ops session_ops;
 extern const OpReply fuse_op_reply;

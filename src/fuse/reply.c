@@ -171,6 +171,15 @@ static void op_executing(Op *op, const NfsFh *object) {
         atomic_store_explicit(&fop->slot->state, SLOT_EXEC, memory_order_release);
 }
 
+static void op_placed(Op *op, uint64_t offset) {
+        FuseOp *fop = container_of(op, FuseOp, op);
+        struct fuse_write_in *in = slot_write(fop);
+
+        in->offset = offset;
+        atomic_thread_fence(memory_order_release); /* a crash here: not placed, and nothing was sent */
+        in->padding = WRITE_PLACED;
+}
+
 const OpReply fuse_op_reply = {
         .err = reply_err,
         .entry = reply_entry,
@@ -183,4 +192,5 @@ const OpReply fuse_op_reply = {
         .dirent = reply_dirent,
         .dir = reply_dir,
         .executing = op_executing,
+        .placed = op_placed,
 };

@@ -8,7 +8,8 @@
  * A WRITE goes out UNSTABLE and is answered when the server has the data; a copy stays until a COMMIT
  * says that it is on stable storage (unstable.c). O_SYNC, O_DSYNC, -o sync: FILE_SYNC, no copy.
  * O_APPEND: the kernel's idea of the end may be old, so the server is asked for the size first; two
- * nodes can still meet (RFC 1813 has no append).
+ * nodes can still meet (RFC 1813 has no append). Pages that were changed through mmap have their place, and may
+ * come through any descriptor that is open for writing, an appending one too.
  */
 #include <fcntl.h>
 
@@ -91,7 +92,8 @@ static void read_done(NfsCall *call) {
 
 /* ---- write ---- */
 
-void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size) {
+void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size,
+               bool at_offset) {
         if (!io_begin(op, nodeid, fh))
                 return;
         op->io.data = data;
@@ -106,7 +108,7 @@ void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void
         (void) pthread_mutex_lock(&op->inode->lock);
         op->inode->n_writing++;
         (void) pthread_mutex_unlock(&op->inode->lock);
-        if (op->open->record->flags & O_APPEND)
+        if ((op->open->record->flags & O_APPEND) && !at_offset)
                 return write_append(op);
         write_send(op);
 }
@@ -152,6 +154,7 @@ static void write_append_done(NfsCall *call) {
                 return write_finish(op, call->err);
         cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
         op->io.offset = call->res.attr.size;
+        op->reply->placed(op, op->io.offset);
         write_send(op);
 }
 
