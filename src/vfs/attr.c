@@ -24,7 +24,8 @@ void vfs_getattr(Op *op, uint64_t nodeid) {
 
         if (!op_begin(op, nodeid))
                 return;
-        if (cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left))
+        if (cache_links_known(op->reactor->vfs, op->inode) &&
+            cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left))
                 return op_reply_attr(op, &attr);
         if (op->inode->record->type == S_IFDIR)
                 op_bound(op);

@@ -4,7 +4,9 @@
  * Attributes (nfs(5), "Data and metadata coherence"). Every reply that carries them updates them. They
  * are believed for attr_timeout: acregmin (acdirmin) after a change, doubled up to acregmax (acdirmax)
  * each time they are fetched again and nothing has changed. noac: never. An answer that was asked for
- * before the one we hold, and whose ctime is older, came late and is dropped.
+ * before the one we hold, and whose ctime is older, came late and is dropped. A removed name changes the
+ * links and the ctime of a file that has others, without our knowing which file that is: after it no file with
+ * several names is believed until it was asked for again.
  *
  * Names. The kernel may keep a found name as long as the directory's own attributes are believed, and
  * only if everybody may search the directory: for other directories each LOOKUP goes to the server, which
@@ -138,6 +140,20 @@ void cache_expire(Inode *inode) {
         inode->attr_valid = 0;
         memset(inode->access, 0, sizeof inode->access);
         inode_unlock(inode);
+}
+
+void cache_name_gone(Vfs *vfs) {
+        atomic_store_explicit(&vfs->name_gone_at, now_ns(), memory_order_release);
+}
+
+bool cache_links_known(Vfs *vfs, Inode *inode) {
+        bool known;
+
+        inode_lock(inode);
+        known = inode->attr.nlink <= 1 || S_ISDIR(inode->attr.mode) ||
+                inode->attr_at > atomic_load_explicit(&vfs->name_gone_at, memory_order_acquire);
+        inode_unlock(inode);
+        return known;
 }
 
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left) {

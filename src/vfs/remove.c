@@ -130,6 +130,7 @@ static void remove_send(Op *op) {
 static void remove_done(NfsCall *call) {
         Op *op = op_done(call);
 
+        cache_name_gone(op->reactor->vfs);
         cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call->sent_at);
         if (call->err == ENOENT && may_be_own_effect(op))
                 call->err = 0;
@@ -225,6 +226,7 @@ static void rename_done(NfsCall *call) {
         Op *op = op_done(call);
         Vfs *vfs = op->reactor->vfs;
 
+        cache_name_gone(vfs);
         cache_dir_changed(vfs, op->inode, &call->res.wcc, call->sent_at);
         if (op->inode2 != op->inode)
                 cache_dir_changed(vfs, op->inode2, &call->res.wcc2, call->sent_at);

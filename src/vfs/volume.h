@@ -104,6 +104,8 @@ struct Vfs {
         pthread_mutex_t unstable_lock;
         struct UnstableList unstable; /* files with uncommitted data, oldest first */
 
+        _Atomic uint64_t name_gone_at; /* when a name was last removed or renamed over by us: ns */
+
         _Atomic bool late; /* a bound ran out, and no answer has come since */
 
         pthread_mutex_t statfs_lock;
@@ -182,6 +184,10 @@ void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at)
 void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_at);
 /* After a name in dir was made or removed by us, or may have been. */
 void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, uint64_t sent_at);
+/* A name was removed or renamed over by us: files that have several have one less, we do not know which. */
+void cache_name_gone(Vfs *vfs);
+/* Is the cached number of links not older than that? */
+bool cache_links_known(Vfs *vfs, Inode *inode);
 /* Ask the server next time. */
 void cache_expire(Inode *inode);
 /* The cached attributes if they are believed at now: 1 and *ret, *ret_left (ns). With stale, any age. */
