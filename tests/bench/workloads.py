@@ -15,7 +15,7 @@ class Sizes:
     """How much: [everybody else, slow columns], whole or quick."""
 
     def __init__(self, quick):
-        self.stream_write = [256 * MIB, 32 * MIB] if quick else [1024 * MIB, 64 * MIB]
+        self.stream_write = [256 * MIB, 128 * MIB] if quick else [1024 * MIB, 256 * MIB]
         self.stream_read = [256 * MIB, 128 * MIB] if quick else [1024 * MIB, 256 * MIB]
         self.randread_1 = [2000, 1000] if quick else [6000, 3000]
         self.randread_16 = [8000, 2000] if quick else [24000, 6000]
@@ -28,6 +28,10 @@ class Workload:
     cold = False
     unit = "/s"     # or MB/s, or s: how long all of it takes
     slow_once = False  # slow columns run it in the first round only
+
+    def memory(self, column):
+        """How much of it this will need. A virtual machine may have given its free memory back."""
+        return 0
 
     def __init__(self, box, name):
         self.box, self.name = box, name
@@ -63,6 +67,9 @@ class Workload:
 class StreamWrite(Workload):
     unit = "MB/s"
 
+    def memory(self, column):
+        return self.size(column, "stream_write") * 3 // 2
+
     def run(self, column, round_):
         total = self.size(column, "stream_write")
         if column.dir is None:
@@ -76,6 +83,9 @@ class StreamWrite(Workload):
 class StreamRead(Workload):
     unit = "MB/s"
     cold = True
+
+    def memory(self, column):
+        return self.size(column, "stream_read")
 
     def run(self, column, round_):
         name = f"shared/big{self.size(column, 'stream_read') // MIB}"
