@@ -170,8 +170,8 @@ Inode *inode_lookup(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t par
                 atomic_fetch_add_explicit(&inode->record->n_lookup, 1, memory_order_relaxed);
         else
                 inode = inode_add(vfs, fh, attr);
-        if (inode && inode->n_open == 0)
-                inode->parent = parent;
+        if (inode)
+                inode_seen_in(vfs, inode, parent);
         table_unlock(vfs);
         return inode;
 }

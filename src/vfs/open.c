@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "volume.h"
 
+static void count_open(Vfs *vfs, Inode *inode, int delta, bool linked);
+
 static uint64_t fh_of(uint32_t index, uint32_t generation) {
         return index | (uint64_t) generation << 32;
 }
@@ -33,7 +35,7 @@ int open_table_load(Vfs *vfs) {
                         open->inode = inode_pin(vfs, record->nodeid);
                         if (open->inode && record->cred.n_groups <= NFS_GROUPS_MAX) {
                                 open->record = record;
-                                open->inode->n_open++;
+                                count_open(vfs, open->inode, 1, false);
                                 continue;
                         }
                         log_warning("open %u of a former worker is not usable, dropped", i);
@@ -51,20 +53,49 @@ static void count_open_child(Vfs *vfs, Inode *inode, int delta) {
         Inode *parent = index && index < INODES_MAX ? &vfs->inodes[index] : NULL;
 
         /* the directory may be another one by now: then it was removed, and with it its children's names */
-        if (parent && parent->nodeid == inode->parent && (delta > 0 || parent->n_open_children > 0))
+        if (parent && parent->nodeid == inode->parent && (delta > 0 || parent->n_open_children >= (uint32_t) -delta))
                 parent->n_open_children += (uint32_t) delta;
 }
 
-static void count_open(Vfs *vfs, Inode *inode, int delta) {
+/*
+ * An unlink must know whether what it removes is open. Files are counted in the directory in which they were
+ * last seen, if that is certain: they have one name, and nothing went from one directory to another since.
+ */
+static void count_open(Vfs *vfs, Inode *inode, int delta, bool linked) {
+        if (inode->n_open == 0 && delta > 0)
+                inode->unplaced = linked || !inode->parent || inode->placed_at != vfs->n_moves;
         inode->n_open += (uint32_t) delta;
-        count_open_child(vfs, inode, delta);
+        if (!S_ISREG(inode->record->type))
+                return;
+        if (inode->unplaced)
+                vfs->n_open_unplaced += (uint32_t) delta;
+        else
+                count_open_child(vfs, inode, delta);
+}
+
+void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent) {
+        if (inode->n_open == 0) {
+                inode->parent = parent;
+                inode->placed_at = vfs->n_moves;
+        } else if (inode->parent != parent && !inode->unplaced && S_ISREG(inode->record->type)) {
+                /* it has a second name, or somebody else renamed it */
+                count_open_child(vfs, inode, -(int) inode->n_open);
+                inode->unplaced = true;
+                vfs->n_open_unplaced += inode->n_open;
+        }
+}
+
+void inodes_moved(Vfs *vfs) {
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        vfs->n_moves++;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
 }
 
 uint32_t open_children(Vfs *vfs, Inode *dir) {
         uint32_t n;
 
         (void) pthread_mutex_lock(&vfs->table_lock);
-        n = dir->n_open_children;
+        n = dir->n_open_children + vfs->n_open_unplaced;
         (void) pthread_mutex_unlock(&vfs->table_lock);
         return n;
 }
@@ -80,11 +111,13 @@ bool inode_is_open(Vfs *vfs, Inode *inode) {
 
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent) {
         (void) pthread_mutex_lock(&vfs->table_lock);
-        for (uint32_t n = inode->n_open; n > 0; n--)
-                count_open_child(vfs, inode, -1);
-        inode->parent = to_parent;
-        for (uint32_t n = inode->n_open; n > 0; n--)
-                count_open_child(vfs, inode, 1);
+        if (inode->unplaced || !S_ISREG(inode->record->type)) {
+                inode->parent = to_parent;
+        } else {
+                count_open_child(vfs, inode, -(int) inode->n_open);
+                inode->parent = to_parent;
+                count_open_child(vfs, inode, (int) inode->n_open);
+        }
         (void) pthread_mutex_unlock(&vfs->table_lock);
 }
 
@@ -106,13 +139,17 @@ static Open *open_take(Vfs *vfs) {
 int open_add(Vfs *vfs, Inode *inode, int flags, const NfsCred *cred, Open **ret, uint64_t *ret_fh) {
         OpenRecord *record;
         uint32_t index;
+        bool linked;
         Open *open;
 
+        (void) pthread_mutex_lock(&inode->lock);
+        linked = !inode->has_attr || inode->attr.nlink > 1;
+        (void) pthread_mutex_unlock(&inode->lock);
         (void) pthread_mutex_lock(&vfs->table_lock);
         open = open_take(vfs);
         if (open) {
                 inode->n_busy++;
-                count_open(vfs, inode, 1);
+                count_open(vfs, inode, 1, linked);
         }
         (void) pthread_mutex_unlock(&vfs->table_lock);
         if (!open)
@@ -155,7 +192,7 @@ void open_remove(Vfs *vfs, Open *open, bool *ret_last) {
         atomic_store_explicit(&open->record->used, 0, memory_order_release);
         atomic_fetch_sub_explicit(&vfs->memory->n_opens, 1, memory_order_relaxed);
         (void) pthread_mutex_lock(&vfs->table_lock);
-        count_open(vfs, inode, -1);
+        count_open(vfs, inode, -1, false);
         if (ret_last)
                 *ret_last = inode->n_open == 0;
         open->next_free = vfs->free_opens;

@@ -3,8 +3,9 @@
  *
  * NFSv3 knows no open files: a REMOVE takes the data away from under those who have it open. As the kernel's
  * client does, such a file is renamed to ".nfs<fileid><node id><volume>" instead and removed at its last
- * close. A directory knows how many open files were last seen in it; only if there are any does an
- * unlink, or a rename over a name, first look up what the name means.
+ * close. A directory knows how many open files have their name in it, and the volume how many have names that
+ * may be anywhere (open.c); only if there are any does an unlink, or a rename over a name, first look up what
+ * the name means.
  *
  * Executed twice (see name.c): ENOENT after a lost reply means that the name is gone, by our doing.
  */
@@ -234,8 +235,11 @@ static void rename_done(NfsCall *call) {
                 call->err = 0;
         if (call->err)
                 return rename_reply(op, call->err);
-        if (op->inode2 != op->inode && open_children(vfs, op->inode) > 0)
-                return rename_follow(op);
+        if (op->inode2 != op->inode) {
+                inodes_moved(vfs);
+                if (open_children(vfs, op->inode) > 0)
+                        return rename_follow(op);
+        }
         rename_reply(op, 0);
 }
 

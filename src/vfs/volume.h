@@ -64,9 +64,11 @@ struct Inode {
         int write_error; /* errno latched for the next flush or fsync */
 
         /* for what is unlinked while open (remove.c); table_lock */
-        uint64_t parent; /* node id of the directory it was last seen in */
+        uint64_t parent;    /* node id of the directory it was last seen in; 0: not known */
+        uint64_t placed_at; /* Vfs.n_moves when it was seen there */
         uint32_t n_open;
-        uint32_t n_open_children; /* open files last seen in this directory */
+        bool unplaced;            /* open, and counted in Vfs.n_open_unplaced instead of its directory */
+        uint32_t n_open_children; /* open files that have their only name in this directory */
 
         _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
 };
@@ -100,6 +102,8 @@ struct Vfs {
         Inode *free_inodes;
         Open *opens;
         Open *free_opens;
+        uint64_t n_moves;         /* renames from one directory to another, by us */
+        uint32_t n_open_unplaced; /* open files that may have a name in any directory */
 
         pthread_mutex_t unstable_lock;
         struct UnstableList unstable; /* files with uncommitted data, oldest first */
@@ -159,8 +163,12 @@ Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid);
 void open_remove(Vfs *vfs, Open *open, bool *ret_last);
 DirStream *dir_stream_free(DirStream *stream);
 
-/* Open files that were last seen in dir. */
+/* Open files that may have a name in dir. */
 uint32_t open_children(Vfs *vfs, Inode *dir);
+/* A name of inode was found in the directory parent. Under table_lock. */
+void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent);
+/* Something went from one directory to another: where files are that are not open now is not sure any more. */
+void inodes_moved(Vfs *vfs);
 /* Does somebody have it open? */
 bool inode_is_open(Vfs *vfs, Inode *inode);
 /* A rename took it to another directory. */
