@@ -9,6 +9,9 @@
 #include "volume.h"
 
 static void getattr_done(NfsCall *call);
+static void setattr_checked(Op *op, uint32_t granted);
+static void setattr_access_done(NfsCall *call);
+static void setattr_allowed(Op *op);
 static void setattr_start(Op *op);
 static void setattr_committed(Op *op);
 static void setattr_done(NfsCall *call);
@@ -54,6 +57,8 @@ static void getattr_done(NfsCall *call) {
 /* ---- setattr ---- */
 
 void vfs_setattr(Op *op, uint64_t nodeid, const NfsSetAttr *attr, uint64_t fh) {
+        uint64_t now = reactor_now(op->reactor->reactor);
+        uint32_t granted;
         Open *open;
 
         if (!op_begin(op, nodeid))
@@ -62,8 +67,36 @@ void vfs_setattr(Op *op, uint64_t nodeid, const NfsSetAttr *attr, uint64_t fh) {
         open = fh != VFS_NO_FH ? open_get(op->reactor->vfs, fh, nodeid) : NULL;
         if (open)
                 op->cred = open->record->cred;
+        if (!attr->set_size || open || op->replayed)
+                return setattr_allowed(op);
+        /* truncate(2): servers let the owner do it whatever the mode says, for the sake of ftruncate(2) */
+        if (cache_access(op->inode, &op->cred, NFS_ACCESS_MODIFY, now, &granted))
+                return setattr_checked(op, granted);
+        op_call(op, NFS_ACCESS, inode_fh(op->inode), setattr_access_done)->access.mask = NFS_ACCESS_ALL;
+        op_send(op);
+}
+
+static void setattr_access_done(NfsCall *call) {
+        Op *op = op_done(call);
+        uint32_t granted = call->res.access.mask;
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        if (call->res.has_attr)
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        cache_access_store(op->inode, &op->cred, NFS_ACCESS_ALL, granted, reactor_now(op->reactor->reactor));
+        setattr_checked(op, granted);
+}
+
+static void setattr_checked(Op *op, uint32_t granted) {
+        if (!(granted & NFS_ACCESS_MODIFY))
+                return op_reply_err(op, EACCES);
+        setattr_allowed(op);
+}
+
+static void setattr_allowed(Op *op) {
         /* a file that is cut must not be grown again by data that is sent once more */
-        if (attr->set_size && unstable_pending(op->inode))
+        if (op->attr.attr.set_size && unstable_pending(op->inode))
                 return unstable_commit(op->reactor, op->inode, op, setattr_committed);
         setattr_start(op);
 }
