@@ -29,6 +29,7 @@ struct Keeper {
         char directory[512], mountpoint[512];
         dev_t dev;
         bool mounted;  /* mountpoint is ours to take down */
+        bool ending;   /* told to: unmount what becomes idle */
         bool draining; /* it has been taken down: when the kernel lets go, all is over */
 
         sd_event *event;
@@ -63,6 +64,8 @@ int users_watch(Keeper *keeper);
 /* Takes the mountpoint, the socket and the directory away, under the volume's lock. force: also while there
  * are users. -EAGAIN: a helper is about to use it. */
 int users_take_down(Keeper *keeper, bool force);
+/* The end, whoever still uses it: takes it down, and unmounts each mount as soon as it is idle. */
+int users_end(Keeper *keeper);
 
 /* control.c: the control socket. */
 int control_listen(Keeper *keeper);

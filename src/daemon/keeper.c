@@ -8,7 +8,7 @@
  *   the worker ended       finished (the kernel has no mount left): so do we. Anything else: start another
  *   the mount table        users.c: no users for a while, take the volume down
  *   the control socket     control.c
- *   SIGTERM, SIGINT        take the mountpoint away now; serve on until the users that are left have gone
+ *   SIGTERM, SIGINT        take the mountpoint away now, unmount what nobody is using; serve those that are left
  *
  * On any failure before the helper was told, nothing is left behind.
  */
@@ -240,7 +240,7 @@ static int terminate(sd_event_source *source, const struct signalfd_siginfo *si,
 
         (void) source;
         log_info("signal %u: taking the volume down, %zu users", si->ssi_signo, keeper->n_users);
-        r = users_take_down(keeper, true);
+        r = users_end(keeper);
         if (r < 0)
                 log_error("cannot take the volume down: %s", strerror(-r));
         return 0;

@@ -9,6 +9,9 @@
  *
  * After that the worker serves whoever still has the file system (other mount namespaces, open files of a lazy
  * umount) until the kernel closes the connection; then both processes end.
+ *
+ * Told to end (SIGTERM, as at shutdown), every mount that nobody is using is unmounted, again and again until the last
+ * has gone: systemd tries each mount unit once, at the same time as it stops those who use it, and leaves the busy ones.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,6 +25,7 @@
 #include "sys/rundir.h"
 
 #define SETTLE_USEC (100 * 1000)
+#define RETRY_USEC  (250 * 1000)
 
 static int users_check(Keeper *keeper);
 
@@ -106,11 +110,38 @@ int users_take_down(Keeper *keeper, bool force) {
         return 0;
 }
 
+/* Unmounts what is not busy. */
+static void unmount_idle(Keeper *keeper) {
+        MountTable table;
+
+        if (mount_table_read(&table) < 0)
+                return;
+        for (size_t i = table.n_entries; i-- > 0;)
+                if (table.entries[i].dev == keeper->dev && strcmp(table.entries[i].target, keeper->mountpoint) != 0 &&
+                    umount2(table.entries[i].target, UMOUNT_NOFOLLOW) == 0)
+                        log_info("unmounted %s", table.entries[i].target);
+        keeper->n_users = mount_table_count(&table, keeper->dev, keeper->mountpoint);
+        mount_table_done(&table);
+}
+
+int users_end(Keeper *keeper) {
+        int r;
+
+        keeper->ending = true;
+        r = users_take_down(keeper, true);
+        unmount_idle(keeper);
+        return r < 0 ? r : check_in(keeper, RETRY_USEC);
+}
+
 /* The next thing to do about users: nothing, look again later, or the end. */
 static int users_check(Keeper *keeper) {
         uint64_t now = now_ns(), linger = linger_ns(keeper);
         int r;
 
+        if (keeper->ending) {
+                unmount_idle(keeper);
+                return keeper->n_users > 0 ? check_in(keeper, RETRY_USEC) : 0;
+        }
         if (keeper->draining)
                 return 0;
         r = count_users(keeper);
