@@ -93,7 +93,7 @@ class Nfsvol(Mounted):
         self.pid = self.status()["worker_pid"]
 
     def status(self):
-        out = subprocess.run([f"{self.bin}/nfsvol", "status", "--json"], env=self.env, check=True,
+        out = subprocess.run([f"{self.bin}/nfsvol", "status", "--json", self.dir], env=self.env, check=True,
                              stdout=subprocess.PIPE).stdout
         status = json.loads(out)
         return status[0] if isinstance(status, list) else status
