@@ -1,29 +1,68 @@
-# What nfsvol needs on Debian 12, and how it is installed. Sourced by try and test.
+# What nfsvol needs on Debian 12, how it is installed, and how it is taken away again. Sourced by try and test.
 build_packages="gcc meson ninja-build pkg-config libfuse3-dev libnfs-dev libsystemd-dev libmount-dev libcap-dev
-    libbsd-dev libmd-dev libinih-dev uthash-dev libjansson-dev linux-libc-dev libc6-dev"
+    libseccomp-dev libbsd-dev libmd-dev libinih-dev uthash-dev libjansson-dev linux-libc-dev libc6-dev"
 server_packages="nfs-ganesha nfs-ganesha-vfs mount fuse3"
-test_packages="libcriterion-dev clang libclang-rt-14-dev python3 iproute2 util-linux procps git rsync sqlite3 tar
-    dpkg fio attr man-db"
+test_packages="libcriterion-dev python3 iproute2 util-linux procps git rsync sqlite3 tar dpkg fio attr man-db systemd
+    dbus"
+clang_packages="clang libclang-rt-14-dev"
 
-# install_packages LIST: those that are missing. Services that come with them are not started.
+packages_now() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii *//p' | sort -u; }
+accounts_now() { cut -d: -f1 /etc/passwd | sort; }
+groups_now() { cut -d: -f1 /etc/group | sort; }
+
+# install_packages STATE LIST: those that are missing. What came with them is noted in the directory STATE.
+# Services that come with them are not started.
 install_packages() {
-    local missing=() package policy=
-    for package in $1; do
+    local state=$1 missing=() package policy= rc=0
+    for package in $2; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     [ "$(id -u)" = 0 ] || { echo "must be root to install: ${missing[*]}" >&2; return 1; }
     echo "installing: ${missing[*]}" >&2
+    mkdir -p "$state"
+    packages_now >"$state/packages.before"
+    accounts_now >"$state/accounts.before"
+    groups_now >"$state/groups.before"
     if [ ! -e /usr/sbin/policy-rc.d ]; then
         policy=/usr/sbin/policy-rc.d
         printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
     fi
-    local rc=0
     {
         apt-get -q -y update &&
-            DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}"
-    } >"${INSTALL_LOG:-/dev/null}" 2>&1 || rc=$?
+            DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Keep-Downloaded-Packages=false \
+                install --no-install-recommends "${missing[@]}"
+    } >"$state/install.log" 2>&1 || rc=$?
     [ -z "$policy" ] || rm -f "$policy"
-    [ $rc = 0 ] || echo "apt-get failed${INSTALL_LOG:+, see $INSTALL_LOG}" >&2
+    for what in packages accounts groups; do # also what came before it failed
+        "${what}_now" | comm -13 "$state/$what.before" - >>"$state/$what"
+    done
+    [ $rc = 0 ] || { tail -n 5 "$state/install.log"; echo "apt-get failed, see $state/install.log"; } >&2
     return $rc
+}
+
+# remove_packages STATE: those that install_packages installed, with their configuration, and the accounts that
+# they made and left.
+remove_packages() {
+    local state=$1 packages name
+    [ -s "$state/packages" ] || return 0
+    packages=$(packages_now | comm -12 - <(sort -u "$state/packages"))
+    echo "removing: $(echo $packages)" >&2
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y purge $packages >"$state/remove.log" 2>&1 ||
+        { tail -n 5 "$state/remove.log"; echo "apt-get failed, see $state/remove.log"; return 1; } >&2
+    for name in $(accounts_now | comm -12 - <(sort -u "$state/accounts")); do userdel "$name"; done
+    for name in $(groups_now | comm -12 - <(sort -u "$state/groups")); do groupdel "$name"; done
+}
+
+# provide_mtab STATE: nfs-ganesha reads it, and the smallest installations have none. remove_mtab STATE undoes it.
+provide_mtab() {
+    [ ! -e /etc/mtab ] || return 0
+    mkdir -p "$1"
+    touch "$1/mtab"
+    ln -s ../proc/self/mounts /etc/mtab
+}
+
+remove_mtab() {
+    [ ! -e "$1/mtab" ] || [ ! -L /etc/mtab ] || rm /etc/mtab
 }
