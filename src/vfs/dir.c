@@ -67,6 +67,7 @@ void vfs_opendir(Op *op, uint64_t nodeid) {
                 return;
         if (cache_access(op->inode, &op->cred, NFS_ACCESS_READ, now, &granted))
                 return opendir_checked(op, granted);
+        op_bound(op); /* df(1) opens what it is asked about, and must end */
         op_call(op, NFS_ACCESS, inode_fh(op->inode), opendir_access_done)->access.mask = NFS_ACCESS_ALL;
         op_send(op);
 }
@@ -75,6 +76,8 @@ static void opendir_access_done(NfsCall *call) {
         Op *op = op_done(call);
         uint32_t granted = call->res.access.mask;
 
+        if (op->out_of_time) /* READDIR asks the server again */
+                return opendir_checked(op, NFS_ACCESS_READ);
         if (call->err)
                 return op_reply_err(op, call->err);
         if (call->res.has_attr)

@@ -25,6 +25,9 @@ static void remove_hide_done(NfsCall *call);
 static void remove_send(Op *op);
 static void remove_done(NfsCall *call);
 
+static void rename_again(Op *op);
+static void rename_again_done(NfsCall *call);
+static void rename_begin(Op *op);
 static void rename_look(Op *op);
 static void rename_look_done(NfsCall *call);
 static void rename_send(Op *op);
@@ -96,6 +99,7 @@ static void remove_hide(Op *op, Inode *victim) {
         NfsArgs *args;
 
         op->inode2 = victim;
+        victim->record->silly_dir = op->inode->nodeid; /* before: a successor must know that there is something to remove */
         silly_name(op->reactor->vfs, victim, op->name.to_name);
         args = op_call(op, NFS_RENAME, inode_fh(op->inode), remove_hide_done);
         args->name = op->name.name;
@@ -105,18 +109,15 @@ static void remove_hide(Op *op, Inode *victim) {
         op_send(op);
 }
 
-static void note_hidden(Op *op, Inode *victim) {
-        victim->record->silly_dir = op->inode->nodeid;
-        cache_expire(victim);
-}
-
 static void remove_hide_done(NfsCall *call) {
         Op *op = op_done(call);
 
         cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call->sent_at);
-        if (call->err && !(call->err == ENOENT && may_be_own_effect(op)))
+        if (call->err && !(call->err == ENOENT && may_be_own_effect(op))) {
+                op->inode2->record->silly_dir = 0;
                 return op_reply_err(op, call->err);
-        note_hidden(op, op->inode2);
+        }
+        cache_expire(op->inode2);
         op_reply_err(op, 0);
 }
 
@@ -150,7 +151,36 @@ void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, c
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
         (void) snprintf(op->name.to_name, sizeof op->name.to_name, "%s", to_name);
         op->name.flags = (int) flags;
-        if (flags || open_children(op->reactor->vfs, op->inode2) > 0)
+        if (op->replayed)
+                return rename_again(op);
+        rename_begin(op);
+}
+
+/*
+ * A worker died over it. If it was executed, the old name is gone, and what the new one means is not in the way of
+ * anything: it is what was renamed.
+ */
+static void rename_again(Op *op) {
+        op_call(op, NFS_LOOKUP, inode_fh(op->inode), rename_again_done)->name = op->name.name;
+        op_send(op);
+}
+
+static void rename_again_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err && call->err != ENOENT)
+                return op_reply_err(op, call->err);
+        if (!call->err)
+                return rename_begin(op);
+        cache_name_gone(op->reactor->vfs);
+        inodes_moved(op->reactor->vfs);
+        cache_expire(op->inode);
+        cache_expire(op->inode2);
+        op_reply_err(op, 0);
+}
+
+static void rename_begin(Op *op) {
+        if (op->name.flags || open_children(op->reactor->vfs, op->inode2) > 0)
                 return rename_look(op);
         rename_send(op);
 }
@@ -165,12 +195,12 @@ static void hide_target_done(NfsCall *call) {
         Inode *victim = inode_pin_fh(op->reactor->vfs, &op->name.fh);
 
         cache_dir_changed(op->reactor->vfs, op->inode2, &call->res.wcc, call->sent_at);
-        if (victim && !call->err) {
-                victim->record->silly_dir = op->inode2->nodeid;
+        if (victim && call->err && !(call->err == ENOENT && may_be_own_effect(op)))
+                victim->record->silly_dir = 0;
+        if (victim) {
                 cache_expire(victim);
-        }
-        if (victim)
                 inode_unpin(op->reactor->vfs, victim);
+        }
         rename_send(op);
 }
 
@@ -182,6 +212,8 @@ static void hide_target(Op *op, Inode *victim) {
         silly_name(op->reactor->vfs, victim, hidden);
         op->name.fh = *inode_fh(victim);
         op->name.hidden = strdup(hidden);
+        if (op->name.hidden)
+                victim->record->silly_dir = op->inode2->nodeid;
         inode_unpin(op->reactor->vfs, victim);
         if (!op->name.hidden)
                 return op_reply_err(op, ENOMEM);
@@ -199,7 +231,7 @@ static void rename_look_done(NfsCall *call) {
 
         if (call->err && call->err != ENOENT)
                 return op_reply_err(op, call->err);
-        if (!call->err && (op->name.flags & RENAME_NOREPLACE) && !op->replayed)
+        if (!call->err && (op->name.flags & RENAME_NOREPLACE))
                 return op_reply_err(op, EEXIST);
         victim = open_victim(op, call);
         if (victim)
