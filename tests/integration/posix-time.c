@@ -39,6 +39,8 @@ static void case_utimens_explicit(void) {
         OK(symlink("x", "l"));
         for (const char *const *name = (const char *const[]){ "a", "d", "l", NULL }; *name; name++) {
                 set_times(*name, a, m);
+                if (on_nfs && **name == 'l')
+                        continue;
                 st = lstat_of(*name);
                 EQ(compare(st.st_atim, a), 0);
                 EQ(compare(st.st_mtim, m), 0);
@@ -249,7 +251,7 @@ static void case_fstat_and_stat_agree(void) {
 }
 
 const Case time_cases[] = {
-        CASE(utimens_explicit),
+        CASE_DIFFERS(utimens_explicit, "ganesha accepts the times of a symlink and does not keep them"),
         CASE(utimens_extremes),
         CASE(utimens_omit),
         CASE(utimens_now),

@@ -1,0 +1,265 @@
+#!/bin/bash
+# What is read is what was written, and what is listed is what is there: posix, fsx and churn on a local directory,
+# which shows a wrong test, and on mounts of several kinds; two clients of one export; a huge directory; a
+# worker that is killed again and again. NFSVOL_SOAK=1: minutes instead of seconds.
+#
+# ganesha's own cache of directories is off: over tmpfs, whose cookies go down, it repeats the entries of a
+# directory for ever once the oldest one has been removed.
+export G_EXPORTS='MDCACHE { Dir_Chunk = 0; }'
+. "$(dirname "$0")/lib.bash"
+: "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
+began=$(date +%s)
+
+soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
+seconds() { if soak; then echo $(($1 * 30)); else echo "$1"; fi; }
+seed() { if soak; then date +%s; else echo 1; fi; }
+
+posix() { # DIR
+    rm -rf "$1/posix" && mkdir "$1/posix"
+    if ! "$PROGRAMS/posix" "$1/posix" >"$T/posix.tap"; then
+        grep -A 8 '^not ok' "$T/posix.tap" | grep -v '^ok' || tail -n 3 "$T/posix.tap"
+        return 1
+    fi
+    rmdir "$1/posix"
+}
+
+fsx() { # DIR SECONDS NPROC
+    rm -rf "$1/fsx" && mkdir "$1/fsx"
+    "$PROGRAMS/fsx" "$1/fsx" "$2" "$(seed)" "$3"
+    rm -r "$1/fsx"
+}
+
+churn() { # DIR SECONDS NPROC [SAME DIR ELSEWHERE]
+    rm -rf "$1/churn" && mkdir "$1/churn"
+    "$PROGRAMS/churn" "$1/churn" "$2" "$3" --seed "$(seed)" ${4:+--check "$4/churn"}
+    rm -r "$1/churn"
+}
+
+# The worker did not crash, and no sanitizer had anything to say.
+healthy() {
+    local report
+    [ "$(status_of restarts)" = 0 ] || fail "the worker was restarted $(status_of restarts) times" || return 1
+    for report in /tmp/nfsvol-sanitizer.*; do
+        [ -e "$report" ] && [ "$(stat -c %Y "$report")" -ge "$began" ] || continue
+        head -n 40 "$report"
+        fail "$report" || return 1
+    done
+}
+
+all_on_mount() { # OPTIONS
+    mount_at "$M" "$1"
+    posix "$M"
+    fsx "$M" "$(seconds 2)" 1
+    fsx "$M" "$(seconds 3)" 4
+    churn "$M" "$(seconds 4)" 8 "$T/server/export"
+    healthy
+    [ -z "$(ls -A "$T/server/export")" ]
+}
+
+long=$(if soak; then echo 900; else echo 120; fi)
+
+limit_local=$long
+case_local() {
+    mkdir "$T/local"
+    posix "$T/local"
+    fsx "$T/local" "$(seconds 1)" 1
+    fsx "$T/local" "$(seconds 1)" 4
+    churn "$T/local" "$(seconds 1)" 8 "$T/local"
+    rmdir "$T/local"
+}
+
+limit_plain=$long
+case_plain() { all_on_mount ""; }
+
+limit_nconnect_4=$long
+case_nconnect_4() { all_on_mount nconnect=4; }
+
+limit_small_io=$long
+case_small_io() { all_on_mount rsize=4096,wsize=4096; }
+
+limit_noac=$long
+case_noac() { all_on_mount noac; }
+
+limit_nordirplus=$long
+case_nordirplus() { all_on_mount nordirplus; }
+
+# The tests of tests: what is wrong is reported.
+case_failures_are_reported() {
+    local rc=0
+    mkdir "$T/local2"
+    mkdir "$T/local2/mkdir"
+    "$PROGRAMS/posix" "$T/local2" mkdir link >out || rc=$?
+    [ $rc = 1 ]
+    grep -q '^not ok 2 - mkdir' out
+    grep -q '^ok 1 - link' out
+    rc=0
+    "$PROGRAMS/posix" "$T/local2" no_such_case >out || rc=$?
+    [ $rc = 2 ]
+    # bytes changed behind the back of fsx
+    rc=0
+    "$PROGRAMS/fsx" "$T/local2" 20 1 2 2>err & local fsx=$!
+    while kill -0 $fsx 2>/dev/null; do
+        printf 'wrong' | dd of="$T/local2/shared" bs=1 seek=5000 conv=notrunc 2>/dev/null
+    done
+    wait $fsx || rc=$?
+    [ $rc = 1 ]
+    grep -q 'shared: .* bytes are wrong' err
+    grep -q 'seed 1' err
+    # a name put into the tree of churn, and one taken away
+    mkdir "$T/local2/churn" "$T/local2/other"
+    rc=0
+    "$PROGRAMS/churn" "$T/local2/churn" 1 2 --check "$T/local2/other" 2>err || rc=$?
+    [ $rc = 1 ]
+    grep -q 'other: expected d0 mode=40755' err
+    rm -r "$T/local2"
+}
+
+# 100 000 entries, read while others come and go: what nobody touches comes once.
+limit_huge_directory=90
+case_huge_directory() {
+    mkdir "$T/server/export/huge"
+    (cd "$T/server/export/huge" && seq -f 'keep%.0f' 100000 | xargs touch)
+    mount_at "$M"
+    python3 - "$M/huge" <<'PY'
+import os, sys, threading
+d, stop, n_changes = sys.argv[1], threading.Event(), 0
+def change():
+    global n_changes
+    while not stop.is_set():
+        p = f"{d}/other{n_changes % 500}"
+        open(p, "w").close()
+        if n_changes % 3 == 0: os.rename(p, p + ".renamed")
+        elif n_changes % 3 == 1: os.unlink(p)
+        n_changes += 1
+t = threading.Thread(target=change)
+t.start()
+try:
+    for how in ("names", "names", "stat"):
+        seen = {}
+        with os.scandir(d) as it:
+            for e in it:
+                if e.name.startswith("keep"):
+                    seen[e.name] = seen.get(e.name, 0) + 1
+                    if how == "stat" and len(seen) % 10 == 0: e.stat()
+        missing = [i for i in range(1, 100001) if f"keep{i}" not in seen]
+        twice = [n for n, c in seen.items() if c > 1]
+        assert not missing and not twice and len(seen) == 100000, (how, missing[:5], len(missing), twice[:5], len(twice))
+finally:
+    stop.set()
+    t.join()
+print(n_changes, "changes while it was read")
+assert n_changes > 100
+PY
+    [ "$(find "$M/huge" -name 'keep*' | wc -l)" = 100000 ]
+    rm -r "$T/server/export/huge"
+}
+
+# Two clients of one export, which know nothing of each other: what one has closed the other sees when it opens,
+# whichever way it was written; so with what is changed on the server itself.
+limit_close_to_open=$long
+case_close_to_open() {
+    mount_at "$M/a" rsize=65536
+    mount_at "$M/b" rsize=131072
+    [ "$(keepers)" = 2 ]
+    python3 - "$M/a" "$M/b" "$T/server/export" "$(if soak; then echo 5000; else echo 500; fi)" <<'PY'
+import os, random, sys
+a, b, server, rounds = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+random.seed(1)
+name, want = "/shared", b""
+def replace(p, data):
+    with open(p + ".new", "wb") as f: f.write(data)
+    os.rename(p + ".new", p)
+    return data
+def rewrite(p, data):
+    with open(p, "wb") as f: f.write(data)
+    return data
+def same_size(p, data):
+    data = os.urandom(len(want))
+    with open(p, "r+b" if want else "wb") as f: f.write(data)
+    return data
+def append(p, data):
+    data = data[:1000]
+    with open(p, "ab") as f: f.write(data)
+    return want + data
+def middle(p, data):
+    at = random.randrange(len(want) + 1)
+    with open(p, "r+b") as f:
+        f.seek(at)
+        f.write(data[:100])
+    return want[:at] + data[:100] + want[at + len(data[:100]):]
+def cut(p, data):
+    n = random.randrange(len(want) + 1)
+    os.truncate(p, n)
+    return want[:n]
+ways = [rewrite, replace, same_size, append, middle, cut]
+want = rewrite(a + name, b"first")
+for i in range(rounds):
+    where = random.choice([a, b, server])
+    # a name that means another file is a matter of the directory's attributes, which may be older; when a client
+    # replaces a file, the other's handle is stale, and it looks again
+    way = random.choice([w for w in ways if w is not replace or where != server])
+    want = way(where + name, os.urandom(random.choice([1, 100, 5000, 70000])))
+    for reader in (a, b, server):
+        with open(reader + name, "rb") as f:
+            got = f.read()
+        assert got == want, (i, way.__name__, "written through", where, "read through", reader, len(got), len(want),
+                             next((k for k in range(min(len(got), len(want))) if got[k] != want[k]), None))
+        with open(reader + name, "rb") as f:
+            assert os.fstat(f.fileno()).st_size == len(want), (i, way.__name__, where, reader)
+os.unlink(a + name)
+PY
+}
+
+# Names that the other one makes and removes are seen once the directory's attributes are old (acdirmax), or at once
+# with noac and lookupcache=none.
+limit_names_of_the_other=60
+case_names_of_the_other() {
+    mount_at "$M/a" rsize=65536
+    mount_at "$M/b" noac,lookupcache=none
+    python3 - "$M/a" "$M/b" <<'PY'
+import os, sys
+a, b = sys.argv[1:]
+for i in range(200):
+    p = f"/n{i % 7}"
+    assert not os.path.lexists(b + p)
+    if i % 3 == 0: os.mkdir(a + p)
+    else: open(a + p, "w").close()
+    assert os.path.lexists(b + p), i
+    assert os.path.isdir(b + p) == (i % 3 == 0), i
+    assert p[1:] in os.listdir(b), i
+    os.rename(a + p, a + "/moved")
+    assert not os.path.lexists(b + p) and os.path.lexists(b + "/moved"), i
+    (os.rmdir if i % 3 == 0 else os.unlink)(a + "/moved")
+PY
+}
+
+# kill -9 of the worker, again and again, while PROGRAM runs: it must not notice.
+killed_under() { # COMMAND...
+    local load rc=0 old n=0
+    "$@" & load=$!
+    while kill -0 "$load" 2>/dev/null; do
+        sleep 0.4 # between two kills there must be work
+        old=$(worker_pid 2>/dev/null) || continue
+        kill -KILL "$old" 2>/dev/null || continue
+        n=$((n + 1))
+        wait_for 10 sh -c "! kill -0 $old 2>/dev/null" || break
+    done
+    wait "$load" || rc=$?
+    echo "$n kills, $(status_of restarts) restarts"
+    [ $n -gt 3 ] || fail "only $n kills" || return 1
+    return $rc
+}
+
+limit_killed_under_fsx=$long
+case_killed_under_fsx() {
+    mount_at "$M"
+    killed_under fsx "$M" "$(seconds 8)" 4
+}
+
+limit_killed_under_churn=$long
+case_killed_under_churn() {
+    mount_at "$M"
+    killed_under churn "$M" "$(seconds 8)" 8 "$T/server/export"
+}
+
+run_cases "$@"
