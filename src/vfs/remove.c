@@ -77,7 +77,8 @@ static Inode *open_victim(Op *op, const NfsCall *call) {
         if (call->err || (call->res.has_attr && call->res.attr.nlink > 1))
                 return NULL;
         victim = inode_pin_fh(vfs, &call->res.fh);
-        if (victim && (victim->record->silly_dir || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim))) {
+        /* a name of what is hidden already: a .nfs name, or, if a worker died over this, the one that is to go */
+        if (victim && ((victim->record->silly_dir && !op->replayed) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim))) {
                 inode_unpin(vfs, victim);
                 return NULL;
         }
@@ -93,6 +94,15 @@ static void remove_look_done(NfsCall *call) {
         if (victim)
                 return remove_hide(op, victim);
         remove_send(op);
+}
+
+/* It has its .nfs name now. Its last close may have come in the meantime, and removed nothing. */
+static void note_hidden(Op *op, Inode *victim, Inode *dir) {
+        cache_expire(victim);
+        if (inode_is_open(op->reactor->vfs, victim))
+                return;
+        victim->record->silly_dir = dir->nodeid;
+        remove_silly(op->reactor, victim, &op->cred);
 }
 
 static void remove_hide(Op *op, Inode *victim) {
@@ -117,7 +127,7 @@ static void remove_hide_done(NfsCall *call) {
                 op->inode2->record->silly_dir = 0;
                 return op_reply_err(op, call->err);
         }
-        cache_expire(op->inode2);
+        note_hidden(op, op->inode2, op->inode);
         op_reply_err(op, 0);
 }
 
@@ -197,10 +207,10 @@ static void hide_target_done(NfsCall *call) {
         cache_dir_changed(op->reactor->vfs, op->inode2, &call->res.wcc, call->sent_at);
         if (victim && call->err && !(call->err == ENOENT && may_be_own_effect(op)))
                 victim->record->silly_dir = 0;
-        if (victim) {
-                cache_expire(victim);
+        else if (victim)
+                note_hidden(op, victim, op->inode2);
+        if (victim)
                 inode_unpin(op->reactor->vfs, victim);
-        }
         rename_send(op);
 }
 
