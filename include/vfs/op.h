@@ -100,10 +100,14 @@ struct Op {
                 } dir;
                 struct {
                         NfsSetAttr attr;
-                        uint32_t mask;
                         int flags;
                 } attr;
         };
+        struct {
+                uint32_t mask;
+                bool has_attr; /* the attributes are as new as the answer */
+                void (*then)(Op *op, int err);
+        } access;
         struct {
                 bool waiting; /* in a file's list; its lock */
                 int err;

@@ -1,5 +1,5 @@
 /*
- * Attributes, ACCESS, READLINK, STATFS.
+ * Attributes, READLINK, STATFS.
  *
  * Two of these must never hang, because kubelet, df and umount(8) ask them of a server that may be dead,
  * on hard mounts too: the attributes of a directory, and STATFS. They wait for BOUND_NS; then what
@@ -9,13 +9,11 @@
 #include "volume.h"
 
 static void getattr_done(NfsCall *call);
-static void setattr_checked(Op *op, uint32_t granted);
-static void setattr_access_done(NfsCall *call);
+static void setattr_checked(Op *op, int err);
 static void setattr_allowed(Op *op);
 static void setattr_start(Op *op);
 static void setattr_committed(Op *op);
 static void setattr_done(NfsCall *call);
-static void access_done(NfsCall *call);
 static void readlink_done(NfsCall *call);
 static void statfs_done(NfsCall *call);
 
@@ -57,8 +55,6 @@ static void getattr_done(NfsCall *call) {
 /* ---- setattr ---- */
 
 void vfs_setattr(Op *op, uint64_t nodeid, const NfsSetAttr *attr, uint64_t fh) {
-        uint64_t now = reactor_now(op->reactor->reactor);
-        uint32_t granted;
         Open *open;
 
         if (!op_begin(op, nodeid))
@@ -70,27 +66,12 @@ void vfs_setattr(Op *op, uint64_t nodeid, const NfsSetAttr *attr, uint64_t fh) {
         if (!attr->set_size || open || op->replayed)
                 return setattr_allowed(op);
         /* truncate(2): servers let the owner do it whatever the mode says, for the sake of ftruncate(2) */
-        if (cache_access(op->inode, &op->cred, NFS_ACCESS_MODIFY, now, &granted))
-                return setattr_checked(op, granted);
-        op_call(op, NFS_ACCESS, inode_fh(op->inode), setattr_access_done)->access.mask = NFS_ACCESS_ALL;
-        op_send(op);
+        op_access(op, NFS_ACCESS_MODIFY, false, setattr_checked);
 }
 
-static void setattr_access_done(NfsCall *call) {
-        Op *op = op_done(call);
-        uint32_t granted = call->res.access.mask;
-
-        if (call->err)
-                return op_reply_err(op, call->err);
-        if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
-        cache_access_store(op->inode, &op->cred, NFS_ACCESS_ALL, granted, reactor_now(op->reactor->reactor));
-        setattr_checked(op, granted);
-}
-
-static void setattr_checked(Op *op, uint32_t granted) {
-        if (!(granted & NFS_ACCESS_MODIFY))
-                return op_reply_err(op, EACCES);
+static void setattr_checked(Op *op, int err) {
+        if (err)
+                return op_reply_err(op, err);
         setattr_allowed(op);
 }
 
@@ -125,55 +106,6 @@ static void setattr_done(NfsCall *call) {
                 return op_reply_attr(op, &call->res.wcc.after);
         (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), getattr_done);
         op_send(op);
-}
-
-/* ---- access ---- */
-
-static uint32_t access_mask(const Inode *inode, int mask) {
-        bool dir = inode->record->type == S_IFDIR;
-        uint32_t bits = 0;
-
-        if (mask & R_OK)
-                bits |= NFS_ACCESS_READ;
-        if (mask & W_OK)
-                bits |= dir ? NFS_ACCESS_MODIFY | NFS_ACCESS_EXTEND | NFS_ACCESS_DELETE
-                            : NFS_ACCESS_MODIFY | NFS_ACCESS_EXTEND;
-        if (mask & X_OK)
-                bits |= dir ? NFS_ACCESS_LOOKUP : NFS_ACCESS_EXECUTE;
-        return bits;
-}
-
-/* EACCES unless all was granted. DELETE in a directory is granted per entry by some servers: not needed. */
-static int access_result(uint32_t asked, uint32_t granted) {
-        asked &= ~(uint32_t) NFS_ACCESS_DELETE;
-        return (granted & asked) == asked ? 0 : EACCES;
-}
-
-void vfs_access(Op *op, uint64_t nodeid, int mask) {
-        uint64_t now = reactor_now(op->reactor->reactor);
-        uint32_t granted;
-
-        if (!op_begin(op, nodeid))
-                return;
-        op->attr.mask = access_mask(op->inode, mask);
-        if (op->attr.mask == 0)
-                return op_reply_err(op, 0);
-        if (cache_access(op->inode, &op->cred, op->attr.mask, now, &granted))
-                return op_reply_err(op, access_result(op->attr.mask, granted));
-        op_call(op, NFS_ACCESS, inode_fh(op->inode), access_done)->access.mask = NFS_ACCESS_ALL;
-        op_send(op);
-}
-
-static void access_done(NfsCall *call) {
-        Op *op = op_done(call);
-        uint32_t granted = call->res.access.mask;
-
-        if (call->err)
-                return op_reply_err(op, call->err);
-        if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
-        cache_access_store(op->inode, &op->cred, NFS_ACCESS_ALL, granted, reactor_now(op->reactor->reactor));
-        op_reply_err(op, access_result(op->attr.mask, granted));
 }
 
 /* ---- readlink ---- */

@@ -41,8 +41,7 @@ struct DirStream {
         size_t next; /* where the last answer ended: most likely where the next begins */
 };
 
-static void opendir_access_done(NfsCall *call);
-static void opendir_checked(Op *op, uint32_t granted);
+static void opendir_checked(Op *op, int err);
 static void dir_fetch(Op *op);
 static void dir_fetch_done(NfsCall *call);
 static void dir_verf(Op *op);
@@ -60,39 +59,19 @@ DirStream *dir_stream_free(DirStream *stream) {
 
 /* May the caller read it? What READDIR would say later, to whoever reads then, is too late and not for open(2). */
 void vfs_opendir(Op *op, uint64_t nodeid) {
-        uint64_t now = reactor_now(op->reactor->reactor);
-        uint32_t granted;
-
         if (!op_begin(op, nodeid))
                 return;
-        if (cache_access(op->inode, &op->cred, NFS_ACCESS_READ, now, &granted))
-                return opendir_checked(op, granted);
         op_bound(op); /* df(1) opens what it is asked about, and must end */
-        op_call(op, NFS_ACCESS, inode_fh(op->inode), opendir_access_done)->access.mask = NFS_ACCESS_ALL;
-        op_send(op);
+        op_access(op, NFS_ACCESS_READ, false, opendir_checked);
 }
 
-static void opendir_access_done(NfsCall *call) {
-        Op *op = op_done(call);
-        uint32_t granted = call->res.access.mask;
-
-        if (op->out_of_time) /* READDIR asks the server again */
-                return opendir_checked(op, NFS_ACCESS_READ);
-        if (call->err)
-                return op_reply_err(op, call->err);
-        if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
-        cache_access_store(op->inode, &op->cred, NFS_ACCESS_ALL, granted, reactor_now(op->reactor->reactor));
-        opendir_checked(op, granted);
-}
-
-static void opendir_checked(Op *op, uint32_t granted) {
+static void opendir_checked(Op *op, int err) {
         uint64_t fh;
         Open *open;
         int r;
 
-        if (!(granted & NFS_ACCESS_READ))
-                return op_reply_err(op, EACCES);
+        if (err && !op->out_of_time) /* READDIR asks the server again */
+                return op_reply_err(op, err);
         r = open_add(op->reactor->vfs, op->inode, 0, &op->cred, &open, &fh);
         if (r < 0)
                 return op_reply_err(op, -r);

@@ -16,8 +16,7 @@
 #define FMODE_EXEC 0x20 /* the kernel's flag for an open by execve(2) */
 #endif
 
-static void open_checked(Op *op, uint32_t granted);
-static void open_access_done(NfsCall *call);
+static void open_checked(Op *op, int err);
 static void open_getattr_done(NfsCall *call);
 static void open_finish(Op *op);
 
@@ -34,32 +33,23 @@ static uint32_t open_mask(int flags) {
 }
 
 void vfs_open(Op *op, uint64_t nodeid, int flags) {
-        uint64_t left, now = reactor_now(op->reactor->reactor);
-        uint32_t granted;
+        uint64_t left;
         NfsAttr attr;
+        bool believed;
 
         if (!op_begin(op, nodeid))
                 return;
         op->attr.flags = flags;
-        op->attr.mask = open_mask(flags);
-        if (op->reactor->vfs->options->nocto && cache_attr(op->inode, now, false, &attr, &left) &&
-            cache_access(op->inode, &op->cred, op->attr.mask, now, &granted))
-                return open_checked(op, granted);
-        op_call(op, NFS_ACCESS, inode_fh(op->inode), open_access_done)->access.mask = NFS_ACCESS_ALL;
-        op_send(op);
+        believed = op->reactor->vfs->options->nocto &&
+                   cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left);
+        op_access(op, open_mask(flags), !believed, open_checked);
 }
 
-static void open_access_done(NfsCall *call) {
-        Op *op = op_done(call);
-        uint32_t granted = call->res.access.mask;
-
-        if (call->err)
-                return op_reply_err(op, call->err);
-        if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
-        cache_access_store(op->inode, &op->cred, NFS_ACCESS_ALL, granted, reactor_now(op->reactor->reactor));
-        if ((granted & op->attr.mask) != op->attr.mask || call->res.has_attr)
-                return open_checked(op, granted);
+static void open_checked(Op *op, int err) {
+        if (err)
+                return op_reply_err(op, err);
+        if (op->access.has_attr)
+                return open_finish(op);
         (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), open_getattr_done);
         op_send(op);
 }
@@ -70,12 +60,6 @@ static void open_getattr_done(NfsCall *call) {
         if (call->err)
                 return op_reply_err(op, call->err);
         cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
-        open_finish(op);
-}
-
-static void open_checked(Op *op, uint32_t granted) {
-        if ((granted & op->attr.mask) != op->attr.mask)
-                return op_reply_err(op, EACCES);
         open_finish(op);
 }
 

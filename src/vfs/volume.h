@@ -239,6 +239,14 @@ void op_bound(Op *op);
 /* Asks for the file system's size once, so that a STATFS finds an answer also when the server has died since. */
 void statfs_prime(VfsReactor *vr);
 
+/* ---- access.c ---- */
+
+/*
+ * Then then(op, 0), EACCES, or what went wrong. ask: the server is asked, whatever is cached; op->access.has_attr
+ * says whether it told the attributes too.
+ */
+void op_access(Op *op, uint32_t mask, bool ask, void (*then)(Op *op, int err));
+
 /* ---- unstable.c: written, not yet committed ---- */
 
 enum UnstablePressure {
