@@ -16,6 +16,8 @@
 typedef struct VfsNotify {
         /* Drop the cached pages (data) and attributes of a node. May be called on any reactor; must not block. */
         void (*inval_inode)(void *userdata, uint64_t nodeid, bool data);
+        /* Look up every name again before it is believed. The same. */
+        void (*inval_names)(void *userdata);
         void *userdata;
 } VfsNotify;
 

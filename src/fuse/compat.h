@@ -16,7 +16,7 @@
 #define FOPEN_PARALLEL_DIRECT_WRITES (1 << 6)
 #endif
 
-#define FUSE_UNIQUE_INTERRUPT UINT64_C(1)
+#define FUSE_NOTIFY_INC_EPOCH 8 /* linux/fuse.h 7.44 */
 
 /*
  * What libfuse 3.14 cannot ask for, and later versions can: put into the INIT reply on its way out. Only

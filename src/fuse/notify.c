@@ -88,9 +88,17 @@ static void notify_inval(void *userdata, uint64_t nodeid, bool data) {
         free(inval);
 }
 
+/* One byte of state in the kernel: every name it holds is asked for again at its next use. Since Linux 6.16. */
+static void notify_inval_names(void *userdata) {
+        struct Notifier *notifier = userdata;
+        struct fuse_out_header out = { .len = sizeof out, .error = FUSE_NOTIFY_INC_EPOCH };
+
+        (void) !write(notifier->volume->memory->fuse_fd[0], &out, sizeof out);
+}
+
 int notifier_new(FuseVolume *volume, struct Notifier **ret) {
         struct Notifier *notifier = calloc(1, sizeof *notifier);
-        VfsNotify notify = { .inval_inode = notify_inval, .userdata = notifier };
+        VfsNotify notify = { .inval_inode = notify_inval, .inval_names = notify_inval_names, .userdata = notifier };
         int r;
 
         if (!notifier)

@@ -10,7 +10,9 @@
  *
  * Names. The kernel may keep a found name as long as the directory's own attributes are believed, and
  * only if everybody may search the directory: for other directories each LOOKUP goes to the server, which
- * decides for its caller. Names not found: the same, unless lookupcache=pos|none.
+ * decides for its caller. Names not found: the same, unless lookupcache=pos|none. A directory that is closed to others
+ * has names in the kernel's cache from before: then the kernel is told to look up everything again (Linux 6.16; on
+ * older ones they are found until they would have been asked for again).
  *
  * Pages. The kernel keeps a file's pages over close and open while size, mtime and ctime are what they
  * were when it began to fill them (pages). A change of our own (weak cache consistency data proves it,
@@ -66,8 +68,10 @@ static bool is_late(const Inode *inode, const NfsAttr *attr, uint64_t sent_at) {
         return inode->has_attr && sent_at < inode->attr_at && time_compare(&attr->ctime, &inode->attr.ctime) < 0;
 }
 
-static void attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at, bool changed) {
+/* Returns whether names that the kernel holds must be looked up again. */
+static bool attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at, bool changed) {
         const SessionOptions *options = vfs->options;
+        bool closed = inode->has_attr && S_ISDIR(attr->mode) && (inode->attr.mode & ~attr->mode & S_IXOTH);
 
         if (changed)
                 inode->attr_timeout = timeout_min(options, attr);
@@ -79,10 +83,16 @@ static void attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sen
         inode->attr = *attr;
         inode->attr_at = sent_at;
         inode->attr_valid = options->noac ? 0 : sent_at + inode->attr_timeout;
+        return closed;
+}
+
+static void tell_closed(Vfs *vfs) {
+        if (vfs->notify.inval_names)
+                vfs->notify.inval_names(vfs->notify.userdata);
 }
 
 void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at) {
-        bool changed, drop_pages = false;
+        bool changed, closed, drop_pages = false;
 
         inode_lock(inode);
         if (is_late(inode, attr, sent_at)) {
@@ -99,15 +109,17 @@ void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at)
                         drop_pages = true;
                 }
         }
-        attr_store(vfs, inode, attr, sent_at, changed);
+        closed = attr_store(vfs, inode, attr, sent_at, changed);
         inode_unlock(inode);
 
+        if (closed)
+                tell_closed(vfs);
         if (drop_pages && vfs->notify.inval_inode)
                 vfs->notify.inval_inode(vfs->notify.userdata, inode->nodeid, true);
 }
 
 void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_at) {
-        bool ours;
+        bool ours, closed = false;
 
         inode_lock(inode);
         if (!wcc->has_after) {
@@ -125,9 +137,11 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_a
                         version_set(&inode->pages, &wcc->after);
                 else
                         inode->pages.known = false;
-                attr_store(vfs, inode, &wcc->after, sent_at, true);
+                closed = attr_store(vfs, inode, &wcc->after, sent_at, true);
         }
         inode_unlock(inode);
+        if (closed)
+                tell_closed(vfs);
 }
 
 void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, uint64_t sent_at) {
