@@ -324,14 +324,15 @@ static void round_end(Unstable *u) {
         VfsReactor *vr = u->reactor;
         Vfs *vfs = vr->vfs;
         bool go_on, gone;
-        int err;
+        int err, lost;
         Op *op;
 
         lock(inode);
+        lost = u->err;
         u->rewriting = false;
-        if (u->err) {
+        if (lost) {
                 drop_failed(u, &u->committing);
-                inode->write_error = u->err;
+                inode->write_error = lost;
                 inode->pages.known = false;
         }
         err = inode->write_error;
@@ -348,9 +349,9 @@ static void round_end(Unstable *u) {
                 u->running = false;
         if (gone)
                 inode->unstable = NULL;
-        unlock(inode);
+        unlock(inode); /* from here on u belongs to whoever commits next, unless we go on or it is gone */
 
-        if (u->err && err)
+        if (lost && err)
                 log_error("what was written to file id %llu is lost: %s",
                           (unsigned long long) inode->record->fileid, strerror(err));
         if (go_on)
