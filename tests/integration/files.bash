@@ -25,13 +25,13 @@ posix() { # DIR
 
 fsx() { # DIR SECONDS NPROC
     rm -rf "$1/fsx" && mkdir "$1/fsx"
-    "$PROGRAMS/fsx" "$1/fsx" "$2" "$(seed)" "$3"
+    "$PROGRAMS/fsx" "$1/fsx" "$2" "$(seed)" "$3" || return 1
     rm -r "$1/fsx"
 }
 
 churn() { # DIR SECONDS NPROC [SAME DIR ELSEWHERE]
     rm -rf "$1/churn" && mkdir "$1/churn"
-    "$PROGRAMS/churn" "$1/churn" "$2" "$3" --seed "$(seed)" ${4:+--check "$4/churn"}
+    "$PROGRAMS/churn" "$1/churn" "$2" "$3" --seed "$(seed)" ${4:+--check "$4/churn"} || return 1
     rm -r "$1/churn"
 }
 
@@ -46,14 +46,16 @@ healthy() {
     done
 }
 
-all_on_mount() { # OPTIONS
+all_on_mount() { # OPTIONS: one that fails does not keep the others from being run
+    local rc=0
     mount_at "$M" "$1"
-    posix "$M"
-    fsx "$M" "$(seconds 2)" 1
-    fsx "$M" "$(seconds 3)" 4
-    churn "$M" "$(seconds 4)" 8 "$T/server/export"
-    healthy
-    [ -z "$(ls -A "$T/server/export")" ]
+    posix "$M" || rc=1
+    fsx "$M" "$(seconds 2)" 1 || rc=1
+    fsx "$M" "$(seconds 3)" 4 || rc=1
+    churn "$M" "$(seconds 4)" 8 "$T/server/export" || rc=1
+    healthy || rc=1
+    [ $rc = 1 ] || [ -z "$(ls -A "$T/server/export")" ]
+    return $rc
 }
 
 long=$(if soak; then echo 900; else echo 120; fi)
@@ -253,6 +255,12 @@ killed_under() { # COMMAND...
 limit_killed_under_fsx=$long
 case_killed_under_fsx() {
     mount_at "$M"
+    killed_under fsx "$M" "$(seconds 8)" 4
+}
+
+limit_killed_under_fsx_nconnect_4=$long
+case_killed_under_fsx_nconnect_4() {
+    mount_at "$M" nconnect=4
     killed_under fsx "$M" "$(seconds 8)" 4
 }
 
