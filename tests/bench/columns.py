@@ -137,4 +137,5 @@ class Pathwalk(Daemon):
 
     def command(self):
         port = self.box.port
-        return [f"{self.box.tools}/pathwalk", f"nfs://127.0.0.1/export?nfsport={port}&mountport={port + 1}", self.dir]
+        url = f"nfs://127.0.0.1/export?nfsport={port}&mountport={port + 1}"
+        return [f"{self.box.tools}/pathwalk", url, self.dir]

@@ -236,7 +236,8 @@ def all_workloads(box):
     ]
     for procs in 1, 8:
         for name, verb, raw in (("create+write+close", "create", "create"), ("stat, cold", "stat", "lookup"),
-                                ("open+read+close, cold", "readfile", "readfile"), ("unlink, warm", "unlink", "remove")):
+                                ("open+read+close, cold", "readfile", "readfile"),
+                                ("unlink, warm", "unlink", "remove")):
             rows.append(Files(box, f"{name}, {procs} proc", verb, raw, procs))
     rows += [
         Program(box, f"ls -l of {box.n_list}, cold", box.n_list, ["ls", "-l", "{dir}/shared/list"], cold=True,
