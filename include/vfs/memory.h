@@ -94,7 +94,8 @@ typedef struct OpenRecord {
         _Atomic uint32_t used; /* published last */
         uint32_t generation;
         uint64_t nodeid;
-        uint32_t flags; /* open(2) */
+        uint64_t unique; /* of the request that made it: executed again, it finds it */
+        uint32_t flags;  /* open(2) */
         NfsCred cred;
 } OpenRecord;
 

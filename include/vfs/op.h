@@ -62,6 +62,7 @@ struct Op {
         gid_t gid;
         pid_t pid;       /* thread id of the caller; 0: the kernel itself */
         bool replayed;   /* a worker died after executing() */
+        bool recovered;  /* a worker died over it, before or after that */
         bool plus;       /* READDIRPLUS */
         const NfsFh *object; /* what executing() was given before the crash, or NULL */
         uint64_t unique; /* the request's number, for EXCLUSIVE verifiers */
@@ -103,6 +104,12 @@ struct Op {
                         int flags;
                 } attr;
         };
+        /* OPEN against unlink and rename (open.c) */
+        bool opening;       /* the inode is counted as open */
+        uint64_t barrier;   /* the last removal that began before this OPEN did */
+        uint64_t removal;   /* 0, or this one's number among them */
+        uint64_t removing_in; /* the directory's node id */
+        TAILQ_ENTRY(Op) removal_link;
         struct {
                 uint32_t mask;
                 bool has_attr; /* the attributes are as new as the answer */

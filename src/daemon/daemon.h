@@ -28,6 +28,7 @@ struct Keeper {
         int memory_fd;
         char directory[512], mountpoint[512];
         dev_t dev;
+        uint32_t read_size; /* bytes of one READ */
         bool mounted;  /* mountpoint is ours to take down */
         bool ending;   /* told to: unmount what becomes idle */
         bool draining; /* it has been taken down: when the kernel lets go, all is over */
@@ -58,6 +59,8 @@ int spawn_role(const Keeper *keeper, const char *role, pid_t *ret);
 
 /* device.c: /dev/fuse opened and mounted, a clone for each reactor. Fills in text on failure. */
 int device_mount(Keeper *keeper, char *text, size_t size);
+/* After INIT has been answered. */
+void device_set_readahead(const Keeper *keeper);
 
 /* users.c: who uses the volume, and its end. */
 int users_watch(Keeper *keeper);

@@ -16,14 +16,16 @@
 #include "vfs/vfs.h"
 
 /*
- * Read-ahead is 128 KiB whatever FUSE's INIT says. Enough to keep several READs of the largest size on the wire.
+ * Read-ahead is 128 KiB whatever INIT says, and the kernel sets it when INIT is answered: so after that. Enough to keep
+ * several READs of the largest size on the wire.
  */
-static void set_readahead(dev_t dev, uint32_t read_size) {
+void device_set_readahead(const Keeper *keeper) {
         char path[128], value[32];
         int r;
 
-        (void) snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(dev), minor(dev));
-        (void) snprintf(value, sizeof value, "%u", MAX(read_size / 1024 * 4, 512u));
+        (void) snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(keeper->dev),
+                        minor(keeper->dev));
+        (void) snprintf(value, sizeof value, "%u", MAX(keeper->read_size / 1024 * 4, 512u));
         r = io_write_file(path, value);
         if (r < 0)
                 log_notice("read-ahead stays as it is: %s: %s", path, strerror(-r));
@@ -97,7 +99,7 @@ int device_mount(Keeper *keeper, char *text, size_t size) {
                 (void) snprintf(text, size, "%s is not in the mount table: %s", keeper->mountpoint, strerror(-r));
                 goto finish;
         }
-        set_readahead(keeper->dev, MAX(read_size, 4096u));
+        keeper->read_size = MAX(read_size, 4096u);
 
 finish:
         mount_options_done(&options);

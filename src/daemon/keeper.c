@@ -313,6 +313,17 @@ static void directory_remove(Keeper *keeper) {
         (void) rmdir(keeper->directory);
 }
 
+/* Until the worker has answered the kernel's INIT, which takes a millisecond or so; bounded. */
+static void wait_init(const Keeper *keeper) {
+        const struct timespec step = { .tv_nsec = 500 * 1000 };
+        uint64_t deadline = now_ns() + 5 * NSEC_PER_SEC;
+
+        while (!atomic_load(&keeper->memory->init_replied) && now_ns() < deadline)
+                (void) nanosleep(&step, NULL);
+        if (!atomic_load(&keeper->memory->init_replied))
+                log_warning("the worker has not answered the kernel yet");
+}
+
 /* Else the helper has been told. */
 static int put_up(Keeper *keeper) {
         char text[512];
@@ -337,8 +348,11 @@ static int put_up(Keeper *keeper) {
                 r = signals_watch(keeper);
         if (r >= 0)
                 r = worker_spawn(keeper);
-        if (r >= 0)
+        if (r >= 0) {
+                wait_init(keeper);
+                device_set_readahead(keeper);
                 r = users_watch(keeper);
+        }
         if (r < 0)
                 keeper_tell(keeper, "error 2 cannot start the volume: %s", strerror(-r));
         return r;

@@ -205,7 +205,7 @@ int worker_main(int memory_fd) {
         worker_confine();
         /* what is kept until a COMMIT comes and goes in pieces of up to 1 MiB: from the heap, without mmap(2) */
         (void) mallopt(M_MMAP_THRESHOLD, 8 << 20);
-        (void) mallopt(M_TRIM_THRESHOLD, 64 << 20);
+        (void) mallopt(M_TRIM_THRESHOLD, 160 << 20); /* above what is kept before a commit is begun */
         (void) mallopt(M_ARENA_MAX, (int) worker.memory->n_reactors);
 
         atomic_store(&worker.memory->worker_pid, (uint32_t) getpid());

@@ -200,6 +200,7 @@ static void reply_error(FuseChannel *channel, FuseOp *fop, int err) {
 
 static void channel_execute(FuseChannel *channel, FuseOp *fop) {
         Slot *slot = fop->slot;
+        bool executed = slot->attempts > 0 && atomic_load_explicit(&slot->state, memory_order_relaxed) == SLOT_EXEC;
         struct fuse_in_header *header = slot_header(channel, slot);
         struct fuse_buf buf = { .mem = header, .size = slot->len };
 
@@ -210,7 +211,8 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
                 .gid = header->gid,
                 .pid = (pid_t) header->pid,
                 .unique = header->unique,
-                .replayed = slot->attempts > 0,
+                .replayed = executed,
+                .recovered = slot->attempts > 0,
                 .object = slot->object.len >= 1 && slot->object.len <= NFS_FH_MAX ? &slot->object : NULL,
         };
         fop->req = NULL;

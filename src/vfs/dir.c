@@ -10,6 +10,9 @@
  * the names are still there: when this node has changed the directory since the reply was asked for
  * (dir_version), the rest of it is given as bare names.
  *
+ * A server whose cookies go round in a circle would be read for ever: a cookie that comes twice in one reading is ELOOP,
+ * as with the kernel's client. (Brent: each entry is compared with one that is remembered, at 1, 2, 4, 8... entries.)
+ *
  * A server may find that a cookie is of another time than the directory (NFS3ERR_BAD_COOKIE): its verifier is
  * then fetched anew, once, and the same cookie tried with it.
  */
@@ -38,6 +41,7 @@ struct DirStream {
         size_t n_entries, entries_size;
         char *names;
         size_t names_len, names_size;
+        uint64_t n_seen, mark_at, mark; /* entries since the beginning; the one that is remembered, and its cookie */
         size_t next; /* where the last answer ended: most likely where the next begins */
 };
 
@@ -72,12 +76,13 @@ static void opendir_checked(Op *op, int err) {
 
         if (err && !op->out_of_time) /* READDIR asks the server again */
                 return op_reply_err(op, err);
-        r = open_add(op->reactor->vfs, op->inode, 0, &op->cred, &open, &fh);
+        r = open_add(op, op->inode, 0, &open, &fh);
         if (r < 0)
                 return op_reply_err(op, -r);
-        open->dir = calloc(1, sizeof *open->dir);
+        if (!open->dir)
+                open->dir = calloc(1, sizeof *open->dir);
         if (!open->dir) {
-                open_remove(op->reactor->vfs, open, NULL);
+                open_remove(op->reactor->vfs, open);
                 return op_reply_err(op, ENOMEM);
         }
         op_finish(op);
@@ -89,7 +94,7 @@ void vfs_releasedir(Op *op, uint64_t nodeid, uint64_t fh) {
 
         if (!open)
                 return op_reply_err(op, EBADF);
-        open_remove(op->reactor->vfs, open, NULL);
+        open_remove(op->reactor->vfs, open);
         op_reply_err(op, 0);
 }
 
@@ -209,16 +214,32 @@ static int entries_add(DirStream *stream, const NfsDirent *dirent) {
         return 0;
 }
 
+/* Whether this cookie came before in the same reading. */
+static bool stream_goes_round(DirStream *stream, uint64_t cookie) {
+        if (stream->mark_at > 0 && cookie == stream->mark)
+                return true;
+        if (++stream->n_seen >= 2 * stream->mark_at) {
+                stream->mark = cookie;
+                stream->mark_at = stream->n_seen;
+        }
+        return false;
+}
+
 /* 0 or a positive errno. */
 static int stream_fill(DirStream *stream, NfsCall *call, uint64_t cookie) {
+        bool continued = stream->n_entries > 0 && stream->entries[stream->n_entries - 1].cookie == cookie;
         void *iter = call->res.readdir.entries;
         NfsDirent dirent;
         int r;
 
+        if (!continued)
+                stream->n_seen = stream->mark_at = 0;
         stream->n_entries = 0;
         stream->names_len = 0;
         stream->next = 0;
         while ((r = nfs_dirent_next(call, &iter, &dirent)) > 0) {
+                if (stream_goes_round(stream, dirent.cookie))
+                        return ELOOP;
                 r = entries_add(stream, &dirent);
                 if (r < 0)
                         return ENOMEM;

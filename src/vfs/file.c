@@ -6,6 +6,9 @@
  * are dropped, and with them the kernel's attributes, before the open is answered: its size is
  * what the kernel bounds reads by. nocto: what is cached is believed while it is valid.
  *
+ * An unlink or a rename over the file's name that was under way when the OPEN began may take the file away after the
+ * server has said yes: then it is asked again, until none of those is left. Later ones see that the file is open.
+ *
  * A close or fsync(2) commits what was written UNSTABLE, and reports a latched error once.
  */
 #include <fcntl.h>
@@ -39,15 +42,19 @@ void vfs_open(Op *op, uint64_t nodeid, int flags) {
 
         if (!op_begin(op, nodeid))
                 return;
+        if (!opening_begin(op))
+                return op_reply_err(op, ESTALE);
         op->attr.flags = flags;
         believed = op->reactor->vfs->options->nocto &&
                    cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left);
-        op_access(op, open_mask(flags), !believed, open_checked);
+        op_access(op, open_mask(op->attr.flags), !believed, open_checked);
 }
 
 static void open_checked(Op *op, int err) {
         if (err)
                 return op_reply_err(op, err);
+        if (!opening_is_safe(op))
+                return op_access(op, open_mask(op->attr.flags), true, open_checked);
         if (op->access.has_attr)
                 return open_finish(op);
         (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), open_getattr_done);
@@ -71,7 +78,7 @@ static void open_finish(Op *op) {
         Open *open;
         int r;
 
-        r = open_add(vfs, op->inode, flags, &op->cred, &open, &fh);
+        r = open_add(op, op->inode, flags, &open, &fh);
         if (r < 0)
                 return op_reply_err(op, -r);
         if (flags & (O_APPEND | O_DIRECT))
@@ -89,7 +96,6 @@ static void open_finish(Op *op) {
 void vfs_release(Op *op, uint64_t nodeid, uint64_t fh) {
         VfsReactor *vr = op->reactor;
         NfsCred cred;
-        bool last;
         Open *open;
 
         if (!op_begin(op, nodeid))
@@ -98,11 +104,11 @@ void vfs_release(Op *op, uint64_t nodeid, uint64_t fh) {
         if (!open)
                 return op_reply_err(op, EBADF);
         cred = open->record->cred;
-        open_remove(vr->vfs, open, &last);
+        open_remove(vr->vfs, open);
         /* FLUSH came before, for each close(2); but data of a mmap may have been written since */
         if (unstable_pending(op->inode))
                 unstable_commit(vr, op->inode, NULL, NULL);
-        if (last && op->inode->record->silly_dir)
+        if (op->inode->record->silly_dir && inode_give_up(vr->vfs, op->inode))
                 remove_silly(vr, op->inode, &cred);
         op_reply_err(op, 0);
 }

@@ -260,7 +260,7 @@ static void reply_created(Op *op, const VfsEntry *entry) {
         Open *open;
 
         if (inode) {
-                err = -open_add(vfs, inode, flags, &op->cred, &open, &fh);
+                err = -open_add(op, inode, flags, &open, &fh);
                 if (!err)
                         (void) cache_keep_pages(inode);
                 inode_unpin(vfs, inode);

@@ -64,6 +64,10 @@ void op_finish(Op *op) {
         Vfs *vfs = op->reactor->vfs;
 
         timer_disarm(&op->bound);
+        if (op->opening)
+                opening_end(op);
+        if (op->removal)
+                removal_end(op);
         if (op->inode)
                 inode_unpin(vfs, TAKE_PTR(op->inode));
         if (op->inode2)

@@ -109,6 +109,17 @@ bool inode_is_open(Vfs *vfs, Inode *inode) {
         return is_open;
 }
 
+bool inode_give_up(Vfs *vfs, Inode *inode) {
+        bool given_up;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        given_up = inode->n_open == 0 && !inode->gone;
+        if (given_up)
+                inode->gone = true;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return given_up;
+}
+
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent) {
         (void) pthread_mutex_lock(&vfs->table_lock);
         if (inode->unplaced || !S_ISREG(inode->record->type)) {
@@ -136,15 +147,107 @@ static Open *open_take(Vfs *vfs) {
         return &vfs->opens[high];
 }
 
-int open_add(Vfs *vfs, Inode *inode, int flags, const NfsCred *cred, Open **ret, uint64_t *ret_fh) {
-        OpenRecord *record;
-        uint32_t index;
+static bool inode_is_linked(Inode *inode) {
         bool linked;
-        Open *open;
 
         (void) pthread_mutex_lock(&inode->lock);
         linked = !inode->has_attr || inode->attr.nlink > 1;
         (void) pthread_mutex_unlock(&inode->lock);
+        return linked;
+}
+
+/*
+ * OPEN against unlink and rename. Both enter themselves first and look at the other after that, under one lock: an OPEN
+ * finds every removal that did not see it, and waits for those by asking the server again (file.c).
+ */
+bool opening_begin(Op *op) {
+        Vfs *vfs = op->reactor->vfs;
+        bool linked = inode_is_linked(op->inode);
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        if (!op->inode->gone) {
+                count_open(vfs, op->inode, 1, linked);
+                op->opening = true;
+                op->barrier = vfs->n_removals;
+        }
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return op->opening;
+}
+
+bool opening_is_safe(Op *op) {
+        Vfs *vfs = op->reactor->vfs;
+        bool safe = true;
+        Op *removal;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        TAILQ_FOREACH(removal, &vfs->removals, removal_link) {
+                if (removal->removal > op->barrier)
+                        break;
+                if (op->inode->unplaced || removal->removing_in == op->inode->parent)
+                        safe = false;
+        }
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return safe;
+}
+
+void opening_end(Op *op) {
+        Vfs *vfs = op->reactor->vfs;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        count_open(vfs, op->inode, -1, false);
+        op->opening = false;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        if (op->inode->record->silly_dir && inode_give_up(vfs, op->inode))
+                remove_silly(op->reactor, op->inode, &op->cred); /* hidden for us, and then not opened */
+}
+
+void removal_begin(Op *op, Inode *dir) {
+        Vfs *vfs = op->reactor->vfs;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        op->removal = ++vfs->n_removals;
+        op->removing_in = dir->nodeid;
+        TAILQ_INSERT_TAIL(&vfs->removals, op, removal_link);
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+}
+
+void removal_end(Op *op) {
+        Vfs *vfs = op->reactor->vfs;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        TAILQ_REMOVE(&vfs->removals, op, removal_link);
+        op->removal = 0;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+}
+
+/* What a former worker made for this request, which it did not live to answer. */
+static Open *open_find_again(const Op *op, const Inode *inode) {
+        Vfs *vfs = op->reactor->vfs;
+        uint32_t high = atomic_load(&vfs->memory->opens_high);
+
+        for (uint32_t i = 0; i < high; i++) {
+                const OpenRecord *record = &vfs->memory->opens[i];
+
+                if (atomic_load_explicit(&record->used, memory_order_acquire) && record->unique == op->unique &&
+                    record->nodeid == inode->nodeid && vfs->opens[i].inode)
+                        return &vfs->opens[i];
+        }
+        return NULL;
+}
+
+int open_add(Op *op, Inode *inode, int flags, Open **ret, uint64_t *ret_fh) {
+        Vfs *vfs = op->reactor->vfs;
+        OpenRecord *record;
+        uint32_t index;
+        bool linked = inode_is_linked(inode);
+        Open *open;
+
+        open = op->recovered ? open_find_again(op, inode) : NULL;
+        if (open) {
+                *ret = open;
+                *ret_fh = fh_of((uint32_t) (open - vfs->opens), open->record->generation);
+                return 0;
+        }
         (void) pthread_mutex_lock(&vfs->table_lock);
         open = open_take(vfs);
         if (open) {
@@ -159,8 +262,9 @@ int open_add(Vfs *vfs, Inode *inode, int flags, const NfsCred *cred, Open **ret,
         record = &vfs->memory->opens[index];
         record->generation++;
         record->nodeid = inode->nodeid;
+        record->unique = op->unique;
         record->flags = (uint32_t) flags;
-        record->cred = *cred;
+        record->cred = op->cred;
         open->record = record;
         open->inode = inode;
         open->dir = NULL;
@@ -184,7 +288,7 @@ Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid) {
         return open;
 }
 
-void open_remove(Vfs *vfs, Open *open, bool *ret_last) {
+void open_remove(Vfs *vfs, Open *open) {
         Inode *inode = open->inode;
 
         open->dir = dir_stream_free(open->dir);
@@ -193,8 +297,6 @@ void open_remove(Vfs *vfs, Open *open, bool *ret_last) {
         atomic_fetch_sub_explicit(&vfs->memory->n_opens, 1, memory_order_relaxed);
         (void) pthread_mutex_lock(&vfs->table_lock);
         count_open(vfs, inode, -1, false);
-        if (ret_last)
-                *ret_last = inode->n_open == 0;
         open->next_free = vfs->free_opens;
         vfs->free_opens = open;
         (void) pthread_mutex_unlock(&vfs->table_lock);

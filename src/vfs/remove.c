@@ -30,6 +30,8 @@ static void rename_again_done(NfsCall *call);
 static void rename_begin(Op *op);
 static void rename_look(Op *op);
 static void rename_look_done(NfsCall *call);
+static void hide_target_linked(NfsCall *call);
+static void hide_target_done(NfsCall *call);
 static void rename_send(Op *op);
 static void rename_done(NfsCall *call);
 static void rename_follow(Op *op);
@@ -51,6 +53,7 @@ void vfs_unlink(Op *op, uint64_t parent, const char *name) {
                 return;
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
         op->name.type = S_IFREG;
+        removal_begin(op, op->inode);
         if (open_children(op->reactor->vfs, op->inode) > 0)
                 return remove_look(op);
         remove_send(op);
@@ -99,7 +102,7 @@ static void remove_look_done(NfsCall *call) {
 /* It has its .nfs name now. Its last close may have come in the meantime, and removed nothing. */
 static void note_hidden(Op *op, Inode *victim, Inode *dir) {
         cache_expire(victim);
-        if (inode_is_open(op->reactor->vfs, victim))
+        if (!inode_give_up(op->reactor->vfs, victim))
                 return;
         victim->record->silly_dir = dir->nodeid;
         remove_silly(op->reactor, victim, &op->cred);
@@ -161,6 +164,7 @@ void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, c
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
         (void) snprintf(op->name.to_name, sizeof op->name.to_name, "%s", to_name);
         op->name.flags = (int) flags;
+        removal_begin(op, op->inode2);
         if (op->replayed)
                 return rename_again(op);
         rename_begin(op);
@@ -214,9 +218,11 @@ static void hide_target_done(NfsCall *call) {
         rename_send(op);
 }
 
-/* The name that is renamed over belongs to an open file: move that away first. */
+/*
+ * The name that is renamed over belongs to an open file: that gets a second name first, so that there is no instant at
+ * which the name is missing.
+ */
 static void hide_target(Op *op, Inode *victim) {
-        NfsArgs *args;
         char hidden[SILLY_NAME_SIZE];
 
         silly_name(op->reactor->vfs, victim, hidden);
@@ -227,11 +233,26 @@ static void hide_target(Op *op, Inode *victim) {
         inode_unpin(op->reactor->vfs, victim);
         if (!op->name.hidden)
                 return op_reply_err(op, ENOMEM);
+        op_call(op, NFS_LINK, &op->name.fh, hide_target_linked)->name = op->name.hidden;
+        op->call.args.link.dir = inode_fh(op->inode2);
+        op->reply->executing(op, NULL);
+        op_send(op);
+}
+
+/* Not every server, and not every file system behind one, has links: then it is moved away. */
+static void hide_target_linked(NfsCall *call) {
+        Op *op = OP_OF(call);
+        NfsArgs *args;
+
+        if (call->err == EEXIST && may_be_own_effect(op))
+                call->err = 0;
+        if (call->err != EOPNOTSUPP && call->err != EMLINK && call->err != EPERM)
+                return hide_target_done(call);
+        (void) op_done(call);
         args = op_call(op, NFS_RENAME, inode_fh(op->inode2), hide_target_done);
         args->name = op->name.to_name;
         args->rename.to_dir = inode_fh(op->inode2);
         args->rename.to_name = op->name.hidden;
-        op->reply->executing(op, NULL);
         op_send(op);
 }
 
@@ -309,17 +330,20 @@ typedef struct Removal {
         NfsCall call;
         NfsCred cred;
         VfsReactor *reactor;
-        Inode *dir;
+        Inode *inode, *dir; /* pinned */
         char name[SILLY_NAME_SIZE];
 } Removal;
 
 static void removal_done(NfsCall *call) {
         Removal *removal = container_of(call, Removal, call);
+        Vfs *vfs = removal->reactor->vfs;
 
         if (call->err && call->err != ENOENT)
                 log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
-        cache_dir_changed(removal->reactor->vfs, removal->dir, &call->res.wcc, call->sent_at);
-        inode_unpin(removal->reactor->vfs, removal->dir);
+        cache_dir_changed(vfs, removal->dir, &call->res.wcc, call->sent_at);
+        removal->inode->record->silly_dir = 0; /* not before: a successor would not know of it */
+        inode_unpin(vfs, removal->dir);
+        inode_unpin(vfs, removal->inode);
         background_end(removal->reactor);
         free(removal);
 }
@@ -328,15 +352,17 @@ void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred) {
         Inode *dir = inode_pin(vr->vfs, inode->record->silly_dir);
         Removal *removal = dir ? calloc(1, sizeof *removal) : NULL;
 
-        inode->record->silly_dir = 0;
         if (!removal) {
                 if (dir)
                         inode_unpin(vr->vfs, dir);
+                inode->record->silly_dir = 0;
                 return log_warning("a removed file's .nfs name stays on the server: %s",
                                    dir ? "out of memory" : "its directory is gone");
         }
+        inode_repin(vr->vfs, inode);
         removal->cred = *cred;
         removal->reactor = vr;
+        removal->inode = inode;
         removal->dir = dir;
         silly_name(vr->vfs, inode, removal->name);
         removal->call = (NfsCall){ .proc = NFS_REMOVE, .cred = &removal->cred, .done = removal_done };
@@ -344,4 +370,18 @@ void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred) {
         removal->call.args.name = removal->name;
         background_begin(vr);
         nfs_call_send(vr->conn, &removal->call);
+}
+
+void remove_left_over(VfsReactor *vr) {
+        static const NfsCred root = { .uid = 0 };
+        Vfs *vfs = vr->vfs;
+        uint32_t high = atomic_load(&vfs->memory->inodes_high);
+
+        for (uint32_t i = 1; i < high; i++) {
+                Inode *inode = &vfs->inodes[i];
+
+                if (inode->record && atomic_load(&inode->record->used) && inode->record->silly_dir &&
+                    inode_give_up(vfs, inode))
+                        remove_silly(vr, inode, &root);
+        }
 }

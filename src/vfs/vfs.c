@@ -31,6 +31,7 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
         (void) pthread_mutex_init(&vfs->statfs_lock, NULL);
         (void) pthread_mutex_init(&vfs->unstable_lock, NULL);
         TAILQ_INIT(&vfs->unstable);
+        TAILQ_INIT(&vfs->removals);
         r = inode_table_load(vfs);
         if (r >= 0)
                 r = open_table_load(vfs);
@@ -108,8 +109,10 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
                 free(vr);
                 return r;
         }
-        if (index == 0)
+        if (index == 0) {
                 statfs_prime(vr);
+                remove_left_over(vr);
+        }
         *ret = vr;
         return 0;
 }

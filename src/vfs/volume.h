@@ -67,6 +67,7 @@ struct Inode {
         uint64_t parent;    /* node id of the directory it was last seen in; 0: not known */
         uint64_t placed_at; /* Vfs.n_moves when it was seen there */
         uint32_t n_open;
+        bool gone;                /* its .nfs name, the last one, is being removed: not to be opened again */
         bool unplaced;            /* open, and counted in Vfs.n_open_unplaced instead of its directory */
         uint32_t n_open_children; /* open files that have their only name in this directory */
 
@@ -103,6 +104,8 @@ struct Vfs {
         Open *opens;
         Open *free_opens;
         uint64_t n_moves;         /* renames from one directory to another, by us */
+        uint64_t n_removals;      /* unlinks and renames so far */
+        struct OpList removals;   /* those that are under way, oldest first */
         uint32_t n_open_unplaced; /* open files that may have a name in any directory */
 
         pthread_mutex_t unstable_lock;
@@ -155,13 +158,27 @@ static inline bool inode_is_root(const Inode *inode) {
 /* ---- open.c: the table of opens ---- */
 
 int open_table_load(Vfs *vfs);
-/* A new open of inode (which it pins); *ret_fh for the kernel. 0, -ENOMEM, -ENFILE. */
-int open_add(Vfs *vfs, Inode *inode, int flags, const NfsCred *cred, Open **ret, uint64_t *ret_fh);
+/*
+ * An open of inode (which it pins) for op; *ret_fh for the kernel. What a former worker made for the same request is
+ * used again. 0 or -ENFILE.
+ */
+int open_add(Op *op, Inode *inode, int flags, Open **ret, uint64_t *ret_fh);
 /* What the kernel names; NULL: not ours. */
 Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid);
-/* Unpins the inode. *ret_last (may be NULL): nobody has it open any more. */
-void open_remove(Vfs *vfs, Open *open, bool *ret_last);
+/* Unpins the inode. */
+void open_remove(Vfs *vfs, Open *open);
 DirStream *dir_stream_free(DirStream *stream);
+
+/*
+ * An OPEN begins: the file counts as open, so that removals look first. opening_is_safe(): no removal that began before
+ * it, and may be of its file, is still under way; else what the server said may already be wrong.
+ */
+bool opening_begin(Op *op); /* false: the file is gone (ESTALE: the kernel looks its name up again) */
+bool opening_is_safe(Op *op);
+void opening_end(Op *op);
+/* An unlink, or a rename over a name, in dir begins; before it looks whether files are open. op_finish() ends it. */
+void removal_begin(Op *op, Inode *dir);
+void removal_end(Op *op);
 
 /* Open files that may have a name in dir. */
 uint32_t open_children(Vfs *vfs, Inode *dir);
@@ -171,6 +188,8 @@ void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent);
 void inodes_moved(Vfs *vfs);
 /* Does somebody have it open? */
 bool inode_is_open(Vfs *vfs, Inode *inode);
+/* Nobody has it open, and from now on nobody can. false: somebody has. */
+bool inode_give_up(Vfs *vfs, Inode *inode);
 /* A rename took it to another directory. */
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent);
 
@@ -178,6 +197,8 @@ void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent);
 
 /* The last close of a file that was unlinked while open: removes its .nfs name, in the background. */
 void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred);
+/* The same for all whose last close a former worker did not live to act on. */
+void remove_left_over(VfsReactor *vr);
 
 /* ---- vfs.c ---- */
 

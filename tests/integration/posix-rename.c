@@ -65,8 +65,18 @@ static void case_rename_over_is_atomic(void) {
                 EQ(write(done[1], "x", 1), 1);
                 child_end();
         }
-        while (read(done[0], &c, 1) < 0)
-                file_is("a", "version");
+        while (read(done[0], &c, 1) < 0) {
+                /* once it is open it stays readable; the open itself may come too late twice */
+                int fd = open("a", O_RDONLY);
+                char text[16] = "";
+
+                if (fd < 0 && errno == ESTALE && on_nfs)
+                        continue;
+                CHECK(fd >= 0);
+                EQ(pread(fd, text, sizeof text, 0), 7);
+                CHECK(memcmp(text, "version", 7) == 0);
+                OK(close(fd));
+        }
         child_wait(pid);
 }
 
@@ -291,7 +301,7 @@ const Case rename_cases[] = {
         CASE(rename_file),
         CASE(rename_over_file),
         CASE(rename_over_open_file),
-        CASE(rename_over_is_atomic),
+        CASE_DIFFERS(rename_over_is_atomic, "open may give ESTALE when the name is renamed over again and again"),
         CASE(rename_across_directories),
         CASE(rename_directory_with_contents),
         CASE(rename_dotdot_follows),
