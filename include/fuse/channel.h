@@ -15,7 +15,7 @@ typedef struct FuseVolume FuseVolume;
 typedef struct FuseChannel FuseChannel;
 
 /*
- * Starts the notifier's thread and sets vfs's notify hooks. finished(userdata) is called once, on some
+ * Forks the notifier (so: before there are threads) and sets vfs's notify hooks. finished(userdata) is called once, on some
  * reactor, when the kernel has no mount left and everything written is on the server. 0 or negative errno.
  */
 int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), void *userdata,

@@ -1,34 +1,28 @@
 /*
  * Telling the kernel that what it has cached is no longer true.
  *
- * Attributes alone (NOTIFY_INVAL_INODE with offset -1) take no page locks and are told at once, from the
- * reactor. Pages do: the notification waits for a READ of them that is in flight, which a reactor that
- * waited could never answer. So pages are dropped by a thread of their own, from a queue; if the queue is full the
- * oldest entry is dropped at the next open instead, which checks anyway (vfs/cache.c).
+ * Attributes alone (NOTIFY_INVAL_INODE with offset -1) and names take no page locks and are told at once, from the
+ * reactor. Pages do: the notification waits for a READ of them that is in flight. A reactor that waited could never
+ * answer that READ; and a worker that is killed while one of its threads waits cannot die, so that its successor, who
+ * would answer, is not started. So pages are dropped by a process of its own, which may wait as long as it likes: it
+ * reads node ids from a pipe until the worker, the only writer, is gone.
+ *
+ * If the pipe is full or the process gone, a file's pages are dropped at its next open instead, which checks anyway
+ * (vfs/cache.c).
  */
-#include <sys/queue.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 
 #include "base/log.h"
 #include "private.h"
 
-#define QUEUE_MAX 4096
-
-typedef struct Inval {
-        STAILQ_ENTRY(Inval) queue_link;
-        uint64_t nodeid;
-} Inval;
-
 struct Notifier {
         FuseVolume *volume;
-        pthread_t thread;
-        pthread_mutex_t lock; /* the queue */
-        pthread_cond_t more;
-        STAILQ_HEAD(, Inval) queue;
-        unsigned n_queued;
-        bool stop;
+        int pipe_fd; /* node ids go in here; non-blocking */
 };
 
-static int inval_inode(FuseVolume *volume, uint64_t nodeid, int64_t offset) {
+static int inval_inode(int fuse_fd, uint64_t nodeid, int64_t offset) {
         struct fuse_notify_inval_inode_out inval = { .ino = nodeid, .off = offset, .len = 0 };
         struct fuse_out_header out = {
                 .len = sizeof out + sizeof inval,
@@ -39,56 +33,33 @@ static int inval_inode(FuseVolume *volume, uint64_t nodeid, int64_t offset) {
         memcpy(message, &out, sizeof out);
         memcpy(message + sizeof out, &inval, sizeof inval);
         /* ENOENT: the kernel does not know the node (any more) */
-        return write(volume->memory->fuse_fd[0], message, sizeof message) < 0 ? -errno : 0;
+        return write(fuse_fd, message, sizeof message) < 0 ? -errno : 0;
 }
 
-static void *notifier_run(void *arg) {
-        struct Notifier *notifier = arg;
-        Inval *inval;
+static _Noreturn void notifier_run(int pipe_fd, int fuse_fd) {
+        uint64_t nodeid;
 
-        (void) pthread_setname_np(pthread_self(), "notifier");
-        (void) pthread_mutex_lock(&notifier->lock);
+        (void) prctl(PR_SET_NAME, "nfsvol-notifier");
         for (;;) {
-                while (!notifier->stop && STAILQ_EMPTY(&notifier->queue))
-                        (void) pthread_cond_wait(&notifier->more, &notifier->lock);
-                if (notifier->stop)
-                        break;
-                inval = STAILQ_FIRST(&notifier->queue);
-                STAILQ_REMOVE_HEAD(&notifier->queue, queue_link);
-                notifier->n_queued--;
-                (void) pthread_mutex_unlock(&notifier->lock);
-                (void) inval_inode(notifier->volume, inval->nodeid, 0);
-                free(inval);
-                (void) pthread_mutex_lock(&notifier->lock);
+                ssize_t n = read(pipe_fd, &nodeid, sizeof nodeid);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n != sizeof nodeid || inval_inode(fuse_fd, nodeid, 0) == -ENODEV)
+                        _exit(0);
         }
-        (void) pthread_mutex_unlock(&notifier->lock);
-        return NULL;
 }
 
 static void notify_inval(void *userdata, uint64_t nodeid, bool data) {
         struct Notifier *notifier = userdata;
-        Inval *inval;
 
-        if (!data) {
-                (void) inval_inode(notifier->volume, nodeid, -1);
-                return;
-        }
-        inval = calloc(1, sizeof *inval);
-        if (!inval)
-                return;
-        inval->nodeid = nodeid;
-        (void) pthread_mutex_lock(&notifier->lock);
-        if (notifier->n_queued < QUEUE_MAX) {
-                STAILQ_INSERT_TAIL(&notifier->queue, inval, queue_link);
-                notifier->n_queued++;
-                inval = NULL;
-        }
-        (void) pthread_cond_signal(&notifier->more);
-        (void) pthread_mutex_unlock(&notifier->lock);
-        free(inval);
+        if (data) /* eight bytes: all or nothing (PIPE_BUF) */
+                (void) !write(notifier->pipe_fd, &nodeid, sizeof nodeid);
+        else
+                (void) inval_inode(notifier->volume->memory->fuse_fd[0], nodeid, -1);
 }
 
-/* One byte of state in the kernel: every name it holds is asked for again at its next use. Since Linux 6.16. */
+/* One number in the kernel: every name it holds is asked for again at its next use. Since Linux 6.16. */
 static void notify_inval_names(void *userdata) {
         struct Notifier *notifier = userdata;
         struct fuse_out_header out = { .len = sizeof out, .error = FUSE_NOTIFY_INC_EPOCH };
@@ -99,18 +70,27 @@ static void notify_inval_names(void *userdata) {
 int notifier_new(FuseVolume *volume, struct Notifier **ret) {
         struct Notifier *notifier = calloc(1, sizeof *notifier);
         VfsNotify notify = { .inval_inode = notify_inval, .inval_names = notify_inval_names, .userdata = notifier };
-        int r;
+        int fds[2];
+        pid_t pid;
 
         if (!notifier)
                 return -ENOMEM;
         notifier->volume = volume;
-        STAILQ_INIT(&notifier->queue);
-        (void) pthread_mutex_init(&notifier->lock, NULL);
-        (void) pthread_cond_init(&notifier->more, NULL);
-        r = pthread_create(&notifier->thread, NULL, notifier_run, notifier);
-        if (r != 0) {
+        if (pipe2(fds, O_CLOEXEC) < 0) {
                 free(notifier);
-                return -r;
+                return -errno;
+        }
+        pid = fork();
+        if (pid == 0) {
+                (void) close(fds[1]);
+                notifier_run(fds[0], volume->memory->fuse_fd[0]);
+        }
+        (void) close(fds[0]);
+        notifier->pipe_fd = fds[1];
+        (void) fcntl(notifier->pipe_fd, F_SETFL, O_NONBLOCK);
+        if (pid < 0) {
+                (void) notifier_free(notifier);
+                return -errno;
         }
         vfs_set_notify(volume->vfs, &notify);
         *ret = notifier;
@@ -118,21 +98,9 @@ int notifier_new(FuseVolume *volume, struct Notifier **ret) {
 }
 
 struct Notifier *notifier_free(struct Notifier *notifier) {
-        Inval *inval;
-
         if (!notifier)
                 return NULL;
-        (void) pthread_mutex_lock(&notifier->lock);
-        notifier->stop = true;
-        (void) pthread_cond_signal(&notifier->more);
-        (void) pthread_mutex_unlock(&notifier->lock);
-        (void) pthread_join(notifier->thread, NULL);
-        while ((inval = STAILQ_FIRST(&notifier->queue))) {
-                STAILQ_REMOVE_HEAD(&notifier->queue, queue_link);
-                free(inval);
-        }
-        (void) pthread_mutex_destroy(&notifier->lock);
-        (void) pthread_cond_destroy(&notifier->more);
+        (void) close(notifier->pipe_fd);
         free(notifier);
         return NULL;
 }
