@@ -34,6 +34,7 @@
 #define PROBE_BOUND_MS 14000 /* of a prober that does not come back although it bounds itself */
 
 static int worker_spawn(Keeper *keeper);
+static int worker_respawn(Keeper *keeper, unsigned delay_ms);
 
 /* ---- telling the helper ---- */
 
@@ -174,7 +175,26 @@ static int restart_fired(sd_event_source *source, uint64_t usec, void *userdata)
 
         (void) usec;
         keeper->restart_timer = sd_event_source_disable_unref(source);
-        return worker_spawn(keeper);
+        return worker_respawn(keeper, 0);
+}
+
+/* Another worker in delay_ms. One that cannot be started (no memory, no processes) is tried again in a second. */
+static int worker_respawn(Keeper *keeper, unsigned delay_ms) {
+        uint64_t now;
+        int r;
+
+        if (delay_ms == 0) {
+                r = worker_spawn(keeper);
+                if (r >= 0)
+                        return 0;
+                log_error("no worker can be started, trying again: %s", strerror(-r));
+                delay_ms = 1000;
+        }
+        r = sd_event_now(keeper->event, CLOCK_MONOTONIC, &now);
+        if (r < 0)
+                return r;
+        return sd_event_add_time(keeper->event, &keeper->restart_timer, CLOCK_MONOTONIC,
+                                 now + (uint64_t) delay_ms * 1000, 0, restart_fired, keeper);
 }
 
 static uint64_t count_replies(const Keeper *keeper) {
@@ -189,20 +209,13 @@ static uint64_t count_replies(const Keeper *keeper) {
  * while, up to 5 s. */
 static int worker_restart(Keeper *keeper) {
         unsigned shift;
-        uint64_t now, delay;
-        int r;
 
         if (count_replies(keeper) != keeper->replies_at_start)
                 keeper->idle_deaths = 0;
         if (++keeper->idle_deaths <= 3)
-                return worker_spawn(keeper);
+                return worker_respawn(keeper, 0);
         shift = MIN(keeper->idle_deaths - 4, 6u);
-        delay = (uint64_t) MIN(100u << shift, 5000u) * 1000;
-        r = sd_event_now(keeper->event, CLOCK_MONOTONIC, &now);
-        if (r < 0)
-                return r;
-        return sd_event_add_time(keeper->event, &keeper->restart_timer, CLOCK_MONOTONIC, now + delay, 0,
-                                 restart_fired, keeper);
+        return worker_respawn(keeper, MIN(100u << shift, 5000u));
 }
 
 static int worker_ended(sd_event_source *source, const siginfo_t *si, void *userdata) {

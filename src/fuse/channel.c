@@ -74,7 +74,8 @@ static void channel_ready(FdSource *source, uint32_t events) {
         FuseChannel *channel = container_of(source, FuseChannel, source);
         unsigned n = 0, limit = channel->many ? READS_PER_TURN : 1;
 
-        (void) events;
+        if (events & EPOLLERR) /* the connection was aborted; reported also while there is no room to read */
+                return channel_finish(channel);
         while (n < limit && channel_read(channel))
                 n++;
         /* a lone request costs no second read(2) to learn that it is alone; the next wait tells as well */
@@ -176,13 +177,14 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         slot->attempts = 0;
         slot->reply_len = 0;
         slot->object.len = 0;
+        if (len > SLOT_REQUEST_SIZE)
+                channel->read_buffer = -1;
+        slot_set(slot, SLOT_QUEUED); /* with the buffer it stands in: a crash before the next lines finds it there */
         if (len <= SLOT_REQUEST_SIZE) {
                 memcpy(slot->request, header, len);
+                atomic_signal_fence(memory_order_seq_cst);
                 slot->buffer = -1;
-        } else {
-                channel->read_buffer = -1;
         }
-        slot_set(slot, SLOT_QUEUED);
         TAILQ_REMOVE(&channel->free_ops, fop, free_link);
         channel_execute(channel, fop);
 }
@@ -339,6 +341,8 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
                 return reply_error(channel, fop, EIO);
         }
         channel_execute(channel, fop);
+        if (fop->active)
+                interrupt_watch(channel, fop);
 }
 
 /* What a former worker left. Two passes: no request may be executed in a buffer that another one still holds. */

@@ -47,10 +47,10 @@ static bool is_being_killed(pid_t pid) {
         return false;
 }
 
-static void watch(FuseChannel *channel, FuseOp *fop) {
+void interrupt_watch(FuseChannel *channel, FuseOp *fop) {
         fop->watched = true;
         if (!channel->watch_timer.due)
-                timer_arm(channel->reactor, &channel->watch_timer, reactor_now(channel->reactor) + WATCH_NS);
+                timer_arm(channel->reactor, &channel->watch_timer, now_ns() + WATCH_NS);
 }
 
 static void watch_fired(Timer *timer) {
@@ -65,7 +65,7 @@ static void watch_fired(Timer *timer) {
                         fop->watched = false;
                         vfs_interrupt(&fop->op);
                 } else {
-                        watch(channel, fop);
+                        interrupt_watch(channel, fop);
                 }
         }
 }
@@ -79,7 +79,7 @@ static bool interrupt_here(FuseChannel *channel, uint64_t target) {
                 if (is_being_killed(fop->op.pid))
                         vfs_interrupt(&fop->op);
                 else
-                        watch(channel, fop);
+                        interrupt_watch(channel, fop);
                 return true;
         }
         return false;

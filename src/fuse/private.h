@@ -94,6 +94,8 @@ extern const OpReply fuse_op_reply;
 /* ---- interrupt.c ---- */
 void interrupt_request(FuseChannel *channel, uint64_t interrupt_unique, uint64_t target);
 void interrupt_init(FuseChannel *channel);
+/* The one INTERRUPT that there will be has been missed, or was not deadly: look whether the caller is killed. */
+void interrupt_watch(FuseChannel *channel, FuseOp *fop);
 
 /* ---- notify.c ---- */
 int notifier_new(FuseVolume *volume, struct Notifier **ret);

@@ -132,7 +132,12 @@ static void flush(Op *op, uint64_t nodeid, uint64_t fh) {
         unstable_commit(op->reactor, op->inode, op, flushed);
 }
 
+/* close(2) of a descriptor that cannot write must not take the error that a writer is to hear. */
 void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh) {
+        Open *open = open_get(op->reactor->vfs, fh, nodeid);
+
+        if (open && (open->record->flags & O_ACCMODE) == O_RDONLY)
+                return op_reply_err(op, 0);
         flush(op, nodeid, fh);
 }
 

@@ -19,6 +19,7 @@ static void read_send(Op *op);
 static void read_done(NfsCall *call);
 static void write_append(Op *op);
 static void write_append_done(NfsCall *call);
+static void write_begin(Op *op);
 static void write_send(Op *op);
 static void write_done(NfsCall *call);
 
@@ -105,17 +106,17 @@ void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void
                 op_finish(op);
                 return op->reply->written(op, 0);
         }
-        (void) pthread_mutex_lock(&op->inode->lock);
-        op->inode->n_writing++;
-        (void) pthread_mutex_unlock(&op->inode->lock);
         if ((op->open->record->flags & O_APPEND) && !at_offset)
                 return write_append(op);
-        write_send(op);
+        write_begin(op);
 }
 
 /* There was no room to keep more; now there is. The data has been written in any case. */
 static void write_throttled(Op *op) {
         uint32_t done = op->io.done;
+
+        if (op->commit.err && op->commit.err != EINTR)
+                return op_reply_err(op, op->commit.err); /* it was taken: nobody else would report it */
 
         op_finish(op);
         op->reply->written(op, done);
@@ -142,6 +143,13 @@ static void write_finish(Op *op, int err) {
         op->reply->written(op, done);
 }
 
+static void write_begin(Op *op) {
+        (void) pthread_mutex_lock(&op->inode->lock);
+        op->inode->n_writing++;
+        (void) pthread_mutex_unlock(&op->inode->lock);
+        write_send(op);
+}
+
 static void write_append(Op *op) {
         (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), write_append_done);
         op_send(op);
@@ -151,11 +159,12 @@ static void write_append_done(NfsCall *call) {
         Op *op = op_done(call);
 
         if (call->err)
-                return write_finish(op, call->err);
+                return op_reply_err(op, call->err);
+        /* before this counts as writing: what has changed here was somebody else */
         cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
         op->io.offset = call->res.attr.size;
         op->reply->placed(op, op->io.offset);
-        write_send(op);
+        write_begin(op);
 }
 
 static bool write_is_sync(const Op *op) {
@@ -183,7 +192,7 @@ static void write_done(NfsCall *call) {
                 return write_finish(op, call->err);
         }
         cache_update_wcc(op->reactor->vfs, op->inode, &res->wcc, call->sent_at);
-        if ((res->write.committed == NFS_UNSTABLE || unstable_rewriting(op->inode)) &&
+        if ((res->write.committed == NFS_UNSTABLE || unstable_pending(op->inode)) &&
             unstable_add(op->reactor->vfs, op->inode, &op->cred, call->args.write.offset, call->args.write.data,
                          count, res->write.verf) < 0) {
                 /* no memory to keep it until a COMMIT: write the same once more, to stable storage */

@@ -5,6 +5,7 @@
  * Thread: any; table_lock protects it. The contents of one Open are used by the kernel's operations on it,
  * which the kernel does not run against its RELEASE.
  */
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include "base/log.h"
@@ -36,6 +37,9 @@ int open_table_load(Vfs *vfs) {
                         if (open->inode && record->cred.n_groups <= NFS_GROUPS_MAX) {
                                 open->record = record;
                                 count_open(vfs, open->inode, 1, false);
+                                if ((record->flags & O_ACCMODE) != O_RDONLY &&
+                                    unstable_mark(vfs, open->inode, &record->cred) < 0)
+                                        return -ENOMEM;
                                 continue;
                         }
                         log_warning("open %u of a former worker is not usable, dropped", i);
@@ -118,6 +122,12 @@ bool inode_give_up(Vfs *vfs, Inode *inode) {
                 inode->gone = true;
         (void) pthread_mutex_unlock(&vfs->table_lock);
         return given_up;
+}
+
+void inode_given_up(Vfs *vfs, Inode *inode) {
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        inode->gone = false;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
 }
 
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent) {

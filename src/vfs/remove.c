@@ -342,6 +342,7 @@ static void removal_done(NfsCall *call) {
                 log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
         cache_dir_changed(vfs, removal->dir, &call->res.wcc, call->sent_at);
         removal->inode->record->silly_dir = 0; /* not before: a successor would not know of it */
+        inode_given_up(vfs, removal->inode);
         inode_unpin(vfs, removal->dir);
         inode_unpin(vfs, removal->inode);
         background_end(removal->reactor);

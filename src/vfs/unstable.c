@@ -3,9 +3,9 @@
  *
  * A copy of each UNSTABLE WRITE is kept, with the write verifier of its reply, until a COMMIT answers with the
  * same verifier. Another verifier says that the server restarted and may have forgotten: then all that is
- * kept of the file is written again, FILE_SYNC, in the order in which it was written first. A WRITE that is
- * answered while that goes on may have been overtaken by older data, so it is kept too and follows at
- * the end.
+ * kept of the file is written again, FILE_SYNC, in the order in which it was written first. Whatever is written after
+ * something that is kept is kept too, stable or not, so that it is not overtaken by older data; what is answered while
+ * the writing again goes on follows at the end.
  *
  * One commit runs per file, on the reactor that began it. Who asks for one while it runs waits for the next:
  * what they wrote may have come after the COMMIT was sent.
@@ -130,6 +130,15 @@ int unstable_add(Vfs *vfs, Inode *inode, const NfsCred *cred, uint64_t offset, c
         return 0;
 }
 
+int unstable_mark(Vfs *vfs, Inode *inode, const NfsCred *cred) {
+        if (!inode->unstable)
+                inode->unstable = unstable_new(vfs, inode);
+        if (!inode->unstable)
+                return -ENOMEM;
+        inode->unstable->cred = *cred;
+        return 0;
+}
+
 bool unstable_pending(Inode *inode) {
         bool pending;
 
@@ -137,15 +146,6 @@ bool unstable_pending(Inode *inode) {
         pending = inode->unstable != NULL;
         unlock(inode);
         return pending;
-}
-
-bool unstable_rewriting(Inode *inode) {
-        bool rewriting;
-
-        lock(inode);
-        rewriting = inode->unstable && inode->unstable->rewriting;
-        unlock(inode);
-        return rewriting;
 }
 
 int unstable_take_error(Inode *inode) {

@@ -190,6 +190,8 @@ void inodes_moved(Vfs *vfs);
 bool inode_is_open(Vfs *vfs, Inode *inode);
 /* Nobody has it open, and from now on nobody can. false: somebody has. */
 bool inode_give_up(Vfs *vfs, Inode *inode);
+/* Its .nfs name has been removed. Whether it has another name after all, the server says at an open. */
+void inode_given_up(Vfs *vfs, Inode *inode);
 /* A rename took it to another directory. */
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent);
 
@@ -281,10 +283,10 @@ enum UnstablePressure {
  */
 int unstable_add(Vfs *vfs, Inode *inode, const NfsCred *cred, uint64_t offset, const void *data, uint32_t size,
                  const uint8_t verf[static NFS_VERF_SIZE]);
+/* A former worker may have written to it what was not committed: the next flush commits. 0 or -ENOMEM. */
+int unstable_mark(Vfs *vfs, Inode *inode, const NfsCred *cred);
 /* Is anything of this file not yet known to be on stable storage? */
 bool unstable_pending(Inode *inode);
-/* Is a lost WRITE being written again, so that what is written now must be kept to follow it? */
-bool unstable_rewriting(Inode *inode);
 /*
  * Commits what inode has, and what is being committed already; then done(op), on op's reactor, with the
  * error in op->commit.err (a latched one is taken). op NULL: in the background, an error is latched.

@@ -1,5 +1,6 @@
 /* vfs/inode.c, vfs/open.c, vfs/memory.c: the tables that outlive a worker. */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include "src/vfs/volume.h"
@@ -169,7 +170,7 @@ Test(inode, opens_survive) {
 
         cr_assert_eq(open_add(&op, inode, 2, &open, &stale), 0);
         open_remove(vfs, open);
-        cr_assert_eq(open_add(&op, inode, 1, &open, &fh), 0);
+        cr_assert_eq(open_add(&op, inode, O_CLOEXEC, &open, &fh), 0);
         cr_assert_neq(fh, stale);
         inode_forget(vfs, nodeid, 1);
         crash();
@@ -179,11 +180,11 @@ Test(inode, opens_survive) {
         open = open_get(vfs, fh, nodeid);
         cr_assert_not_null(open);
         cr_assert_eq(open->record->cred.uid, 7);
-        cr_assert_eq(open->record->flags, 1);
+        cr_assert_eq(open->record->flags, O_CLOEXEC);
         /* the request that made it is executed again: the same open, not a second one */
         vr.vfs = vfs;
         op.recovered = true;
-        cr_assert_eq(open_add(&op, open->inode, 1, &again, &stale), 0);
+        cr_assert_eq(open_add(&op, open->inode, O_CLOEXEC, &again, &stale), 0);
         cr_assert_eq(again, open);
         cr_assert_eq(stale, fh);
         open_remove(vfs, open);
