@@ -25,7 +25,10 @@ typedef struct NfsStats {
         uint64_t waiting_since; /* when the call that waits longest was sent: ns, monotonic; 0: none waits */
 } NfsStats;
 
+enum NfsProtocol { NFS_PROTOCOL_V3, NFS_PROTOCOL_NLM4 };
+
 typedef struct NfsConnConfig {
+        enum NfsProtocol protocol; /* which NfsProcs it takes */
         const char *server; /* for messages: the name the user gave */
         const NfsAddr *addrs;
         uint32_t n_addrs;
@@ -40,6 +43,11 @@ typedef struct NfsConnConfig {
          * long) or is back. May be NULL. From the reactor; must not send or cancel calls.
          */
         void (*state_changed)(void *userdata, bool up);
+        /*
+         * A connection was made, and what waited is queued on it. May be NULL. From the reactor; must not send or
+         * cancel calls.
+         */
+        void (*connected)(void *userdata);
         void *userdata;
 } NfsConnConfig;
 

@@ -180,6 +180,8 @@ static void conn_up(NfsConn *conn, uint64_t now) {
         if (TAILQ_EMPTY(&conn->calls))
                 conn_set_responding(conn, true); /* else the first reply says so */
         calls_resend(conn);
+        if (conn->config.connected)
+                conn->config.connected(conn->config.userdata);
 }
 
 static void conn_broken(NfsConn *conn, uint64_t now, int error) {
@@ -315,7 +317,7 @@ int nfs_conn_new(Reactor *reactor, const NfsConnConfig *config, NfsConn **ret) {
         conn->config = *config;
         memcpy(conn->addrs, config->addrs, config->n_addrs * sizeof *config->addrs);
         conn->config.addrs = conn->addrs;
-        conn->ops = &nfs_v3_ops;
+        conn->ops = config->protocol == NFS_PROTOCOL_NLM4 ? &nlm4_ops : &nfs_v3_ops;
         conn->reactor = reactor;
         conn->stats = config->stats ? config->stats : &conn->own_stats;
         conn->responding = true;
