@@ -69,8 +69,10 @@ static int decode_test(NfsCall *call, void *reply, void *buffer) {
         call->res.holder.svid = holder->svid;
         call->res.holder.offset = holder->l_offset;
         call->res.holder.length = holder->l_len;
-        /* a range that is none */
-        return holder->l_len > 0 && holder->l_offset + holder->l_len - 1 < holder->l_offset ? -EBADMSG : 0;
+        if (holder->l_len == 0 || holder->l_offset + holder->l_len - 1 >= holder->l_offset)
+                return 0;
+        call->status = 0; /* a range that is none: nothing is known */
+        return -EBADMSG;
 }
 
 static int encode_lock(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
@@ -91,8 +93,10 @@ static int decode_lock(NfsCall *call, void *reply, void *buffer) {
         const NLM4_LOCKres *res = reply;
 
         (void) buffer;
+        if (check_cookie(call, &res->cookie) < 0)
+                return -EBADMSG;
         call->status = (uint32_t) res->status;
-        return check_cookie(call, &res->cookie);
+        return 0;
 }
 
 static int encode_cancel(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
@@ -111,8 +115,10 @@ static int decode_cancel(NfsCall *call, void *reply, void *buffer) {
         const NLM4_CANCres *res = reply;
 
         (void) buffer;
+        if (check_cookie(call, &res->cookie) < 0)
+                return -EBADMSG;
         call->status = (uint32_t) res->status;
-        return check_cookie(call, &res->cookie);
+        return 0;
 }
 
 static int encode_unlock(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
@@ -126,8 +132,10 @@ static int decode_unlock(NfsCall *call, void *reply, void *buffer) {
         const NLM4_UNLOCKres *res = reply;
 
         (void) buffer;
+        if (check_cookie(call, &res->cookie) < 0)
+                return -EBADMSG;
         call->status = (uint32_t) res->status;
-        return check_cookie(call, &res->cookie);
+        return 0;
 }
 
 const NfsOps nlm4_ops = {

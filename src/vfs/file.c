@@ -93,7 +93,7 @@ static void open_finish(Op *op) {
 
 /* ---- close ---- */
 
-void vfs_release(Op *op, uint64_t nodeid, uint64_t fh) {
+void vfs_release(Op *op, uint64_t nodeid, uint64_t fh, bool has_flock, uint64_t flock_owner) {
         VfsReactor *vr = op->reactor;
         NfsCred cred;
         Open *open;
@@ -104,6 +104,8 @@ void vfs_release(Op *op, uint64_t nodeid, uint64_t fh) {
         if (!open)
                 return op_reply_err(op, EBADF);
         cred = open->record->cred;
+        if (locks_known(op->inode))
+                locks_drop_open(op, fh, has_flock, flock_owner);
         open_remove(vr->vfs, open);
         /* FLUSH came before, for each close(2); but data of a mmap may have been written since */
         if (unstable_pending(op->inode))
@@ -113,34 +115,59 @@ void vfs_release(Op *op, uint64_t nodeid, uint64_t fh) {
         op_reply_err(op, 0);
 }
 
-static void flushed(Op *op) {
+static void synced(Op *op) {
         op_reply_err(op, op->commit.err);
 }
 
-/* A file that nothing uncommitted is known of has only a latched error to tell. */
-static void flush(Op *op, uint64_t nodeid, uint64_t fh) {
+/* Pins the inode; the open's credentials. NULL: answered. */
+static Open *flush_begin(Op *op, uint64_t nodeid, uint64_t fh) {
         Open *open;
 
         if (!op_begin(op, nodeid))
-                return;
+                return NULL;
         open = open_get(op->reactor->vfs, fh, nodeid);
         if (!open)
-                return op_reply_err(op, EBADF);
-        op->cred = open->record->cred;
-        if (!unstable_pending(op->inode))
-                return op_reply_err(op, unstable_take_error(op->inode));
-        unstable_commit(op->reactor, op->inode, op, flushed);
+                op_reply_err(op, EBADF);
+        else
+                op->cred = open->record->cred;
+        return open;
 }
 
-/* close(2) of a descriptor that cannot write must not take the error that a writer is to hear. */
-void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh) {
-        Open *open = open_get(op->reactor->vfs, fh, nodeid);
+/* then(op), with op->commit.err. A file that nothing uncommitted is known of has only a latched error to tell. */
+static void flush_data(Op *op, void (*then)(Op *op)) {
+        if (unstable_pending(op->inode))
+                return unstable_commit(op->reactor, op->inode, op, then);
+        op->commit.err = unstable_take_error(op->inode);
+        then(op);
+}
 
-        if (open && (open->record->flags & O_ACCMODE) == O_RDONLY)
-                return op_reply_err(op, 0);
-        flush(op, nodeid, fh);
+static void flush_unlocked(Op *op) {
+        op_reply_err(op, op->commit.err ? op->commit.err : op->lock.err);
+}
+
+/* POSIX: a process loses its locks on a file with the first descriptor of it that it closes. After the data. */
+static void flush_unlock(Op *op) {
+        if (!locks_known(op->inode))
+                return op_reply_err(op, op->commit.err);
+        if (!op->interrupted)
+                return locks_drop_owner(op, LOCK_POSIX, op->lock.owner, flush_unlocked);
+        locks_drop_owner(op, LOCK_POSIX, op->lock.owner, NULL);
+        op_reply_err(op, op->commit.err);
+}
+
+void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner) {
+        Open *open = flush_begin(op, nodeid, fh);
+
+        if (!open)
+                return;
+        op->lock.owner = owner;
+        /* close(2) of a descriptor that cannot write must not take the error that a writer is to hear */
+        if ((open->record->flags & O_ACCMODE) == O_RDONLY)
+                return flush_unlock(op);
+        flush_data(op, flush_unlock);
 }
 
 void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh) {
-        flush(op, nodeid, fh);
+        if (flush_begin(op, nodeid, fh))
+                flush_data(op, synced);
 }

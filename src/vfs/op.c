@@ -141,7 +141,7 @@ void vfs_interrupt(Op *op) {
                 return;
         op->interrupted = true;
         if (op->call_pending && !op->out_of_time)
-                nfs_call_cancel(&op->call);
-        else
-                unstable_interrupt(op);
+                return nfs_call_cancel(&op->call);
+        unstable_interrupt(op);
+        locks_interrupt(op);
 }

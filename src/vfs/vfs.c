@@ -35,6 +35,8 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
         r = inode_table_load(vfs);
         if (r >= 0)
                 r = open_table_load(vfs);
+        if (r >= 0)
+                r = locks_new(vfs);
         if (r < 0) {
                 (void) vfs_free(vfs);
                 return r;
@@ -50,6 +52,7 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
 Vfs *vfs_free(Vfs *vfs) {
         if (!vfs)
                 return NULL;
+        locks_free(vfs);
         inode_table_free(vfs);
         (void) pthread_mutex_destroy(&vfs->table_lock);
         (void) pthread_mutex_destroy(&vfs->statfs_lock);
@@ -76,6 +79,12 @@ static void connection_changed(void *userdata, bool up) {
         atomic_store(&vr->vfs->memory->server_up[vr->index], up ? 1 : 2);
 }
 
+static void connection_made(void *userdata) {
+        VfsReactor *vr = userdata;
+
+        locks_suspect(vr->vfs);
+}
+
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret) {
         const SessionOptions *options = vfs->options;
         const NfsMountResult *mount = &vfs->memory->mount;
@@ -92,6 +101,7 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
                 .retrans = options->retrans,
                 .stats = &vfs->memory->stats[index].nfs,
                 .state_changed = connection_changed,
+                .connected = connection_made,
                 .userdata = vr,
         };
         int r;
@@ -105,7 +115,10 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
         vr->reactor = reactor;
         TAILQ_INIT(&vr->syncs);
         r = nfs_conn_new(reactor, &config, &vr->conn);
+        if (r >= 0 && index == 0)
+                r = locks_start(vr);
         if (r < 0) {
+                (void) nfs_conn_free(vr->conn);
                 free(vr);
                 return r;
         }
@@ -120,6 +133,7 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
 VfsReactor *vfs_reactor_free(VfsReactor *vr) {
         if (!vr)
                 return NULL;
+        locks_stop(vr);
         (void) nfs_conn_free(vr->conn);
         free(vr);
         return NULL;

@@ -5,6 +5,7 @@
  *   Vfs.table_lock   the inode index, lookup counts, pins, open entries
  *   unstable_lock    the list of files with uncommitted data (table_lock may be taken inside)
  *   Inode.lock       what is known of one file: attributes, versions, uncommitted data
+ *   Locks.mutex      byte-range locks, all of them (the other two may be taken inside; calls are sent inside)
  */
 #pragma once
 
@@ -60,6 +61,7 @@ struct Inode {
         uint32_t n_writing;    /* own WRITEs in flight */
         AccessEntry access[ACCESS_CACHE_SIZE];
         unsigned access_next;
+        struct LockFile *locks; /* Locks.mutex */
         Unstable *unstable;
         int write_error; /* errno latched for the next flush or fsync */
 
@@ -119,6 +121,7 @@ struct Vfs {
         bool has_fsstat;
         NfsFsStat fsstat;
 
+        struct Locks *locks; /* NULL: they are local */
 };
 
 struct VfsReactor {
@@ -127,6 +130,7 @@ struct VfsReactor {
         Reactor *reactor;
         NfsConn *conn;
         CredEntry creds[CRED_CACHE_SIZE];
+        unsigned n_lock_waiters; /* Locks.mutex */
         unsigned n_background; /* RPCs that no op waits for: removals, commits */
         TAILQ_HEAD(, VfsSync) syncs;
 };
@@ -221,6 +225,8 @@ void cache_name_gone(Vfs *vfs);
 bool cache_links_known(Vfs *vfs, Inode *inode);
 /* Ask the server next time. */
 void cache_expire(Inode *inode);
+/* Nothing that is cached of it is to be believed any more, nor what the kernel read of it. */
+void cache_zap(Inode *inode);
 /* The cached attributes if they are believed at now: 1 and *ret, *ret_left (ns). With stale, any age. */
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
 /* How long names found (found: or not found) in dir may be believed without asking: ns. */
@@ -298,3 +304,22 @@ void unstable_interrupt(Op *op);
 enum UnstablePressure unstable_pressure(VfsReactor *vr, Inode *inode);
 /* The latched error, once. */
 int unstable_take_error(Inode *inode);
+
+/* ---- lock.c: byte-range locks ---- */
+
+/* Reads what a former worker left. 0 or -ENOMEM. Nothing if all locks are local. */
+int locks_new(Vfs *vfs);
+void locks_free(Vfs *vfs);
+/* On the first reactor: connects to the lock manager. 0 or negative errno. */
+int locks_start(VfsReactor *vr);
+void locks_stop(VfsReactor *vr);
+/* Has the file locks of anybody? A hint: may be wrong about what another thread is just doing. */
+bool locks_known(const Inode *inode);
+/* Gives back owner's locks on op->inode; done(op) follows, with op->lock.err. done NULL: in the background. */
+void locks_drop_owner(Op *op, enum LockKind kind, uint64_t owner, void (*done)(Op *op));
+/* The same for what goes with an open file, of op->inode, in the background. */
+void locks_drop_open(Op *op, uint64_t fh, bool has_flock, uint64_t flock_owner);
+/* op waits for a lock and was interrupted: answered with EINTR. Nothing if it does not. */
+void locks_interrupt(Op *op);
+/* The server may have restarted: ask its lock manager. Any thread. */
+void locks_suspect(Vfs *vfs);
