@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -54,12 +55,16 @@ static int read_all(int fd, void *buf, size_t size) {
         return 0;
 }
 
-/* One connection. A reply: marker, XID, REPLY, accepted, no verifier, SUCCESS, results. */
+/*
+ * One connection. A reply: marker, XID, REPLY, accepted, no verifier, SUCCESS, results. When the last client is
+ * unmonitored the server forgets the connection, without closing it.
+ */
 static void *status_monitor(void *arg) {
         int fd = (int) (intptr_t) arg;
         uint32_t marker, call[256], reply[9];
+        bool last = false;
 
-        while (read_all(fd, &marker, sizeof marker) == 0) {
+        while (!last && read_all(fd, &marker, sizeof marker) == 0) {
                 uint32_t len = ntohl(marker) & 0x7fffffff, words = 7;
 
                 if (len < 24 || len > sizeof call || read_all(fd, call, len) < 0)
@@ -74,6 +79,7 @@ static void *status_monitor(void *arg) {
                         break;
                 case SM_UNMON:
                 case SM_UNMON_ALL: /* state */
+                        last = true;
                         words = 8;
                         reply[7] = htonl(1);
                         break;
