@@ -106,18 +106,17 @@ void vfs_release(Op *op, uint64_t nodeid, uint64_t fh) {
         cred = open->record->cred;
         open_remove(vr->vfs, open);
         /* FLUSH came before, for each close(2); but data of a mmap may have been written since */
-        if (unstable_pending(op->inode))
-                unstable_commit(vr, op->inode, NULL, NULL);
+        pending_commit(vr, op->inode);
         if (op->inode->record->silly_dir && inode_give_up(vr->vfs, op->inode))
                 remove_silly(vr, op->inode, &cred);
         op_reply_err(op, 0);
 }
 
 static void flushed(Op *op) {
-        op_reply_err(op, op->commit.err);
+        op_reply_err(op, op->wait.err);
 }
 
-/* A file that nothing uncommitted is known of has only a latched error to tell. */
+/* A file of which nothing is pending has only a latched error to tell. */
 static void flush(Op *op, uint64_t nodeid, uint64_t fh) {
         Open *open;
 
@@ -126,10 +125,8 @@ static void flush(Op *op, uint64_t nodeid, uint64_t fh) {
         open = open_get(op->reactor->vfs, fh, nodeid);
         if (!open)
                 return op_reply_err(op, EBADF);
-        op->cred = open->record->cred;
-        if (!unstable_pending(op->inode))
-                return op_reply_err(op, unstable_take_error(op->inode));
-        unstable_commit(op->reactor, op->inode, op, flushed);
+        if (!pending_wait(op, true, true, flushed))
+                op_reply_err(op, pending_take_error(op->inode));
 }
 
 /* close(2) of a descriptor that cannot write must not take the error that a writer is to hear. */
