@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <sys/queue.h>
 
 #include "base/util.h"
@@ -205,6 +206,12 @@ struct NfsCall {
         const NfsCred *cred;
         void (*done)(NfsCall *call);
         NfsArgs args;
+        /*
+         * 0, or the XID under which a former process sent the same call (n_sent then counts from 1). A server that still
+         * has its answer gives that again, if the call comes from the same port (NfsConnConfig.source_port).
+         */
+        uint32_t xid;
+        _Atomic uint32_t *xid_note; /* where to put the XID before the call goes out, and whenever it changes; or NULL */
 
         /*
          * 0, or the positive errno the application should see: the server's status through the one table
@@ -217,7 +224,6 @@ struct NfsCall {
 
         /* nfs/'s own */
         NfsConn *conn;
-        uint32_t xid;      /* fixed at the first send; 0 before */
         bool xid_given;    /* it was not 0 then */
         uint32_t n_sent;   /* > 1: the server may have executed it before */
         uint32_t n_timeouts;

@@ -39,6 +39,11 @@ typedef struct NfsConnConfig {
         uint32_t retrans;      /* nfs(5) retrans: unanswered this often = "not responding"; soft: error */
         NfsStats *stats;       /* may be in shared memory */
         /*
+         * A server's duplicate-request cache knows calls by XID and by the port they come from. In memory that outlives
+         * us, or NULL: where XIDs go on (0: anywhere), and the port all connections are made from (0: any).
+         */
+        _Atomic uint32_t *next_xid, *source_port;
+        /*
          * The server went away (up = false: retrans × timeo without an answer, or connecting failed that
          * long) or is back. May be NULL. From the reactor; must not send or cancel calls.
          */

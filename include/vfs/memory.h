@@ -11,6 +11,7 @@
  *   inodes     node id -> file handle, lookup count
  *   opens      fh of open(2) and opendir(3) -> inode, flags, credentials
  *   locks      byte ranges that the server has locked for us, or may have
+ *   extents    data that write(2) was told is written, and that is not yet on the server's stable storage
  *   counters
  *
  * Pages are touched only as far as they are used: a small volume has a small memory. Indexes (hash
@@ -24,7 +25,7 @@
 #include "nfs/mount.h"
 
 #define MEMORY_MAGIC   UINT64_C(0x6c6f767366766e01)
-#define MEMORY_VERSION 2
+#define MEMORY_VERSION 3
 
 #define REACTORS_MAX 16
 #define SLOTS        192 /* requests in flight per reactor */
@@ -58,7 +59,9 @@ typedef struct Slot {
         int32_t buffer;         /* the large buffer it stands in, or -1: request[] */
         uint32_t attempts;      /* how often a worker died over it */
         uint32_t reply_len;
-        uint32_t xid;           /* of the changing RPC, for the server's duplicate-request cache; 0: none */
+        uint32_t step;          /* EXEC: which changing RPC of the operation (vfs/'s numbers) */
+        _Atomic uint32_t xid;   /* EXEC: under which it went out; 0: it did not. Sent again under the same, the server's
+                                 * duplicate-request cache knows whether it has executed it */
         NfsFh object;           /* what the operation has made so far; len 0: nothing known */
         uint8_t reply[SLOT_REPLY_SIZE] __attribute__((aligned(8)));
         uint8_t request[SLOT_REQUEST_SIZE] __attribute__((aligned(8)));
@@ -89,6 +92,7 @@ typedef struct InodeRecord {
         uint64_t fileid;
         uint32_t type; /* S_IFMT */
         NfsFh fh;
+        _Atomic int32_t write_error; /* errno latched for the next write, flush or fsync */
         uint64_t silly_dir; /* unlinked while open: the directory that holds its .nfs name; 0: no */
 } InodeRecord;
 
@@ -124,6 +128,47 @@ typedef struct LockRecord {
         uint32_t pid;
         NfsCred cred;
 } LockRecord;
+
+/*
+ * An extent's life. DIRTY: write(2) was answered, nothing went out. SENT: a WRITE is on its way, its data must not
+ * change. UNSTABLE: the server has it, perhaps only in its memory; COMMIT frees it, another verifier makes it DIRTY again.
+ */
+enum ExtentState {
+        EXTENT_FREE,
+        EXTENT_DIRTY,
+        EXTENT_SENT,
+        EXTENT_UNSTABLE,
+};
+
+#define EXTENT_SIZES    3
+#define EXTENTS_SMALL   8192u /* of 4 KiB */
+#define EXTENTS_MEDIUM  512u  /* of 64 KiB */
+#define EXTENTS_LARGE   128u  /* of IO_MAX */
+#define EXTENTS_MAX     (EXTENTS_SMALL + EXTENTS_MEDIUM + EXTENTS_LARGE)
+#define EXTENT_SMALL    4096u
+#define EXTENT_MEDIUM   65536u
+
+typedef struct ExtentRecord {
+        _Atomic uint32_t state; /* enum ExtentState, published last */
+        _Atomic uint32_t len;
+        uint64_t nodeid;
+        uint64_t offset;
+        uint64_t seq;           /* where two of a file overlap, the greater one is the newer */
+        _Atomic uint32_t done;  /* of len: what the server has taken already */
+        _Atomic uint32_t xid;   /* of the WRITE that is or was on its way; 0: none */
+        uint32_t reactor;       /* which sent it: the server knows XIDs by connection */
+        uint32_t stable;        /* enum NfsStable it is sent with */
+        uint8_t verf[NFS_VERF_SIZE]; /* UNSTABLE */
+        NfsCred cred;
+} ExtentRecord;
+
+typedef struct ExtentStore {
+        _Atomic uint32_t high[EXTENT_SIZES]; /* of each size: no record at or above was ever used */
+        ExtentRecord records[EXTENTS_MAX]; /* small, medium, large */
+        uint8_t small[EXTENTS_SMALL][EXTENT_SMALL] __attribute__((aligned(4096)));
+        uint8_t medium[EXTENTS_MEDIUM][EXTENT_MEDIUM];
+        uint8_t large[EXTENTS_LARGE][IO_MAX];
+} ExtentStore;
 
 /* Counted by the reactor's thread, read by anyone. */
 typedef struct ReactorStats {
@@ -167,7 +212,10 @@ typedef struct Memory {
         _Atomic uint32_t worker_state; /* enum WorkerState */
         _Atomic uint32_t worker_starts;
         _Atomic uint32_t server_up[REACTORS_MAX]; /* 2: not responding (nfs(5), retrans), else 1 */
-        _Atomic uint64_t unstable_bytes;          /* written, kept until COMMIT */
+        _Atomic uint64_t dirty_bytes;             /* written, and not yet taken by the server */
+        _Atomic uint64_t unstable_bytes;          /* taken by it, kept until COMMIT */
+        _Atomic uint32_t next_xid[REACTORS_MAX];    /* 0: not begun. One that comes twice would be taken for the first */
+        _Atomic uint32_t source_port[REACTORS_MAX]; /* the server knows XIDs by it; 0: none yet */
         _Atomic uint64_t n_inodes, n_opens;
         _Atomic uint32_t inodes_high, opens_high; /* no entry at or above was ever used */
         _Atomic uint64_t write_errors_lost; /* latched errors that nobody came to hear */
@@ -182,6 +230,7 @@ typedef struct Memory {
 
         ReactorStats stats[REACTORS_MAX];
         Journal journal[REACTORS_MAX] __attribute__((aligned(4096)));
+        ExtentStore extents __attribute__((aligned(4096)));
         OpenRecord opens[OPENS_MAX] __attribute__((aligned(4096)));
         LockRecord locks[LOCKS_MAX] __attribute__((aligned(4096)));
         InodeRecord inodes[INODES_MAX] __attribute__((aligned(4096)));

@@ -56,10 +56,10 @@ typedef struct OpReply {
                        const VfsEntry *entry);
         void (*dir)(Op *op); /* sends what dirent() gathered; nothing gathered: end of directory */
         /*
-         * The server may change from here on: the journal notes it, with the handle (or NULL) that tells a
-         * successor how far it came. For an exclusive CREATE: what it made.
+         * The server may change from here on, by the changing RPC number step of this operation: the journal notes it,
+         * with the handle (or NULL) that tells a successor how far it came. For an exclusive CREATE: what it made.
          */
-        void (*executing)(Op *op, const NfsFh *object);
+        void (*executing)(Op *op, unsigned step, const NfsFh *object);
         /* An appending WRITE found its place: whoever executes it again writes there, and does not append. */
         void (*placed)(Op *op, uint64_t offset);
         void (*lock)(Op *op, const VfsLock *lock); /* GETLK */
@@ -78,6 +78,9 @@ struct Op {
         bool recovered;  /* a worker died over it, before or after that */
         bool plus;       /* READDIRPLUS */
         const NfsFh *object; /* what executing() was given before the crash, or NULL */
+        unsigned replayed_step; /* ... and the step */
+        uint32_t replayed_xid;  /* under which that RPC went out; 0: it did not, or is sent again already */
+        _Atomic uint32_t *xid_note; /* where the XID of the changing RPC is kept for a successor */
         uint64_t unique; /* the request's number, for EXCLUSIVE verifiers */
 
         /* vfs/ */
@@ -98,7 +101,7 @@ struct Op {
                         mode_t type;
                         dev_t rdev;
                         int flags;
-                        unsigned step;
+                        unsigned answer;
                         NfsFh fh;
                         char *hidden; /* owned: the .nfs name of what a rename goes over */
                 } name;
@@ -107,7 +110,6 @@ struct Op {
                         uint8_t *gathered; /* READ: when one RPC was not enough */
                         uint64_t offset;
                         uint32_t size, done;
-                        bool file_sync;
                 } io;
                 struct {
                         uint64_t offset;
@@ -129,13 +131,16 @@ struct Op {
                 bool has_attr; /* the attributes are as new as the answer */
                 void (*then)(Op *op, int err);
         } access;
-        struct {
-                bool waiting; /* in a file's list; its lock */
+        struct { /* for what was written (pending.c), or for room for what is to be (extent.c) */
+                bool in_file, for_room; /* which list it is in; the lock of that */
+                bool stable;     /* until it is on stable storage, not only on the server */
+                bool take_error; /* a latched error is for this one */
+                uint64_t seq;    /* everything up to here */
                 int err;
                 void (*done)(Op *op);
                 Task wake;
                 TAILQ_ENTRY(Op) wait_link;
-        } commit;
+        } wait;
         struct {
                 struct LockRequest *request; /* Locks.mutex; NULL: nothing to wait for */
                 enum LockKind kind;

@@ -146,6 +146,7 @@ static json_t *counters_object(const Memory *memory, const Sums *s) {
         } counters[] = {
                 { "bytes_read", s->bytes_read },
                 { "bytes_written", s->bytes_written },
+                { "dirty_bytes", load(&memory->dirty_bytes) },
                 { "unstable_bytes", load(&memory->unstable_bytes) },
                 { "inodes", load(&memory->n_inodes) },
                 { "opens", load(&memory->n_opens) },

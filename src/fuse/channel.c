@@ -177,6 +177,8 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         slot->attempts = 0;
         slot->reply_len = 0;
         slot->object.len = 0;
+        slot->step = 0;
+        atomic_store_explicit(&slot->xid, 0, memory_order_relaxed);
         if (len > SLOT_REQUEST_SIZE)
                 channel->read_buffer = -1;
         slot_set(slot, SLOT_QUEUED); /* with the buffer it stands in: a crash before the next lines finds it there */
@@ -202,7 +204,8 @@ static void reply_error(FuseChannel *channel, FuseOp *fop, int err) {
 
 static void channel_execute(FuseChannel *channel, FuseOp *fop) {
         Slot *slot = fop->slot;
-        bool executed = slot->attempts > 0 && atomic_load_explicit(&slot->state, memory_order_relaxed) == SLOT_EXEC;
+        bool executed = slot->attempts > 0 && atomic_load_explicit(&slot->state, memory_order_relaxed) == SLOT_EXEC &&
+                        atomic_load_explicit(&slot->xid, memory_order_relaxed) != 0;
         struct fuse_in_header *header = slot_header(channel, slot);
         struct fuse_buf buf = { .mem = header, .size = slot->len };
 
@@ -214,6 +217,9 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
                 .pid = (pid_t) header->pid,
                 .unique = header->unique,
                 .replayed = executed,
+                .replayed_step = slot->step,
+                .replayed_xid = executed ? atomic_load_explicit(&slot->xid, memory_order_relaxed) : 0,
+                .xid_note = &slot->xid,
                 .recovered = slot->attempts > 0,
                 .object = slot->object.len >= 1 && slot->object.len <= NFS_FH_MAX ? &slot->object : NULL,
         };

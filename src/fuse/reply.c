@@ -163,12 +163,16 @@ static void reply_dir(Op *op) {
         reply_end(fop);
 }
 
-static void op_executing(Op *op, const NfsFh *object) {
+/* The XID is noted by whoever gives the call one: 0 says that it did not go out, and nothing of this step was done. */
+static void op_executing(Op *op, unsigned step, const NfsFh *object) {
         FuseOp *fop = container_of(op, FuseOp, op);
+        Slot *slot = fop->slot;
 
+        atomic_store_explicit(&slot->xid, 0, memory_order_release);
         if (object)
-                fop->slot->object = *object;
-        atomic_store_explicit(&fop->slot->state, SLOT_EXEC, memory_order_release);
+                slot->object = *object;
+        slot->step = step;
+        atomic_store_explicit(&slot->state, SLOT_EXEC, memory_order_release);
 }
 
 static void op_placed(Op *op, uint64_t offset) {

@@ -63,11 +63,21 @@ static void call_drop_given_xid(NfsConn *conn, NfsCall *call) {
         call->xid_given = false;
 }
 
+static void call_note_xid(NfsCall *call) {
+        if (call->xid_note)
+                atomic_store_explicit(call->xid_note, call->xid, memory_order_release);
+}
+
 static void call_new_xid(NfsConn *conn, NfsCall *call) {
+        _Atomic uint32_t *next = conn->config.next_xid;
+        uint32_t xid = atomic_load_explicit(next, memory_order_relaxed);
+
         call_drop_given_xid(conn, call);
-        do
-                call->xid = conn->next_xid++;
-        while (call->xid == 0 || (conn->n_given_xids > 0 && xid_in_use(conn, call->xid)));
+        while (xid == 0 || (conn->n_given_xids > 0 && xid_in_use(conn, xid)))
+                xid++;
+        call->xid = xid;
+        atomic_store_explicit(next, xid + 1, memory_order_release);
+        call_note_xid(call);
 }
 
 /* ---- completion ---- */
@@ -154,6 +164,7 @@ void nfs_call_send(NfsConn *conn, NfsCall *call) {
                 } else {
                         call->xid_given = true;
                         conn->n_given_xids++;
+                        call_note_xid(call);
                 }
         }
         conn->n_calls++;

@@ -65,23 +65,13 @@ static int client_turn(RpcClient *client, uint64_t deadline) {
         return 0;
 }
 
-static uint16_t local_port(int fd) {
-        struct sockaddr_storage addr = { 0 };
-        socklen_t len = sizeof addr;
-
-        if (getsockname(fd, (struct sockaddr *) &addr, &len) < 0)
-                return 0;
-        if (addr.ss_family == AF_INET)
-                return ntohs(((struct sockaddr_in *) &addr)->sin_port);
-        return ntohs(((struct sockaddr_in6 *) &addr)->sin6_port);
-}
-
 int client_open(RpcClient *client, const NfsAddr *addr, uint16_t port, bool resvport, int program,
                 int version, uint64_t deadline) {
+        _Atomic uint32_t source_port = 0;
         int r;
 
         *client = (RpcClient){ .ops = program == NLM_PROGRAM ? &nlm4_ops : &nfs_v3_ops };
-        r = xprt_open(addr, port, resvport, program, version, client_connected, client, &client->rpc);
+        r = xprt_open(addr, port, resvport, &source_port, program, version, client_connected, client, &client->rpc);
         if (r < 0)
                 return r;
         r = xprt_auth_init(&client->auth, client->rpc);
@@ -91,7 +81,7 @@ int client_open(RpcClient *client, const NfsAddr *addr, uint16_t port, bool resv
                 client_close(client);
                 return r;
         }
-        client->local_port = local_port(rpc_get_fd(client->rpc));
+        client->local_port = (uint16_t) atomic_load(&source_port);
         return 0;
 }
 

@@ -26,6 +26,9 @@
  * the end of the turn; replies are read there, too, so that rpc_service(), which walks everything in
  * flight, runs once a turn.
  *
+ * All wires of a connection come from the same local port, as far as that can be had, and what was sent before is sent
+ * under the XID that it had: so a server finds it in its duplicate-request cache, and does not execute it twice.
+ *
  * Time: nothing is retransmitted over a living TCP connection, that is TCP's work. A call unanswered
  * for its deadline (call.c) breaks the wire if nothing at all was heard for timeo; if others are answered,
  * it is first given until its major time-out. There is one timer, armed for the earliest of the state's
@@ -109,7 +112,7 @@ static void conn_connect(NfsConn *conn, uint64_t now) {
         limit_ms = MIN(limit_ms, (uint32_t) CONNECT_TIMEOUT_MAX_MS);
         conn_enter(conn, CONN_CONNECTING, now + limit_ms * NSEC_PER_MSEC);
         r = wire_open(conn->ops, &conn->pool, &conn->addrs[conn->next_addr], conn->config.port,
-                      conn->config.resvport, &conn->wire);
+                      conn->config.resvport, conn->config.source_port, &conn->wire);
         if (r == 0) {
                 conn->wire->replied = call_replied;
                 conn->wire->failed_call = call_failed;
@@ -306,6 +309,14 @@ uint64_t conn_major_timeout(const NfsConn *conn) {
 
 /* ---- life ---- */
 
+static uint32_t random_xid(void) {
+        uint32_t xid;
+
+        if (getrandom(&xid, sizeof xid, GRND_NONBLOCK) != sizeof xid)
+                xid = (uint32_t) now_ns() * 2654435761u + (uint32_t) getpid();
+        return xid | 1;
+}
+
 int nfs_conn_new(Reactor *reactor, const NfsConnConfig *config, NfsConn **ret) {
         NfsConn *conn;
 
@@ -330,8 +341,12 @@ int nfs_conn_new(Reactor *reactor, const NfsConnConfig *config, NfsConn **ret) {
         TAILQ_INIT(&conn->delayed);
         TAILQ_INIT(&conn->finished);
         flight_pool_init(&conn->pool);
-        if (getrandom(&conn->next_xid, sizeof conn->next_xid, GRND_NONBLOCK) < 0)
-                conn->next_xid = (uint32_t) now_ns() * 2654435761u + (uint32_t) getpid();
+        if (!conn->config.next_xid)
+                conn->config.next_xid = &conn->own_next_xid;
+        if (!conn->config.source_port)
+                conn->config.source_port = &conn->own_source_port;
+        if (atomic_load(conn->config.next_xid) == 0)
+                atomic_store(conn->config.next_xid, random_xid());
 
         reactor_add_hook(reactor, &conn->hook);
         conn->down_since = now_ns();

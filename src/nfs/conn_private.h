@@ -52,7 +52,7 @@ struct NfsConn {
         struct NfsCallList calls, delayed, finished;
         uint32_t n_calls;
         uint32_t n_given_xids; /* calls that came with an XID */
-        uint32_t next_xid;
+        _Atomic uint32_t own_next_xid, own_source_port; /* where the config names none */
         uint64_t expiry_due; /* when calls_expire() has something to do; 0: nothing */
 };
 

@@ -112,7 +112,7 @@ static void flight_ended(struct rpc_context *rpc, int status, void *data, void *
 /* ---- the wire ---- */
 
 int wire_open(const NfsOps *ops, NfsFlightPool *pool, const NfsAddr *addr, uint16_t port, bool resvport,
-              NfsWire **ret) {
+              _Atomic uint32_t *source_port, NfsWire **ret) {
         NfsWire *wire = calloc(1, sizeof *wire);
         int r;
 
@@ -122,7 +122,7 @@ int wire_open(const NfsOps *ops, NfsFlightPool *pool, const NfsAddr *addr, uint1
         wire->pool = pool;
         TAILQ_INIT(&wire->flying);
         TAILQ_INIT(&wire->failed);
-        r = xprt_open(addr, port, resvport, ops->program, ops->version, wire_connected, wire, &wire->rpc);
+        r = xprt_open(addr, port, resvport, source_port, ops->program, ops->version, wire_connected, wire, &wire->rpc);
         if (r == 0)
                 r = xprt_auth_init(&wire->auth, wire->rpc);
         if (r < 0) {

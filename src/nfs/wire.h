@@ -52,9 +52,9 @@ struct NfsWire {
 void flight_pool_init(NfsFlightPool *pool);
 void flight_pool_done(NfsFlightPool *pool);
 
-/* Starts connecting. 0 or negative errno. */
+/* Starts connecting. source_port: see xprt_open(). 0 or negative errno. */
 int wire_open(const NfsOps *ops, NfsFlightPool *pool, const NfsAddr *addr, uint16_t port, bool resvport,
-              NfsWire **ret);
+              _Atomic uint32_t *source_port, NfsWire **ret);
 
 /* Closes the connection. Calls in flight are let go (call->flight is NULL), not done. Takes NULL. */
 NfsWire *wire_free(NfsWire *wire);

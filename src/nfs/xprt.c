@@ -4,8 +4,7 @@
  * libnfs keeps two globals, the salt of rpc_init_context() and the next privileged port of
  * rpc_connect_async(), and asks getservbyport() for the latter: open_lock is around both.
  *
- * libnfs binds a port below 1024 whenever it may, so for noresvport this thread gives up
- * CAP_NET_BIND_SERVICE for the length of the call.
+ * libnfs binds a port of its own choice below 1024 whenever it may; which one it gets is decided in sourceport.c.
  *
  * rpc_set_auth() frees the credential before, so changing it for every request would cost two
  * allocations each. A context gets one credential of the greatest size instead, whose body
@@ -15,37 +14,22 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <sys/capability.h>
+#include <stdatomic.h>
 #include <sys/utsname.h>
 
+#include "src/nfs/sourceport.h"
 #include "src/nfs/xprt.h"
 
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Returns whether the capability was there and is gone now. */
-static bool bind_service_drop(void) {
-        cap_value_t value = CAP_NET_BIND_SERVICE;
-        cap_flag_value_t set = CAP_CLEAR;
-        cap_t caps = cap_get_proc();
-        bool dropped = false;
+static uint32_t local_port(int fd) {
+        struct sockaddr_storage addr = { 0 };
+        socklen_t len = sizeof addr;
 
-        if (caps && cap_get_flag(caps, value, CAP_EFFECTIVE, &set) == 0 && set == CAP_SET)
-                dropped = cap_set_flag(caps, CAP_EFFECTIVE, 1, &value, CAP_CLEAR) == 0 &&
-                          cap_set_proc(caps) == 0;
-        if (caps)
-                (void) cap_free(caps);
-        return dropped;
-}
-
-static void bind_service_restore(void) {
-        cap_value_t value = CAP_NET_BIND_SERVICE;
-        cap_t caps = cap_get_proc();
-
-        if (!caps)
-                return;
-        (void) cap_set_flag(caps, CAP_EFFECTIVE, 1, &value, CAP_SET);
-        (void) cap_set_proc(caps);
-        (void) cap_free(caps);
+        if (getsockname(fd, (struct sockaddr *) &addr, &len) < 0)
+                return 0;
+        return ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &addr)->sin6_port
+                                                : ((struct sockaddr_in *) &addr)->sin_port);
 }
 
 int xprt_addr_format(const NfsAddr *addr, char *buf, size_t size) {
@@ -55,11 +39,10 @@ int xprt_addr_format(const NfsAddr *addr, char *buf, size_t size) {
         return 0;
 }
 
-int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, int program, int version, rpc_cb cb,
-              void *userdata, struct rpc_context **ret) {
+int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, _Atomic uint32_t *source_port, int program, int version,
+              rpc_cb cb, void *userdata, struct rpc_context **ret) {
         char text[NI_MAXHOST];
         struct rpc_context *rpc;
-        bool dropped;
         int r = xprt_addr_format(addr, text, sizeof text);
 
         if (r < 0)
@@ -70,13 +53,14 @@ int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, int program, in
                 (void) pthread_mutex_unlock(&open_lock);
                 return -ENOMEM;
         }
-        dropped = !resvport && bind_service_drop();
+        source_port_begin(resvport, (uint16_t) atomic_load(source_port));
         errno = 0;
         r = compat_connect(rpc, text, port, program, version, cb, userdata);
         if (r != 0) /* connect() was the last thing it did, or nothing set errno */
                 r = errno > 0 ? -errno : -ECONNABORTED;
-        if (dropped)
-                bind_service_restore();
+        source_port_end();
+        /* one that is in use elsewhere is not tried again */
+        atomic_store(source_port, r == 0 ? local_port(rpc_get_fd(rpc)) : 0);
         if (r < 0)
                 rpc_destroy_context(rpc);
         (void) pthread_mutex_unlock(&open_lock);

@@ -18,10 +18,10 @@ typedef struct XprtAuth {
 /*
  * A new context that is connecting; its descriptor is rpc_get_fd(). cb runs inside rpc_service(). Negative
  * errno if that failed at once. resvport false: from a port above 1023 even when we could do otherwise.
- * Any thread.
+ * source_port: the local port to use if it can be had (0: any), and then the one that is used. Any thread.
  */
-int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, int program, int version, rpc_cb cb,
-              void *userdata, struct rpc_context **ret);
+int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, _Atomic uint32_t *source_port, int program, int version,
+              rpc_cb cb, void *userdata, struct rpc_context **ret);
 
 /* Once per context, before the first xprt_auth_set(). */
 int xprt_auth_init(XprtAuth *auth, struct rpc_context *rpc);

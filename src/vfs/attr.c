@@ -8,11 +8,12 @@
  */
 #include "volume.h"
 
+static void getattr_start(Op *op);
 static void getattr_done(NfsCall *call);
 static void setattr_checked(Op *op, int err);
 static void setattr_allowed(Op *op);
 static void setattr_start(Op *op);
-static void setattr_committed(Op *op);
+static void setattr_flushed(Op *op);
 static void setattr_done(NfsCall *call);
 static void readlink_done(NfsCall *call);
 static void statfs_done(NfsCall *call);
@@ -20,10 +21,24 @@ static void statfs_done(NfsCall *call);
 /* ---- getattr ---- */
 
 void vfs_getattr(Op *op, uint64_t nodeid) {
+        if (!op_begin(op, nodeid))
+                return;
+        getattr_start(op);
+}
+
+static void getattr_flushed(Op *op) {
+        if (op->wait.err)
+                return op_reply_err(op, op->wait.err);
+        getattr_start(op);
+}
+
+/* Size and times of a file are the server's: it must have what was written. */
+static void getattr_start(Op *op) {
         uint64_t left;
         NfsAttr attr;
 
-        if (!op_begin(op, nodeid))
+        if (op->inode->record->type == S_IFREG && pending_any(op->inode, false) &&
+            pending_wait(op, false, false, getattr_flushed))
                 return;
         if (cache_links_known(op->reactor->vfs, op->inode) &&
             cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left))
@@ -75,23 +90,27 @@ static void setattr_checked(Op *op, int err) {
         setattr_allowed(op);
 }
 
+/*
+ * What was written before must not change the times after; and a file that is cut must not be grown again by data that is
+ * sent once more.
+ */
 static void setattr_allowed(Op *op) {
-        /* a file that is cut must not be grown again by data that is sent once more */
-        if (op->attr.attr.set_size && unstable_pending(op->inode))
-                return unstable_commit(op->reactor, op->inode, op, setattr_committed);
+        bool cut = op->attr.attr.set_size;
+
+        if (pending_any(op->inode, cut) && pending_wait(op, cut, cut, setattr_flushed))
+                return;
         setattr_start(op);
 }
 
-static void setattr_committed(Op *op) {
-        if (op->commit.err)
-                return op_reply_err(op, op->commit.err);
+static void setattr_flushed(Op *op) {
+        if (op->wait.err)
+                return op_reply_err(op, op->wait.err);
         setattr_start(op);
 }
 
 static void setattr_start(Op *op) {
         op_call(op, NFS_SETATTR, inode_fh(op->inode), setattr_done)->setattr.attr = op->attr.attr;
-        op->reply->executing(op, NULL);
-        op_send(op);
+        op_send_changing(op, 0, NULL);
 }
 
 static void setattr_done(NfsCall *call) {

@@ -26,14 +26,6 @@
  */
 #include "volume.h"
 
-static void inode_lock(Inode *inode) {
-        (void) pthread_mutex_lock(&inode->lock);
-}
-
-static void inode_unlock(Inode *inode) {
-        (void) pthread_mutex_unlock(&inode->lock);
-}
-
 static int time_compare(const struct timespec *a, const struct timespec *b) {
         if (a->tv_sec != b->tv_sec)
                 return a->tv_sec < b->tv_sec ? -1 : 1;
@@ -184,8 +176,13 @@ bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *
         inode_lock(inode);
         found = inode->has_attr && (stale || inode->attr_valid > now);
         if (found) {
+                uint64_t end = pending_end(inode);
+
                 *ret = inode->attr;
                 *ret_left = inode->attr_valid > now ? inode->attr_valid - now : 0;
+                if (pending_unwritten(inode))
+                        *ret_left = 0;
+                ret->size = MAX(ret->size, end);
         }
         inode_unlock(inode);
         return found;

@@ -108,15 +108,14 @@ void vfs_release(Op *op, uint64_t nodeid, uint64_t fh, bool has_flock, uint64_t 
                 locks_drop_open(op, fh, has_flock, flock_owner);
         open_remove(vr->vfs, open);
         /* FLUSH came before, for each close(2); but data of a mmap may have been written since */
-        if (unstable_pending(op->inode))
-                unstable_commit(vr, op->inode, NULL, NULL);
+        pending_commit(vr, op->inode);
         if (op->inode->record->silly_dir && inode_give_up(vr->vfs, op->inode))
                 remove_silly(vr, op->inode, &cred);
         op_reply_err(op, 0);
 }
 
 static void synced(Op *op) {
-        op_reply_err(op, op->commit.err);
+        op_reply_err(op, op->wait.err);
 }
 
 /* Pins the inode; the open's credentials. NULL: answered. */
@@ -133,26 +132,26 @@ static Open *flush_begin(Op *op, uint64_t nodeid, uint64_t fh) {
         return open;
 }
 
-/* then(op), with op->commit.err. A file that nothing uncommitted is known of has only a latched error to tell. */
+/* then(op), with op->wait.err. A file of which nothing is pending has only a latched error to tell. */
 static void flush_data(Op *op, void (*then)(Op *op)) {
-        if (unstable_pending(op->inode))
-                return unstable_commit(op->reactor, op->inode, op, then);
-        op->commit.err = unstable_take_error(op->inode);
+        if (pending_wait(op, true, true, then))
+                return;
+        op->wait.err = pending_take_error(op->inode);
         then(op);
 }
 
 static void flush_unlocked(Op *op) {
-        op_reply_err(op, op->commit.err ? op->commit.err : op->lock.err);
+        op_reply_err(op, op->wait.err ? op->wait.err : op->lock.err);
 }
 
 /* POSIX: a process loses its locks on a file with the first descriptor of it that it closes. After the data. */
 static void flush_unlock(Op *op) {
         if (!locks_known(op->inode))
-                return op_reply_err(op, op->commit.err);
+                return op_reply_err(op, op->wait.err);
         if (!op->interrupted)
                 return locks_drop_owner(op, LOCK_POSIX, op->lock.owner, flush_unlocked);
         locks_drop_owner(op, LOCK_POSIX, op->lock.owner, NULL);
-        op_reply_err(op, op->commit.err);
+        op_reply_err(op, op->wait.err);
 }
 
 void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner) {
@@ -161,10 +160,11 @@ void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner) {
         if (!open)
                 return;
         op->lock.owner = owner;
+        if ((open->record->flags & O_ACCMODE) != O_RDONLY)
+                return flush_data(op, flush_unlock);
         /* close(2) of a descriptor that cannot write must not take the error that a writer is to hear */
-        if ((open->record->flags & O_ACCMODE) == O_RDONLY)
-                return flush_unlock(op);
-        flush_data(op, flush_unlock);
+        if (!locks_known(op->inode) || !pending_wait(op, true, false, flush_unlock))
+                flush_unlock(op);
 }
 
 void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh) {

@@ -150,6 +150,7 @@ static Inode *inode_add(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr) {
         record->type = attr->mode & S_IFMT;
         record->fh = *fh;
         record->silly_dir = 0;
+        atomic_store_explicit(&record->write_error, 0, memory_order_relaxed);
         atomic_store_explicit(&record->n_lookup, 1, memory_order_relaxed);
         if (inode_attach(vfs, index) < 0) {
                 vfs->inodes[index].next_free = vfs->free_inodes;

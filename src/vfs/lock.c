@@ -510,18 +510,9 @@ void vfs_setlk(Op *op, uint64_t nodeid, uint64_t fh, enum LockKind kind, uint64_
         op->lock.wait = wait && lock->type != LOCK_NONE;
         op->lock.done = setlk_done;
         op->any_signal = op->lock.wait;
-        if (unstable_pending(op->inode)) /* others shall see it; and it is not to be dropped with the pages */
-                unstable_commit(op->reactor, op->inode, op, setlk_submit);
-        else
+        /* what was written is the server's first: for good before a lock goes, and lest it be dropped with the pages */
+        if (!pending_wait(op, lock->type == LOCK_NONE, false, setlk_submit))
                 setlk_submit(op);
-}
-
-/* Whoever writes is to hear of it, not whoever locks. */
-static void put_error_back(Inode *inode, int err) {
-        (void) pthread_mutex_lock(&inode->lock);
-        if (!inode->write_error)
-                inode->write_error = err;
-        (void) pthread_mutex_unlock(&inode->lock);
 }
 
 static void setlk_submit(Op *op) {
@@ -530,8 +521,6 @@ static void setlk_submit(Op *op) {
         LockOwner *owner;
         int err = 0;
 
-        if (op->commit.err && op->commit.err != EINTR)
-                put_error_back(op->inode, op->commit.err);
         if (op->lock.lock.type != LOCK_NONE && op->interrupted)
                 return op_reply_err(op, EINTR);
         lock_mutex(locks);

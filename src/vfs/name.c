@@ -8,14 +8,16 @@
  * because a worker died (op->replayed), may meet its own effect: EEXIST then means that the object is
  * there, most likely by our doing, and is answered as a success if it is of the right kind. An exclusive
  * CREATE needs no such guess: its verifier is made of this volume's random number and of the request's
- * number, and the server compares it (RFC 1813 section 3.3.8).
+ * number, and the server compares it (RFC 1813 section 3.3.8). As a rule the server itself knows: what is sent again goes
+ * out under the same XID from the same port, and its duplicate-request cache answers as it did before.
  */
 #include <fcntl.h>
 #include <stdio.h>
 
 #include "volume.h"
 
-enum { STEP_PLAIN, STEP_CREATE }; /* what make_finish() answers: an entry, or an entry and an open */
+enum { ANSWER_ENTRY, ANSWER_CREATE }; /* what make_finish() answers: an entry, or an entry and an open */
+enum { STEP_MAKE, STEP_SET_MODE, STEP_MAKE_GUARDED }; /* op_send_changing() */
 
 static void lookup_done(NfsCall *call);
 static void make_start(Op *op, enum NfsProc proc, const char *name);
@@ -23,6 +25,7 @@ static void make_done(NfsCall *call);
 static void make_lookup(Op *op);
 static void make_lookup_done(NfsCall *call);
 static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at);
+static void create_guarded(Op *op);
 static void create_set_mode(Op *op);
 static void create_set_mode_done(NfsCall *call);
 
@@ -57,7 +60,7 @@ static void lookup_done(NfsCall *call) {
                 return op_reply_err(op, call->err);
         if (!res->has_attr) {
                 /* LOOKUP again would be no better: ask for the attributes of what was found */
-                op->name.step = STEP_PLAIN;
+                op->name.answer = ANSWER_ENTRY;
                 return make_finish(op, &res->fh, NULL, call->sent_at);
         }
         err = op_make_entry(op, op->inode, &res->fh, &res->attr, call->sent_at, &entry);
@@ -79,8 +82,7 @@ static void make_start(Op *op, enum NfsProc proc, const char *name) {
 }
 
 static void make_send(Op *op) {
-        op->reply->executing(op, NULL);
-        op_send(op);
+        op_send_changing(op, STEP_MAKE, NULL);
 }
 
 static NfsSetAttr mode_only(mode_t mode) {
@@ -91,7 +93,7 @@ void vfs_mkdir(Op *op, uint64_t parent, const char *name, mode_t mode) {
         if (!op_begin(op, parent))
                 return;
         op->name.type = S_IFDIR;
-        op->name.step = STEP_PLAIN;
+        op->name.answer = ANSWER_ENTRY;
         make_start(op, NFS_MKDIR, name);
         op->call.args.mkdir.attr = mode_only(mode);
         make_send(op);
@@ -101,7 +103,7 @@ void vfs_mknod(Op *op, uint64_t parent, const char *name, mode_t mode, dev_t rde
         if (!op_begin(op, parent))
                 return;
         op->name.type = mode & S_IFMT;
-        op->name.step = STEP_PLAIN;
+        op->name.answer = ANSWER_ENTRY;
         if (S_ISREG(mode) || (mode & S_IFMT) == 0) {
                 op->name.type = S_IFREG;
                 make_start(op, NFS_CREATE, name);
@@ -120,7 +122,7 @@ void vfs_symlink(Op *op, uint64_t parent, const char *name, const char *target) 
         if (!op_begin(op, parent))
                 return;
         op->name.type = S_IFLNK;
-        op->name.step = STEP_PLAIN;
+        op->name.answer = ANSWER_ENTRY;
         make_start(op, NFS_SYMLINK, name);
         op->call.args.symlink.attr = mode_only(0777);
         op->call.args.symlink.target = target;
@@ -132,7 +134,7 @@ void vfs_link(Op *op, uint64_t nodeid, uint64_t parent, const char *name) {
         if (!op_begin(op, parent) || !op_begin2(op, nodeid))
                 return;
         op->name.type = op->inode2->record->type;
-        op->name.step = STEP_PLAIN;
+        op->name.answer = ANSWER_ENTRY;
         make_start(op, NFS_LINK, name);
         op->call.args.fh = inode_fh(op->inode2);
         op->call.args.link.dir = inode_fh(op->inode);
@@ -149,7 +151,7 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
         if (!op_begin(op, parent))
                 return;
         op->name.type = S_IFREG;
-        op->name.step = STEP_CREATE;
+        op->name.answer = ANSWER_CREATE;
         op->name.flags = flags;
         op->name.attr = mode_only(mode);
         make_start(op, NFS_CREATE, name);
@@ -158,6 +160,8 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
                 op->name.fh = *op->object;
                 return create_set_mode(op);
         }
+        if ((flags & O_EXCL) && op->replayed && op->replayed_step == STEP_MAKE_GUARDED)
+                return create_guarded(op);
         if (flags & O_EXCL) {
                 verf = op->reactor->vfs->memory->connection_id ^ (op->unique * UINT64_C(0x9e3779b97f4a7c15));
                 op->call.args.create.mode = NFS_CREATE_EXCLUSIVE;
@@ -170,6 +174,13 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
         make_send(op);
 }
 
+/* RFC 1813: a server may not support EXCLUSIVE; GUARDED is the next best. */
+static void create_guarded(Op *op) {
+        op->call.args.create.mode = NFS_CREATE_GUARDED;
+        op->call.args.create.attr = op->name.attr;
+        op_send_changing(op, STEP_MAKE_GUARDED, NULL);
+}
+
 static bool may_be_own_effect(const Op *op) {
         return op->replayed || op->call.n_sent > 1;
 }
@@ -179,16 +190,11 @@ static void make_done(NfsCall *call) {
         NfsRes *res = &call->res;
 
         cache_dir_changed(op->reactor->vfs, op->inode, &res->wcc, call->sent_at);
-        if (call->err == EEXIST && may_be_own_effect(op) && !(op->name.step == STEP_CREATE))
+        if (call->err == EEXIST && may_be_own_effect(op) && !(op->name.answer == ANSWER_CREATE))
                 return make_lookup(op);
         if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE &&
-            call->args.create.mode == NFS_CREATE_EXCLUSIVE) {
-                /* RFC 1813: a server may not support EXCLUSIVE; GUARDED is the next best */
-                call->args.create.mode = NFS_CREATE_GUARDED;
-                call->args.create.attr = op->name.attr;
-                call->xid = 0;
-                return op_send(op);
-        }
+            call->args.create.mode == NFS_CREATE_EXCLUSIVE)
+                return create_guarded(op);
         if (call->err)
                 return op_reply_err(op, call->err);
 
@@ -218,7 +224,7 @@ static void make_lookup_done(NfsCall *call) {
         if (call->res.has_attr && (call->res.attr.mode & S_IFMT) != op->name.type)
                 return op_reply_err(op, EEXIST);
         op->name.fh = call->res.fh;
-        if (op->name.step == STEP_CREATE && (op->name.flags & O_EXCL))
+        if (op->name.answer == ANSWER_CREATE && (op->name.flags & O_EXCL))
                 return create_set_mode(op);
         make_finish(op, &op->name.fh, call->res.has_attr ? &call->res.attr : NULL, call->sent_at);
 }
@@ -230,8 +236,7 @@ static void create_set_mode(Op *op) {
         args->setattr.attr = op->name.attr;
         args->setattr.attr.set_atime = NFS_TIME_SERVER;
         args->setattr.attr.set_mtime = NFS_TIME_SERVER;
-        op->reply->executing(op, &op->name.fh);
-        op_send(op);
+        op_send_changing(op, STEP_SET_MODE, &op->name.fh);
 }
 
 static void create_set_mode_done(NfsCall *call) {
@@ -287,7 +292,7 @@ static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t s
         err = op_make_entry(op, op->inode, fh, attr, sent_at, &entry);
         if (err)
                 return op_reply_err(op, err);
-        if (op->name.step == STEP_CREATE)
+        if (op->name.answer == ANSWER_CREATE)
                 return reply_created(op, &entry);
         op_reply_entry(op, &entry);
 }

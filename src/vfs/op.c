@@ -50,6 +50,16 @@ void op_send(Op *op) {
         nfs_call_send(op->reactor->conn, &op->call);
 }
 
+void op_send_changing(Op *op, unsigned step, const NfsFh *object) {
+        uint32_t xid = op->replayed_step == step ? op->replayed_xid : 0;
+
+        op->replayed_xid = 0;
+        op->reply->executing(op, step, object);
+        op->call.xid = xid;
+        op->call.xid_note = op->xid_note;
+        op_send(op);
+}
+
 Op *op_done(NfsCall *call) {
         Op *op = OP_OF(call);
         Vfs *vfs = op->reactor->vfs;
@@ -142,6 +152,6 @@ void vfs_interrupt(Op *op) {
         op->interrupted = true;
         if (op->call_pending && !op->out_of_time)
                 return nfs_call_cancel(&op->call);
-        unstable_interrupt(op);
+        pending_interrupt(op);
         locks_interrupt(op);
 }

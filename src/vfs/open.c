@@ -37,9 +37,6 @@ int open_table_load(Vfs *vfs) {
                         if (open->inode && record->cred.n_groups <= NFS_GROUPS_MAX) {
                                 open->record = record;
                                 count_open(vfs, open->inode, 1, false);
-                                if ((record->flags & O_ACCMODE) != O_RDONLY &&
-                                    unstable_mark(vfs, open->inode, &record->cred) < 0)
-                                        return -ENOMEM;
                                 continue;
                         }
                         log_warning("open %u of a former worker is not usable, dropped", i);

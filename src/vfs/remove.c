@@ -7,7 +7,8 @@
  * may be anywhere (open.c); only if there are any does an unlink, or a rename over a name, first look up what
  * the name means.
  *
- * Executed twice (see name.c): ENOENT after a lost reply means that the name is gone, by our doing.
+ * Executed twice (see name.c): ENOENT after a lost reply means that the name is gone, by our doing. What a dead worker sent
+ * is sent again without looking first: the names may mean something else by now, because it was executed.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,6 +19,10 @@
 
 #define SILLY_NAME_SIZE 48
 
+enum { STEP_REMOVE, STEP_HIDE }; /* op_send_changing(): unlink, rmdir */
+enum { STEP_RENAME, STEP_LINK_TARGET, STEP_MOVE_TARGET }; /* rename */
+
+static void remove_again(Op *op);
 static void remove_look(Op *op);
 static void remove_look_done(NfsCall *call);
 static void remove_hide(Op *op, Inode *victim);
@@ -26,11 +31,13 @@ static void remove_send(Op *op);
 static void remove_done(NfsCall *call);
 
 static void rename_again(Op *op);
-static void rename_again_done(NfsCall *call);
 static void rename_begin(Op *op);
 static void rename_look(Op *op);
 static void rename_look_done(NfsCall *call);
-static void hide_target_linked(NfsCall *call);
+static void hide_target(Op *op, Inode *victim, unsigned step);
+static void link_target(Op *op);
+static void link_target_done(NfsCall *call);
+static void move_target(Op *op);
 static void hide_target_done(NfsCall *call);
 static void rename_send(Op *op);
 static void rename_done(NfsCall *call);
@@ -46,6 +53,11 @@ static bool may_be_own_effect(const Op *op) {
         return op->replayed || op->call.n_sent > 1;
 }
 
+/* The open file that a dead worker was hiding, pinned; NULL: none. */
+static Inode *replayed_victim(Op *op) {
+        return op->object ? inode_pin_fh(op->reactor->vfs, op->object) : NULL;
+}
+
 /* ---- unlink, rmdir ---- */
 
 void vfs_unlink(Op *op, uint64_t parent, const char *name) {
@@ -54,6 +66,8 @@ void vfs_unlink(Op *op, uint64_t parent, const char *name) {
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
         op->name.type = S_IFREG;
         removal_begin(op, op->inode);
+        if (op->replayed)
+                return remove_again(op);
         if (open_children(op->reactor->vfs, op->inode) > 0)
                 return remove_look(op);
         remove_send(op);
@@ -64,6 +78,17 @@ void vfs_rmdir(Op *op, uint64_t parent, const char *name) {
                 return;
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
         op->name.type = S_IFDIR;
+        remove_send(op);
+}
+
+/* A worker died over it: the RPC that it sent goes out again as it was. */
+static void remove_again(Op *op) {
+        Inode *victim = replayed_victim(op);
+
+        if (op->replayed_step == STEP_HIDE && victim)
+                return remove_hide(op, victim);
+        if (victim)
+                inode_unpin(op->reactor->vfs, victim);
         remove_send(op);
 }
 
@@ -81,7 +106,7 @@ static Inode *open_victim(Op *op, const NfsCall *call) {
                 return NULL;
         victim = inode_pin_fh(vfs, &call->res.fh);
         /* a name of what is hidden already: a .nfs name, or, if a worker died over this, the one that is to go */
-        if (victim && ((victim->record->silly_dir && !op->replayed) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim))) {
+        if (victim && ((victim->record->silly_dir && !op->recovered) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim))) {
                 inode_unpin(vfs, victim);
                 return NULL;
         }
@@ -118,8 +143,7 @@ static void remove_hide(Op *op, Inode *victim) {
         args->name = op->name.name;
         args->rename.to_dir = inode_fh(op->inode);
         args->rename.to_name = op->name.to_name;
-        op->reply->executing(op, NULL);
-        op_send(op);
+        op_send_changing(op, STEP_HIDE, inode_fh(victim));
 }
 
 static void remove_hide_done(NfsCall *call) {
@@ -138,8 +162,7 @@ static void remove_send(Op *op) {
         enum NfsProc proc = S_ISDIR(op->name.type) ? NFS_RMDIR : NFS_REMOVE;
 
         op_call(op, proc, inode_fh(op->inode), remove_done)->name = op->name.name;
-        op->reply->executing(op, NULL);
-        op_send(op);
+        op_send_changing(op, STEP_REMOVE, NULL);
 }
 
 static void remove_done(NfsCall *call) {
@@ -170,27 +193,15 @@ void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, c
         rename_begin(op);
 }
 
-/*
- * A worker died over it. If it was executed, the old name is gone, and what the new one means is not in the way of
- * anything: it is what was renamed.
- */
+/* A worker died over it: the RPC that it sent goes out again as it was. */
 static void rename_again(Op *op) {
-        op_call(op, NFS_LOOKUP, inode_fh(op->inode), rename_again_done)->name = op->name.name;
-        op_send(op);
-}
+        Inode *victim = replayed_victim(op);
 
-static void rename_again_done(NfsCall *call) {
-        Op *op = op_done(call);
-
-        if (call->err && call->err != ENOENT)
-                return op_reply_err(op, call->err);
-        if (!call->err)
-                return rename_begin(op);
-        cache_name_gone(op->reactor->vfs);
-        inodes_moved(op->reactor->vfs);
-        cache_expire(op->inode);
-        cache_expire(op->inode2);
-        op_reply_err(op, 0);
+        if (op->replayed_step != STEP_RENAME && victim)
+                return hide_target(op, victim, op->replayed_step);
+        if (victim)
+                inode_unpin(op->reactor->vfs, victim);
+        rename_send(op);
 }
 
 static void rename_begin(Op *op) {
@@ -222,7 +233,7 @@ static void hide_target_done(NfsCall *call) {
  * The name that is renamed over belongs to an open file: that gets a second name first, so that there is no instant at
  * which the name is missing.
  */
-static void hide_target(Op *op, Inode *victim) {
+static void hide_target(Op *op, Inode *victim, unsigned step) {
         char hidden[SILLY_NAME_SIZE];
 
         silly_name(op->reactor->vfs, victim, hidden);
@@ -233,27 +244,35 @@ static void hide_target(Op *op, Inode *victim) {
         inode_unpin(op->reactor->vfs, victim);
         if (!op->name.hidden)
                 return op_reply_err(op, ENOMEM);
-        op_call(op, NFS_LINK, &op->name.fh, hide_target_linked)->name = op->name.hidden;
-        op->call.args.link.dir = inode_fh(op->inode2);
-        op->reply->executing(op, NULL);
-        op_send(op);
+        if (step == STEP_MOVE_TARGET)
+                return move_target(op);
+        link_target(op);
 }
 
-/* Not every server, and not every file system behind one, has links: then it is moved away. */
-static void hide_target_linked(NfsCall *call) {
+static void link_target(Op *op) {
+        op_call(op, NFS_LINK, &op->name.fh, link_target_done)->name = op->name.hidden;
+        op->call.args.link.dir = inode_fh(op->inode2);
+        op_send_changing(op, STEP_LINK_TARGET, &op->name.fh);
+}
+
+static void link_target_done(NfsCall *call) {
         Op *op = OP_OF(call);
-        NfsArgs *args;
 
         if (call->err == EEXIST && may_be_own_effect(op))
                 call->err = 0;
         if (call->err != EOPNOTSUPP && call->err != EMLINK && call->err != EPERM)
                 return hide_target_done(call);
-        (void) op_done(call);
-        args = op_call(op, NFS_RENAME, inode_fh(op->inode2), hide_target_done);
+        move_target(op_done(call));
+}
+
+/* Not every server, and not every file system behind one, has links: then it is moved away. */
+static void move_target(Op *op) {
+        NfsArgs *args = op_call(op, NFS_RENAME, inode_fh(op->inode2), hide_target_done);
+
         args->name = op->name.to_name;
         args->rename.to_dir = inode_fh(op->inode2);
         args->rename.to_name = op->name.hidden;
-        op_send(op);
+        op_send_changing(op, STEP_MOVE_TARGET, &op->name.fh);
 }
 
 static void rename_look_done(NfsCall *call) {
@@ -266,7 +285,7 @@ static void rename_look_done(NfsCall *call) {
                 return op_reply_err(op, EEXIST);
         victim = open_victim(op, call);
         if (victim)
-                return hide_target(op, victim);
+                return hide_target(op, victim, STEP_LINK_TARGET);
         rename_send(op);
 }
 
@@ -276,8 +295,7 @@ static void rename_send(Op *op) {
         args->name = op->name.name;
         args->rename.to_dir = inode_fh(op->inode2);
         args->rename.to_name = op->name.to_name;
-        op->reply->executing(op, NULL);
-        op_send(op);
+        op_send_changing(op, STEP_RENAME, NULL);
 }
 
 static void rename_reply(Op *op, int err) {

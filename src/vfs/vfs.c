@@ -29,20 +29,22 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
         vfs->no_readdirplus = options->nordirplus;
         (void) pthread_mutex_init(&vfs->table_lock, NULL);
         (void) pthread_mutex_init(&vfs->statfs_lock, NULL);
-        (void) pthread_mutex_init(&vfs->unstable_lock, NULL);
-        TAILQ_INIT(&vfs->unstable);
+        (void) pthread_mutex_init(&vfs->pending_lock, NULL);
+        (void) pthread_mutex_init(&vfs->room_lock, NULL);
+        TAILQ_INIT(&vfs->pending);
+        TAILQ_INIT(&vfs->for_room);
         TAILQ_INIT(&vfs->removals);
         r = inode_table_load(vfs);
         if (r >= 0)
                 r = open_table_load(vfs);
+        if (r >= 0)
+                r = extent_table_load(vfs);
         if (r >= 0)
                 r = locks_new(vfs);
         if (r < 0) {
                 (void) vfs_free(vfs);
                 return r;
         }
-        /* what a former worker kept until a COMMIT went with it; the server has it all the same */
-        atomic_store(&memory->unstable_bytes, 0);
         /* the root's attributes are always known: GETATTR of it never has to wait for a server */
         cache_update(vfs, &vfs->inodes[1], &memory->mount.root_attr, 1);
         *ret = vfs;
@@ -53,10 +55,12 @@ Vfs *vfs_free(Vfs *vfs) {
         if (!vfs)
                 return NULL;
         locks_free(vfs);
+        extent_table_free(vfs);
         inode_table_free(vfs);
         (void) pthread_mutex_destroy(&vfs->table_lock);
         (void) pthread_mutex_destroy(&vfs->statfs_lock);
-        (void) pthread_mutex_destroy(&vfs->unstable_lock);
+        (void) pthread_mutex_destroy(&vfs->pending_lock);
+        (void) pthread_mutex_destroy(&vfs->room_lock);
         free(vfs);
         return NULL;
 }
@@ -100,6 +104,8 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
                 .timeo_ms = options->timeo * 100,
                 .retrans = options->retrans,
                 .stats = &vfs->memory->stats[index].nfs,
+                .next_xid = &vfs->memory->next_xid[index],
+                .source_port = &vfs->memory->source_port[index],
                 .state_changed = connection_changed,
                 .connected = connection_made,
                 .userdata = vr,
@@ -126,6 +132,7 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
                 statfs_prime(vr);
                 remove_left_over(vr);
         }
+        writeback_start(vr);
         *ret = vr;
         return 0;
 }
@@ -134,6 +141,7 @@ VfsReactor *vfs_reactor_free(VfsReactor *vr) {
         if (!vr)
                 return NULL;
         locks_stop(vr);
+        timer_disarm(&vr->writeback);
         (void) nfs_conn_free(vr->conn);
         free(vr);
         return NULL;

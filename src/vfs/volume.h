@@ -1,11 +1,12 @@
 /*
  * vfs/'s own view of a volume: what its files share.
  *
- * Locks, none held across an RPC or a reply, none taken while another is held:
+ * Locks, none held across an RPC or a reply, none taken while another is held but where it says so:
  *   Vfs.table_lock   the inode index, lookup counts, pins, open entries
- *   unstable_lock    the list of files with uncommitted data (table_lock may be taken inside)
- *   Inode.lock       what is known of one file: attributes, versions, uncommitted data
- *   Locks.mutex      byte-range locks, all of them (the other two may be taken inside; calls are sent inside)
+ *   pending_lock     the list of files with data on its way (table_lock may be taken inside)
+ *   Inode.lock       what is known of one file: attributes, versions, data on its way (room_lock may be taken inside)
+ *   room_lock        free extents, and who waits for one
+ *   Locks.mutex      byte-range locks, all of them (the others may be taken inside; calls are sent inside)
  */
 #pragma once
 
@@ -38,7 +39,8 @@ typedef struct AccessEntry {
         uint32_t asked, granted;
 } AccessEntry;
 
-typedef struct Unstable Unstable;
+typedef struct Pending Pending;
+struct Extent;
 typedef struct DirStream DirStream;
 
 /* The private side of memory->inodes[index]; zero when the inode is first used. */
@@ -48,7 +50,7 @@ struct Inode {
 
         /* table_lock */
         UT_hash_handle by_fh;
-        uint32_t n_busy; /* operations, opens and uncommitted data that need it */
+        uint32_t n_busy; /* operations, opens and pending data that need it */
         Inode *next_free;
 
         pthread_mutex_t lock;
@@ -62,8 +64,7 @@ struct Inode {
         AccessEntry access[ACCESS_CACHE_SIZE];
         unsigned access_next;
         struct LockFile *locks; /* Locks.mutex */
-        Unstable *unstable;
-        int write_error; /* errno latched for the next flush or fsync */
+        Pending *pending; /* written here, and not yet on the server's stable storage; NULL: nothing */
 
         /* for what is unlinked while open (remove.c); table_lock */
         uint64_t parent;    /* node id of the directory it was last seen in; 0: not known */
@@ -75,6 +76,14 @@ struct Inode {
 
         _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
 };
+
+static inline void inode_lock(Inode *inode) {
+        (void) pthread_mutex_lock(&inode->lock);
+}
+
+static inline void inode_unlock(Inode *inode) {
+        (void) pthread_mutex_unlock(&inode->lock);
+}
 
 struct Open {
         OpenRecord *record;
@@ -90,7 +99,7 @@ typedef struct CredEntry {
 } CredEntry;
 
 TAILQ_HEAD(OpList, Op);
-TAILQ_HEAD(UnstableList, Unstable);
+TAILQ_HEAD(PendingList, Pending);
 
 struct Vfs {
         Memory *memory;
@@ -110,8 +119,14 @@ struct Vfs {
         struct OpList removals;   /* those that are under way, oldest first */
         uint32_t n_open_unplaced; /* open files that may have a name in any directory */
 
-        pthread_mutex_t unstable_lock;
-        struct UnstableList unstable; /* files with uncommitted data, oldest first */
+        pthread_mutex_t pending_lock;
+        struct PendingList pending; /* files with data on its way, oldest first */
+
+        pthread_mutex_t room_lock;
+        struct Extent *extents; /* EXTENTS_MAX of them */
+        TAILQ_HEAD(, Extent) free_extents[EXTENT_SIZES];
+        uint64_t bytes_used;    /* capacity of those that are not free */
+        struct OpList for_room; /* WRITEs that wait */
 
         _Atomic uint64_t name_gone_at; /* when a name was last removed or renamed over by us: ns */
 
@@ -131,7 +146,8 @@ struct VfsReactor {
         NfsConn *conn;
         CredEntry creds[CRED_CACHE_SIZE];
         unsigned n_lock_waiters; /* Locks.mutex */
-        unsigned n_background; /* RPCs that no op waits for: removals, commits */
+        unsigned n_background; /* RPCs that no op waits for: removals, WRITEs, COMMITs */
+        Timer writeback;
         TAILQ_HEAD(, VfsSync) syncs;
 };
 
@@ -251,6 +267,12 @@ bool op_begin2(Op *op, uint64_t nodeid);
 /* Fills a call of proc on fh in op and clears its results; the caller adds arguments, then op_send(). */
 NfsArgs *op_call(Op *op, enum NfsProc proc, const NfsFh *fh, void (*done)(NfsCall *call));
 void op_send(Op *op);
+/*
+ * The same for a call that changes something on the server: the journal knows, before it goes out, which one of op's
+ * changing calls it is (step) and under which XID. A successor that comes to the same step sends it under the same.
+ * object: see OpReply.executing.
+ */
+void op_send_changing(Op *op, unsigned step, const NfsFh *object);
 /* First thing in each done(): clears call_pending. */
 Op *op_done(NfsCall *call);
 /* Unpins, then answers. Each ends the op. */
@@ -276,34 +298,54 @@ void statfs_prime(VfsReactor *vr);
  */
 void op_access(Op *op, uint32_t mask, bool ask, void (*then)(Op *op, int err));
 
-/* ---- unstable.c: written, not yet committed ---- */
+/* ---- extent.c: room for what is written ---- */
 
-enum UnstablePressure {
-        UNSTABLE_LOW,
-        UNSTABLE_HIGH, /* begin to commit */
-        UNSTABLE_FULL, /* wait for the commit */
-};
+/* Takes over what a former worker left: after the inodes have been loaded. 0 or -ENOMEM. */
+int extent_table_load(Vfs *vfs);
+void extent_table_free(Vfs *vfs);
+/* done(op), on op's reactor, when there may be room; op->wait.err EINTR: it was interrupted. */
+void extent_wait_room(Op *op, void (*done)(Op *op));
+
+/* ---- pending.c: what was written to a file, until it is on the server's stable storage ---- */
 
 /*
- * Keeps a copy of what a WRITE carried. -ENOMEM: then write it FILE_SYNC instead.
+ * Keeps a copy of data, which then is on its way. stable: what it is to be sent with. *ret_seq for pending_wait_for().
+ * 0, or -ENOSPC: no room, extent_wait_room().
  */
-int unstable_add(Vfs *vfs, Inode *inode, const NfsCred *cred, uint64_t offset, const void *data, uint32_t size,
-                 const uint8_t verf[static NFS_VERF_SIZE]);
-/* A former worker may have written to it what was not committed: the next flush commits. 0 or -ENOMEM. */
-int unstable_mark(Vfs *vfs, Inode *inode, const NfsCred *cred);
-/* Is anything of this file not yet known to be on stable storage? */
-bool unstable_pending(Inode *inode);
+int pending_add(VfsReactor *vr, Inode *inode, const NfsCred *cred, uint64_t offset, const void *data, uint32_t size,
+                enum NfsStable stable, uint64_t *ret_seq);
+/* Is there anything that the server does not have; or with stable: has not on stable storage? */
+bool pending_any(Inode *inode, bool stable);
+/* Can the server not yet tell what is in this range of the file? */
+bool pending_conflicts(Inode *inode, uint64_t offset, uint64_t size);
+/* Under Inode.lock: is there anything that the server does not have? Then size and times will change. */
+bool pending_unwritten(const Inode *inode);
+/* Under Inode.lock: where such data ends that makes the file longer than the server knows; 0: there is none. */
+uint64_t pending_end(const Inode *inode);
+/* The same if the file ends there, for who appends; else 0. */
+uint64_t pending_append_offset(Inode *inode);
 /*
- * Commits what inode has, and what is being committed already; then done(op), on op's reactor, with the
- * error in op->commit.err (a latched one is taken). op NULL: in the background, an error is latched.
+ * Sends everything there is, with stable commits it, then done(op) on op's reactor. op->wait.err: EINTR if op was
+ * interrupted; with take_error a latched error, which is then told to nobody else. false: there is nothing to wait for.
  */
-void unstable_commit(VfsReactor *vr, Inode *inode, Op *op, void (*done)(Op *op));
-/* op is waiting for a commit and was interrupted: done(op) with EINTR. Nothing if it is not waiting. */
-void unstable_interrupt(Op *op);
-/* Whether the volume holds too much; starts to commit the file that has held its data for longest. */
-enum UnstablePressure unstable_pressure(VfsReactor *vr, Inode *inode);
+bool pending_wait(Op *op, bool stable, bool take_error, void (*done)(Op *op));
+/* The same until what pending_add() called seq is on the server. */
+bool pending_wait_for(Op *op, uint64_t seq, void (*done)(Op *op));
+/* Everything is to be on stable storage, sooner or later; nobody waits. */
+void pending_commit(VfsReactor *vr, Inode *inode);
+/* op waits for a file's data or for room, and was interrupted. Nothing if it does not wait. */
+void pending_interrupt(Op *op);
 /* The latched error, once. */
-int unstable_take_error(Inode *inode);
+int pending_take_error(Inode *inode);
+/* Wakes an op that is on no waiting list any more. */
+void op_wake(Op *op, int err);
+
+/* ---- writeback.c: the volume's pending data ---- */
+
+/* What a former worker left goes out, under the XIDs it had. */
+void writeback_start(VfsReactor *vr);
+/* Starts to commit the file that has held its data for longest. */
+void writeback_relieve(VfsReactor *vr);
 
 /* ---- lock.c: byte-range locks ---- */
 

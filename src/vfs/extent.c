@@ -1,0 +1,242 @@
+/*
+ * Room for what is written: the extents of the recovery memory.
+ *
+ * An extent holds one contiguous piece of a file. There are three sizes, so that a hundred bytes do not take a
+ * megabyte and a stream makes WRITEs of full size. The number is fixed: a volume holds at most so much that is not on
+ * stable storage. Who finds no room waits (for_room) until some is given back, while the oldest files are committed.
+ *
+ * What an extent says is published by its state, last: whoever attaches finds it whole or not at all. While it is
+ * DIRTY it may grow, and be written over by who holds its request in the journal: a successor does that again.
+ */
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "pending.h"
+
+static const struct {
+        uint32_t first, count, size;
+} sizes[EXTENT_SIZES] = {
+        { 0, EXTENTS_SMALL, EXTENT_SMALL },
+        { EXTENTS_SMALL, EXTENTS_MEDIUM, EXTENT_MEDIUM },
+        { EXTENTS_SMALL + EXTENTS_MEDIUM, EXTENTS_LARGE, IO_MAX },
+};
+
+#define BYTES_ALL                                                                                            \
+        ((uint64_t) EXTENTS_SMALL * EXTENT_SMALL + (uint64_t) EXTENTS_MEDIUM * EXTENT_MEDIUM +               \
+         (uint64_t) EXTENTS_LARGE * IO_MAX)
+#define BYTES_SHORT (BYTES_ALL / 3)
+
+static void room_lock(Vfs *vfs) {
+        (void) pthread_mutex_lock(&vfs->room_lock);
+}
+
+static void room_unlock(Vfs *vfs) {
+        (void) pthread_mutex_unlock(&vfs->room_lock);
+}
+
+static unsigned size_class(const Vfs *vfs, const Extent *extent) {
+        uint32_t index = (uint32_t) (extent - vfs->extents);
+        unsigned c = EXTENT_SIZES - 1;
+
+        while (c > 0 && index < sizes[c].first)
+                c--;
+        return c;
+}
+
+static uint8_t *data_of(ExtentStore *store, unsigned c, uint32_t index) {
+        uint32_t i = index - sizes[c].first;
+
+        return c == 0 ? store->small[i] : c == 1 ? store->medium[i] : store->large[i];
+}
+
+uint32_t extent_limit(const Vfs *vfs) {
+        return MAX(vfs->write_size, EXTENT_SMALL);
+}
+
+/* ---- taking and giving ---- */
+
+static Extent *extent_init(Vfs *vfs, unsigned c, uint32_t index) {
+        Extent *extent = &vfs->extents[index];
+
+        extent->record = &vfs->memory->extents.records[index];
+        extent->data = data_of(&vfs->memory->extents, c, index);
+        extent->capacity = sizes[c].size;
+        return extent;
+}
+
+static Extent *take_from(Vfs *vfs, unsigned c) {
+        Extent *extent = TAILQ_FIRST(&vfs->free_extents[c]);
+        _Atomic uint32_t *high = &vfs->memory->extents.high[c];
+
+        if (extent) {
+                TAILQ_REMOVE(&vfs->free_extents[c], extent, extent_link);
+        } else if (atomic_load(high) < sizes[c].count) {
+                extent = extent_init(vfs, c, sizes[c].first + atomic_load(high));
+                atomic_fetch_add(high, 1);
+        } else {
+                return NULL;
+        }
+        vfs->bytes_used += sizes[c].size;
+        return extent;
+}
+
+Extent *extent_take(Vfs *vfs, uint32_t size, uint32_t hint) {
+        Extent *extent = NULL;
+        bool fresh = false;
+
+        room_lock(vfs);
+        for (unsigned c = 0; c < EXTENT_SIZES && !extent; c++)
+                if (sizes[c].size >= MAX(size, hint))
+                        extent = take_from(vfs, c);
+        for (unsigned c = EXTENT_SIZES; c-- > 0 && !extent;) /* not so much room for more as it should have */
+                if (sizes[c].size >= size)
+                        extent = take_from(vfs, c);
+        if (extent && !extent->touched)
+                fresh = extent->touched = true;
+        room_unlock(vfs);
+        /* all of its pages at once: one after the other they would cost more than the copy */
+        if (fresh && extent->capacity > EXTENT_SMALL)
+                (void) memory_populate(extent->data, extent->capacity);
+        return extent;
+}
+
+static _Atomic uint64_t *counter_of(Vfs *vfs, enum ExtentState state) {
+        return state == EXTENT_UNSTABLE ? &vfs->memory->unstable_bytes : &vfs->memory->dirty_bytes;
+}
+
+static void count(Vfs *vfs, enum ExtentState state, uint32_t len, int sign) {
+        if (state != EXTENT_FREE)
+                atomic_fetch_add_explicit(counter_of(vfs, state), (uint64_t) ((int64_t) len * sign), memory_order_relaxed);
+}
+
+void extent_set_state(Vfs *vfs, Extent *extent, enum ExtentState state) {
+        count(vfs, extent_state(extent), extent_len(extent), -1);
+        count(vfs, state, extent_len(extent), 1);
+        atomic_store_explicit(&extent->record->state, state, memory_order_release);
+}
+
+void extent_publish(Vfs *vfs, Extent *extent, enum ExtentState state) {
+        count(vfs, state, extent_len(extent), 1);
+        atomic_store_explicit(&extent->record->state, state, memory_order_release);
+}
+
+void extent_set_len(Vfs *vfs, Extent *extent, uint32_t len) {
+        count(vfs, extent_state(extent), len - extent_len(extent), 1);
+        atomic_store_explicit(&extent->record->len, len, memory_order_release);
+}
+
+void extent_give(Vfs *vfs, Extent *extent) {
+        unsigned c = size_class(vfs, extent);
+        Op *op;
+
+        extent_set_state(vfs, extent, EXTENT_FREE);
+        extent->inode = NULL;
+        room_lock(vfs);
+        vfs->bytes_used -= sizes[c].size;
+        TAILQ_INSERT_HEAD(&vfs->free_extents[c], extent, extent_link);
+        op = TAILQ_FIRST(&vfs->for_room);
+        if (op) {
+                TAILQ_REMOVE(&vfs->for_room, op, wait.wait_link);
+                op->wait.for_room = false;
+                op_wake(op, 0);
+        }
+        room_unlock(vfs);
+}
+
+bool extent_room_is_short(Vfs *vfs) {
+        bool is_short;
+
+        room_lock(vfs);
+        is_short = vfs->bytes_used > BYTES_SHORT;
+        room_unlock(vfs);
+        return is_short;
+}
+
+void extent_wait_room(Op *op, void (*done)(Op *op)) {
+        Vfs *vfs = op->reactor->vfs;
+
+        op->wait.done = done;
+        room_lock(vfs);
+        op->wait.for_room = true;
+        TAILQ_INSERT_TAIL(&vfs->for_room, op, wait.wait_link);
+        room_unlock(vfs);
+        writeback_relieve(op->reactor);
+}
+
+/* ---- recovery ---- */
+
+static bool record_is_sane(const ExtentRecord *record, uint32_t capacity) {
+        uint32_t len = atomic_load(&record->len);
+
+        return len >= 1 && len <= capacity && atomic_load(&record->done) < len && record->offset <= (uint64_t) INT64_MAX - len &&
+               record->cred.n_groups <= NFS_GROUPS_MAX && record->stable <= NFS_FILE_SYNC;
+}
+
+/* A former worker's. Data of a file that is not known any more, or that makes no sense, cannot be written. */
+static int recover(Vfs *vfs, Extent *extent) {
+        ExtentRecord *record = extent->record;
+        uint32_t state = atomic_load_explicit(&record->state, memory_order_acquire);
+        bool sane = state <= EXTENT_UNSTABLE && record_is_sane(record, extent->capacity);
+        Inode *inode = sane ? inode_pin(vfs, record->nodeid) : NULL;
+        int r;
+
+        if (!inode) {
+                log_error("%u bytes that were written to node %llu are lost: %s", atomic_load(&record->len),
+                          (unsigned long long) record->nodeid, sane ? "it is gone" : "the record is damaged");
+                atomic_store(&record->state, EXTENT_FREE);
+                return 0;
+        }
+        extent->touched = true;
+        r = pending_adopt(vfs, inode, extent);
+        inode_unpin(vfs, inode);
+        return r < 0 ? r : 1;
+}
+
+static int load_size(Vfs *vfs, unsigned c) {
+        uint32_t high = atomic_load(&vfs->memory->extents.high[c]);
+        int r;
+
+        if (high > sizes[c].count)
+                return -EPROTO;
+        for (uint32_t i = sizes[c].first; i < sizes[c].first + high; i++) {
+                Extent *extent = extent_init(vfs, c, i);
+
+                r = extent_state(extent) != EXTENT_FREE ? recover(vfs, extent) : 0;
+                if (r < 0)
+                        return r;
+                if (r > 0)
+                        vfs->bytes_used += sizes[c].size;
+                else
+                        TAILQ_INSERT_TAIL(&vfs->free_extents[c], extent, extent_link);
+        }
+        return 0;
+}
+
+int extent_table_load(Vfs *vfs) {
+        int r = 0;
+
+        vfs->extents = mmap(NULL, EXTENTS_MAX * sizeof *vfs->extents, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (vfs->extents == MAP_FAILED) {
+                vfs->extents = NULL;
+                return -ENOMEM;
+        }
+        atomic_store(&vfs->memory->dirty_bytes, 0);
+        atomic_store(&vfs->memory->unstable_bytes, 0);
+        for (unsigned c = 0; c < EXTENT_SIZES; c++)
+                TAILQ_INIT(&vfs->free_extents[c]);
+        for (unsigned c = 0; c < EXTENT_SIZES && r >= 0; c++)
+                r = load_size(vfs, c);
+        return r;
+}
+
+void extent_table_free(Vfs *vfs) {
+        Pending *pending;
+
+        while ((pending = TAILQ_FIRST(&vfs->pending))) {
+                TAILQ_REMOVE(&vfs->pending, pending, volume_link);
+                free(pending);
+        }
+        if (vfs->extents)
+                (void) munmap(vfs->extents, EXTENTS_MAX * sizeof *vfs->extents);
+}

@@ -1,0 +1,642 @@
+/*
+ * Write-behind: what was written to a file, on its way to the server's stable storage.
+ *
+ * A WRITE of the kernel is copied into an extent of the recovery memory (extent.c) and answered; it is not lost by our
+ * death. What follows on it directly joins it, so that small writes make large WRITEs. An extent goes out when it is full,
+ * and all of them when somebody wants them on the server: close, fsync(2), a read of what is not there yet, stat(2), a
+ * change of the file's attributes, a lock, pressure, or some time (writeback.c). Many are in flight at a time.
+ *
+ *     DIRTY ── WRITE ──► SENT ── reply ──► UNSTABLE ── COMMIT, same verifier ──► gone
+ *       ▲                  └─ reply: stable, nothing unstable before it ─────────► gone
+ *       └──────────────────────────────────────┘ another verifier: the server restarted and may have forgotten
+ *
+ * Extents of a file may overlap; then the one with the greater seq is newer. Two rules keep them in order on the server:
+ * an extent is not sent while an older one that it overlaps is DIRTY or SENT; and while anything of the file is UNSTABLE
+ * all that is written after it is kept, too, whatever the server says, for if one has to be written again, all are
+ * (RFC 1813 sections 3.3.7, 3.3.21).
+ *
+ * After a crash what was SENT is sent again, the same bytes under the same XID over the same connection's port, so that the
+ * server's duplicate-request cache keeps the dead worker's WRITE from being executed after a later one of ours.
+ *
+ * A WRITE or COMMIT that fails loses data: the error is latched and told to one of those who ask: write(2), fsync(2),
+ * close(2).
+ *
+ * Thread: any; Inode.lock. pending_step() is the one place where things happen.
+ */
+#include "base/log.h"
+#include "pending.h"
+
+#define SENT_MAX       64u /* WRITEs of one file in flight */
+#define SENT_BYTES_MAX (16u << 20)
+
+static void extent_send(VfsReactor *vr, Extent *extent);
+static void extent_written(NfsCall *call);
+
+static int extent_compare(const Extent *a, const Extent *b) {
+        if (a->record->offset != b->record->offset)
+                return a->record->offset < b->record->offset ? -1 : 1;
+        if (a->record->seq != b->record->seq)
+                return a->record->seq < b->record->seq ? -1 : 1;
+        return (uintptr_t) a < (uintptr_t) b ? -1 : a != b;
+}
+
+RB_GENERATE_INTERNAL(ExtentTree, Extent, by_offset, extent_compare, _unused_ static)
+
+/* ---- ranges ---- */
+
+/* The first extent that may reach to offset. */
+static Extent *first_near(Pending *pending, uint64_t offset) {
+        ExtentRecord record = { .offset = offset > IO_MAX ? offset - IO_MAX : 0 };
+        Extent key = { .record = &record };
+
+        return RB_NFIND(ExtentTree, &pending->by_offset, &key);
+}
+
+static bool is_unwritten(const Extent *extent) {
+        return extent_state(extent) != EXTENT_UNSTABLE;
+}
+
+/* May it still be changed? What a dead worker sent may not. */
+static bool is_open(const Extent *extent) {
+        return extent_state(extent) == EXTENT_DIRTY && atomic_load(&extent->record->xid) == 0 &&
+               atomic_load(&extent->record->done) == 0;
+}
+
+static bool waits_for_older(Pending *pending, const Extent *extent) {
+        uint64_t end = extent_end(extent);
+
+        for (Extent *e = first_near(pending, extent->record->offset); e && e->record->offset < end;
+             e = RB_NEXT(ExtentTree, &pending->by_offset, e))
+                if (e->record->seq < extent->record->seq && is_unwritten(e) && extent_end(e) > extent->record->offset)
+                        return true;
+        return false;
+}
+
+/*
+ * Where data for [offset, end) can go without a new extent: the newest that it overlaps, or the one that ends where it
+ * begins; NULL: nowhere.
+ */
+static Extent *find_open(Pending *pending, uint64_t offset, uint64_t end) {
+        Extent *newest = NULL, *before = NULL, *found;
+
+        for (Extent *e = first_near(pending, offset); e && e->record->offset < end;
+             e = RB_NEXT(ExtentTree, &pending->by_offset, e)) {
+                if (extent_end(e) > offset && (!newest || e->record->seq > newest->record->seq))
+                        newest = e;
+                if (extent_end(e) == offset && is_open(e))
+                        before = e;
+        }
+        found = newest ? newest : before;
+        return found && is_open(found) && found->record->offset <= offset ? found : NULL;
+}
+
+static uint64_t pending_end_of(const Pending *pending) {
+        return TAILQ_EMPTY(&pending->unwritten) ? 0 : pending->end;
+}
+
+bool pending_unwritten(const Inode *inode) {
+        return inode->pending && !TAILQ_EMPTY(&inode->pending->unwritten);
+}
+
+uint64_t pending_end(const Inode *inode) {
+        uint64_t end = inode->pending ? pending_end_of(inode->pending) : 0;
+
+        return inode->has_attr && end <= inode->attr.size ? 0 : end;
+}
+
+bool pending_conflicts(Inode *inode, uint64_t offset, uint64_t size) {
+        Pending *pending;
+        bool found;
+
+        inode_lock(inode);
+        pending = inode->pending;
+        found = pending && (pending_end(inode) > 0 || (!inode->has_attr && pending_end_of(pending) > 0));
+        for (Extent *e = pending && !found ? first_near(pending, offset) : NULL; e && e->record->offset < offset + size;
+             e = RB_NEXT(ExtentTree, &pending->by_offset, e))
+                if (is_unwritten(e) && extent_end(e) > offset) {
+                        found = true;
+                        break;
+                }
+        inode_unlock(inode);
+        return found;
+}
+
+uint64_t pending_append_offset(Inode *inode) {
+        uint64_t end;
+
+        inode_lock(inode);
+        end = inode->pending ? pending_end_of(inode->pending) : 0;
+        if (!inode->has_attr || end < inode->attr.size)
+                end = 0;
+        inode_unlock(inode);
+        return end;
+}
+
+bool pending_any(Inode *inode, bool stable) {
+        bool any;
+
+        inode_lock(inode);
+        any = inode->pending && (!TAILQ_EMPTY(&inode->pending->unwritten) ||
+                                 (stable && !TAILQ_EMPTY(&inode->pending->unstable)));
+        inode_unlock(inode);
+        return any;
+}
+
+/* ---- a file's Pending ---- */
+
+static void list_remove(Vfs *vfs, Pending *pending) {
+        (void) pthread_mutex_lock(&vfs->pending_lock);
+        TAILQ_REMOVE(&vfs->pending, pending, volume_link);
+        (void) pthread_mutex_unlock(&vfs->pending_lock);
+}
+
+static Pending *pending_new(Vfs *vfs, Inode *inode) {
+        Pending *pending = calloc(1, sizeof *pending);
+
+        if (!pending)
+                return NULL;
+        RB_INIT(&pending->by_offset);
+        TAILQ_INIT(&pending->unwritten);
+        TAILQ_INIT(&pending->unstable);
+        TAILQ_INIT(&pending->waiting);
+        pending->inode = inode;
+        inode_repin(vfs, inode);
+        (void) pthread_mutex_lock(&vfs->pending_lock);
+        TAILQ_INSERT_TAIL(&vfs->pending, pending, volume_link);
+        (void) pthread_mutex_unlock(&vfs->pending_lock);
+        return pending;
+}
+
+static void pending_free(Vfs *vfs, Pending *pending) {
+        list_remove(vfs, pending);
+        inode_unpin(vfs, pending->inode);
+        free(pending);
+}
+
+/* The file's Pending, with the lock held; NULL: no memory, and no lock. (The volume's list has a lock of its own.) */
+static Pending *pending_lock_or_new(Vfs *vfs, Inode *inode) {
+        Pending *fresh;
+
+        inode_lock(inode);
+        if (inode->pending)
+                return inode->pending;
+        inode_unlock(inode);
+        fresh = pending_new(vfs, inode);
+        if (!fresh)
+                return NULL;
+        inode_lock(inode);
+        if (!inode->pending) {
+                inode->pending = fresh;
+                return fresh;
+        }
+        inode_unlock(inode); /* another reactor was faster */
+        pending_free(vfs, fresh);
+        return pending_lock_or_new(vfs, inode);
+}
+
+static void insert_unwritten(Pending *pending, Extent *extent) {
+        Extent *e = TAILQ_LAST(&pending->unwritten, ExtentList);
+
+        while (e && e->record->seq > extent->record->seq)
+                e = TAILQ_PREV(e, ExtentList, extent_link);
+        if (e)
+                TAILQ_INSERT_AFTER(&pending->unwritten, e, extent, extent_link);
+        else
+                TAILQ_INSERT_HEAD(&pending->unwritten, extent, extent_link);
+        pending->end = MAX(pending->end, extent_end(extent));
+}
+
+static void insert(Pending *pending, Extent *extent) {
+        extent->inode = pending->inode;
+        extent->since = now_ns();
+        extent->committing = false;
+        if (TAILQ_EMPTY(&pending->unwritten))
+                pending->end = 0;
+        if (is_unwritten(extent))
+                insert_unwritten(pending, extent);
+        else
+                TAILQ_INSERT_TAIL(&pending->unstable, extent, extent_link);
+        (void) RB_INSERT(ExtentTree, &pending->by_offset, extent);
+        pending->n_extents++;
+}
+
+void pending_drop_extent(Vfs *vfs, Pending *pending, Extent *extent) {
+        TAILQ_REMOVE(is_unwritten(extent) ? &pending->unwritten : &pending->unstable, extent, extent_link);
+        (void) RB_REMOVE(ExtentTree, &pending->by_offset, extent);
+        pending->n_extents--;
+        extent_give(vfs, extent);
+}
+
+void pending_write_again(Vfs *vfs, Pending *pending, Extent *extent) {
+        TAILQ_REMOVE(&pending->unstable, extent, extent_link);
+        atomic_store(&extent->record->xid, 0);
+        atomic_store(&extent->record->done, 0);
+        extent_set_state(vfs, extent, EXTENT_DIRTY);
+        if (TAILQ_EMPTY(&pending->unwritten))
+                pending->end = 0;
+        insert_unwritten(pending, extent);
+        pending->flush_seq = MAX(pending->flush_seq, extent->record->seq);
+        pending->commit_seq = MAX(pending->commit_seq, extent->record->seq);
+}
+
+int pending_adopt(Vfs *vfs, Inode *inode, Extent *extent) {
+        ExtentRecord *record = extent->record;
+        Pending *pending = pending_lock_or_new(vfs, inode);
+
+        if (!pending)
+                return -ENOMEM;
+        /* what was SENT is to be sent again, as it was: the XID says so */
+        extent_publish(vfs, extent, extent_state(extent) == EXTENT_UNSTABLE ? EXTENT_UNSTABLE : EXTENT_DIRTY);
+        if (record->reactor >= vfs->memory->n_reactors)
+                atomic_store(&record->xid, 0);
+        insert(pending, extent);
+        pending->cred = record->cred;
+        pending->last_seq = MAX(pending->last_seq, record->seq);
+        pending_want(pending, true);
+        inode_unlock(inode);
+        return 0;
+}
+
+/* ---- writing ---- */
+
+static void fill(Vfs *vfs, Extent *extent, uint64_t offset, const void *data, uint32_t size) {
+        uint32_t at = (uint32_t) (offset - extent->record->offset);
+
+        memcpy(extent->data + at, data, size);
+        if (at + size > extent_len(extent))
+                extent_set_len(vfs, extent, at + size);
+}
+
+/* A new extent with the beginning of an old one that has become too small for what is to follow. Under the lock. */
+static Extent *enlarge(Vfs *vfs, Pending *pending, Extent *old, uint32_t size) {
+        Extent *extent = extent_take(vfs, size, MIN(size * 4, extent_limit(vfs)));
+        ExtentRecord *record;
+
+        if (!extent)
+                return NULL;
+        record = extent->record;
+        memcpy(extent->data, old->data, extent_len(old));
+        atomic_store(&record->len, extent_len(old));
+        atomic_store(&record->done, 0);
+        atomic_store(&record->xid, 0);
+        record->nodeid = old->record->nodeid;
+        record->offset = old->record->offset;
+        record->seq = old->record->seq;
+        record->stable = old->record->stable;
+        record->cred = old->record->cred;
+        extent_publish(vfs, extent, EXTENT_DIRTY);
+        TAILQ_INSERT_BEFORE(old, extent, extent_link);
+        (void) RB_INSERT(ExtentTree, &pending->by_offset, extent);
+        pending->n_extents++;
+        extent->inode = pending->inode;
+        extent->since = old->since;
+        extent->committing = false;
+        pending_drop_extent(vfs, pending, old); /* a crash before this leaves two of the same: they are the same bytes */
+        return extent;
+}
+
+/* Under the lock. Data that goes on where an open extent ends, or stands in it already. */
+static Extent *join(Vfs *vfs, Pending *pending, const NfsCred *cred, uint64_t offset, const void *data, uint32_t size) {
+        Extent *extent = find_open(pending, offset, offset + size);
+        uint64_t want;
+
+        if (!extent || memcmp(&extent->record->cred, cred, sizeof *cred) != 0)
+                return NULL;
+        want = offset + size - extent->record->offset;
+        if (want > extent_limit(vfs))
+                return NULL;
+        if (want > extent->capacity)
+                extent = enlarge(vfs, pending, extent, (uint32_t) want);
+        if (!extent)
+                return NULL;
+        fill(vfs, extent, offset, data, size);
+        pending->end = MAX(pending->end, extent_end(extent));
+        return extent;
+}
+
+/* Under the lock. */
+static Extent *add_new(Vfs *vfs, Pending *pending, const NfsCred *cred, uint64_t offset, const void *data,
+                       uint32_t size) {
+        bool goes_on = offset > 0 && offset == pending_end_of(pending);
+        Extent *extent = extent_take(vfs, size, goes_on ? extent_limit(vfs) : size);
+        ExtentRecord *record;
+
+        if (!extent)
+                return NULL;
+        record = extent->record;
+        record->nodeid = pending->inode->nodeid;
+        record->offset = offset;
+        record->seq = ++pending->last_seq;
+        record->stable = NFS_UNSTABLE;
+        record->cred = *cred;
+        atomic_store(&record->len, size);
+        atomic_store(&record->done, 0);
+        atomic_store(&record->xid, 0);
+        memcpy(extent->data, data, size);
+        extent_publish(vfs, extent, EXTENT_DIRTY);
+        insert(pending, extent);
+        return extent;
+}
+
+int pending_add(VfsReactor *vr, Inode *inode, const NfsCred *cred, uint64_t offset, const void *data, uint32_t size,
+                enum NfsStable stable, uint64_t *ret_seq) {
+        Vfs *vfs = vr->vfs;
+        Pending *pending = pending_lock_or_new(vfs, inode);
+        Extent *extent;
+        bool go = false;
+
+        if (!pending)
+                return -ENOSPC;
+        extent = join(vfs, pending, cred, offset, data, size);
+        if (!extent)
+                extent = add_new(vfs, pending, cred, offset, data, size);
+        if (extent) {
+                pending->cred = *cred;
+                extent->record->stable = MAX(extent->record->stable, (uint32_t) stable);
+                *ret_seq = extent->record->seq;
+                go = extent_len(extent) >= extent_limit(vfs) || extent->record->seq <= pending->flush_seq;
+        }
+        inode_unlock(inode);
+        if (go || !extent) /* without one, the Pending may be empty */
+                pending_step(vr, inode);
+        else
+                writeback_arm(vr);
+        if (extent && extent_room_is_short(vfs))
+                writeback_relieve(vr);
+        return extent ? 0 : -ENOSPC;
+}
+
+/* ---- what is to be done now ---- */
+
+static bool is_wanted(const Vfs *vfs, const Pending *pending, const Extent *extent) {
+        return extent->record->seq <= pending->flush_seq || extent_len(extent) >= extent_limit(vfs) ||
+               !is_open(extent);
+}
+
+/* What may go out now, marked as SENT. Under the lock. */
+static void pick(VfsReactor *vr, Pending *pending, struct ExtentList *go) {
+        Extent *e;
+
+        TAILQ_FOREACH(e, &pending->unwritten, extent_link) {
+                uint32_t xid = atomic_load(&e->record->xid);
+
+                if (pending->n_sent >= SENT_MAX || (pending->n_sent > 0 && pending->bytes_sent >= SENT_BYTES_MAX))
+                        break;
+                if (extent_state(e) != EXTENT_DIRTY || !is_wanted(vr->vfs, pending, e) ||
+                    (xid && e->record->reactor != vr->index) || waits_for_older(pending, e))
+                        continue;
+                e->record->reactor = vr->index;
+                extent_set_state(vr->vfs, e, EXTENT_SENT);
+                e->reactor = vr;
+                pending->n_sent++;
+                pending->bytes_sent += extent_len(e);
+                pending->inode->n_writing++;
+                TAILQ_INSERT_TAIL(go, e, send_link);
+        }
+}
+
+static bool may_commit(const Pending *pending) {
+        const Extent *first = TAILQ_FIRST(&pending->unwritten);
+
+        return !pending->committing && pending->commit_seq > 0 && !TAILQ_EMPTY(&pending->unstable) &&
+               (!first || first->record->seq > pending->commit_seq);
+}
+
+/* Nothing to do for a COMMIT if nothing that it is wanted for is left. Under the lock. */
+static bool has_up_to(const Pending *pending, uint64_t seq, bool stable) {
+        const Extent *e = TAILQ_FIRST(&pending->unwritten);
+
+        if (e && e->record->seq <= seq)
+                return true;
+        if (stable)
+                TAILQ_FOREACH(e, &pending->unstable, extent_link)
+                        if (e->record->seq <= seq)
+                                return true;
+        return false;
+}
+
+static void wake_satisfied(Pending *pending) {
+        Inode *inode = pending->inode;
+        int err = atomic_load(&inode->record->write_error);
+        Op *op, *next;
+
+        for (op = TAILQ_FIRST(&pending->waiting); op; op = next) {
+                next = TAILQ_NEXT(op, wait.wait_link);
+                if (has_up_to(pending, op->wait.seq, op->wait.stable))
+                        continue;
+                TAILQ_REMOVE(&pending->waiting, op, wait.wait_link);
+                op->wait.in_file = false;
+                if (op->wait.take_error)
+                        atomic_store(&inode->record->write_error, 0);
+                op_wake(op, op->wait.take_error ? err : 0);
+        }
+}
+
+void pending_step(VfsReactor *vr, Inode *inode) {
+        struct ExtentList go = TAILQ_HEAD_INITIALIZER(go);
+        Pending *pending, *gone = NULL, *commit = NULL;
+        Extent *extent;
+
+        inode_lock(inode);
+        pending = inode->pending;
+        if (!pending)
+                return inode_unlock(inode);
+        pick(vr, pending, &go);
+        if (!has_up_to(pending, pending->commit_seq, true))
+                pending->commit_seq = 0;
+        if (may_commit(pending)) {
+                pending->committing = true;
+                commit = pending;
+        }
+        wake_satisfied(pending);
+        if (pending->n_extents == 0 && TAILQ_EMPTY(&pending->waiting) && !pending->committing)
+                gone = TAKE_PTR(inode->pending);
+        inode_unlock(inode);
+
+        while ((extent = TAILQ_FIRST(&go))) {
+                TAILQ_REMOVE(&go, extent, send_link);
+                extent_send(vr, extent);
+        }
+        if (commit)
+                commit_send(vr, commit);
+        if (gone)
+                pending_free(vr->vfs, gone);
+}
+
+/* ---- WRITE ---- */
+
+static void extent_send(VfsReactor *vr, Extent *extent) {
+        ExtentRecord *record = extent->record;
+        uint32_t done = atomic_load(&record->done);
+
+        extent->call = (NfsCall){ .proc = NFS_WRITE, .cred = &record->cred, .done = extent_written };
+        extent->call.xid = atomic_load(&record->xid);
+        extent->call.xid_note = &record->xid;
+        extent->call.args.fh = inode_fh(extent->inode);
+        extent->call.args.write.offset = record->offset + done;
+        extent->call.args.write.data = extent->data + done;
+        extent->call.args.write.count = MIN(extent_len(extent) - done, vr->vfs->write_size);
+        extent->call.args.write.stable = (enum NfsStable) record->stable;
+        background_begin(vr);
+        nfs_call_send(vr->conn, &extent->call);
+}
+
+void pending_latch_error(Inode *inode, int err) {
+        if (!atomic_load(&inode->record->write_error))
+                log_error("what was written to file id %llu is lost: %s", (unsigned long long) inode->record->fileid,
+                          strerror(err));
+        atomic_store(&inode->record->write_error, err);
+        inode->pages.known = false;
+}
+
+/* Under the lock: all of it has been taken by the server. */
+static void settle_written(Vfs *vfs, Pending *pending, Extent *extent, const NfsRes *res) {
+        bool keep = res->write.committed == NFS_UNSTABLE || !TAILQ_EMPTY(&pending->unstable);
+
+        if (!keep)
+                return pending_drop_extent(vfs, pending, extent);
+        memcpy(extent->record->verf, res->write.verf, NFS_VERF_SIZE);
+        TAILQ_REMOVE(&pending->unwritten, extent, extent_link);
+        TAILQ_INSERT_TAIL(&pending->unstable, extent, extent_link);
+        extent->committing = false;
+        extent->since = now_ns();
+        atomic_store(&extent->record->done, 0);
+        extent_set_state(vfs, extent, EXTENT_UNSTABLE);
+        atomic_store(&extent->record->xid, 0);
+}
+
+static void extent_written(NfsCall *call) {
+        Extent *extent = container_of(call, Extent, call);
+        VfsReactor *vr = extent->reactor;
+        Inode *inode = extent->inode;
+        uint32_t done;
+        Pending *pending;
+        bool more = false;
+
+        if (call->err)
+                cache_expire(inode);
+        else
+                cache_update_wcc(vr->vfs, inode, &call->res.wcc, call->sent_at);
+        inode_lock(inode);
+        pending = inode->pending;
+        done = atomic_load(&extent->record->done) + (call->err ? 0 : call->res.write.count);
+        if (!call->err && done < extent_len(extent)) {
+                atomic_store(&extent->record->xid, 0);
+                atomic_store(&extent->record->done, done);
+                more = true;
+        } else {
+                pending->n_sent--;
+                pending->bytes_sent -= extent_len(extent);
+                inode->n_writing--;
+                if (call->err) {
+                        pending_latch_error(inode, call->err);
+                        pending_drop_extent(vr->vfs, pending, extent);
+                } else {
+                        settle_written(vr->vfs, pending, extent, &call->res);
+                }
+        }
+        inode_unlock(inode);
+        if (more)
+                extent_send(vr, extent);
+        else
+                pending_step(vr, inode);
+        background_end(vr);
+}
+
+/* ---- who waits ---- */
+
+static void wake_run(Task *task) {
+        Op *op = container_of(task, Op, wait.wake);
+
+        op->wait.done(op);
+}
+
+void op_wake(Op *op, int err) {
+        op->wait.err = err;
+        op->wait.wake.run = wake_run;
+        reactor_post(op->reactor->reactor, &op->wait.wake);
+}
+
+/* A file that has one piece to write, and wants it stable, needs no COMMIT. */
+static void make_stable(Pending *pending) {
+        Extent *only = TAILQ_FIRST(&pending->unwritten);
+
+        if (pending->n_extents == 1 && only && is_open(only))
+                only->record->stable = NFS_FILE_SYNC;
+}
+
+void pending_want(Pending *pending, bool stable) {
+        if (stable && pending->flush_seq < pending->last_seq)
+                make_stable(pending);
+        pending->flush_seq = pending->last_seq;
+        if (stable)
+                pending->commit_seq = pending->last_seq;
+}
+
+static bool wait_for(Op *op, uint64_t seq, bool stable, bool take_error, void (*done)(Op *op)) {
+        Inode *inode = op->inode;
+        Pending *pending;
+        bool waits;
+
+        inode_lock(inode);
+        pending = inode->pending;
+        waits = pending && has_up_to(pending, MIN(seq, pending->last_seq), stable);
+        if (waits) {
+                pending_want(pending, stable);
+                op->wait.seq = MIN(seq, pending->last_seq);
+                op->wait.stable = stable;
+                op->wait.take_error = take_error;
+                op->wait.done = done;
+                op->wait.in_file = true;
+                TAILQ_INSERT_TAIL(&pending->waiting, op, wait.wait_link);
+        }
+        inode_unlock(inode);
+        if (waits)
+                pending_step(op->reactor, inode);
+        return waits;
+}
+
+bool pending_wait(Op *op, bool stable, bool take_error, void (*done)(Op *op)) {
+        return wait_for(op, UINT64_MAX, stable, take_error, done);
+}
+
+bool pending_wait_for(Op *op, uint64_t seq, void (*done)(Op *op)) {
+        return wait_for(op, seq, false, true, done);
+}
+
+void pending_commit(VfsReactor *vr, Inode *inode) {
+        inode_lock(inode);
+        if (inode->pending)
+                pending_want(inode->pending, true);
+        inode_unlock(inode);
+        pending_step(vr, inode);
+}
+
+void pending_interrupt(Op *op) {
+        Vfs *vfs = op->reactor->vfs;
+        Inode *inode = op->inode;
+        bool waits = false;
+
+        if (!inode)
+                return;
+        inode_lock(inode);
+        if (op->wait.in_file) {
+                TAILQ_REMOVE(&inode->pending->waiting, op, wait.wait_link);
+                op->wait.in_file = false;
+                waits = true;
+        }
+        inode_unlock(inode);
+        (void) pthread_mutex_lock(&vfs->room_lock);
+        if (op->wait.for_room) {
+                TAILQ_REMOVE(&vfs->for_room, op, wait.wait_link);
+                op->wait.for_room = false;
+                waits = true;
+        }
+        (void) pthread_mutex_unlock(&vfs->room_lock);
+        if (waits)
+                op_wake(op, EINTR);
+}
+
+int pending_take_error(Inode *inode) {
+        return atomic_exchange(&inode->record->write_error, 0);
+}

@@ -1,0 +1,193 @@
+/*
+ * COMMIT, and what concerns the pending data of the whole volume: when it goes out although nobody asks.
+ *
+ * One COMMIT per file is on its way at a time. It covers what is UNSTABLE when it is sent. A verifier other than that of
+ * the WRITEs says that the server restarted between them and may have forgotten (RFC 1813 section 3.3.21): then all of the
+ * file that is UNSTABLE is DIRTY again, and sent FILE_SYNC this time.
+ *
+ * Data does not stay here long, for other clients wait to see it, and a node can lose its power: it is sent after WRITE_NS
+ * and committed after COMMIT_NS. Both are looked after by a timer that runs only while there is something.
+ */
+#include "base/log.h"
+#include "pending.h"
+
+#define PERIOD_NS NSEC_PER_SEC
+#define WRITE_NS  NSEC_PER_SEC
+#define COMMIT_NS (5 * NSEC_PER_SEC)
+
+static void commit_done(NfsCall *call);
+
+/* ---- COMMIT ---- */
+
+void commit_send(VfsReactor *vr, Pending *pending) {
+        Inode *inode = pending->inode;
+        Extent *extent;
+
+        inode_lock(inode);
+        TAILQ_FOREACH(extent, &pending->unstable, extent_link)
+                extent->committing = true;
+        pending->commit_cred = pending->cred;
+        pending->commit = (NfsCall){ .proc = NFS_COMMIT, .cred = &pending->commit_cred, .done = commit_done };
+        pending->commit.args.fh = inode_fh(inode);
+        pending->reactor = vr;
+        inode_unlock(inode);
+        background_begin(vr);
+        nfs_call_send(vr->conn, &pending->commit);
+}
+
+/* Under the lock, as all of these. What the COMMIT covered is committed, or lost. */
+static void let_go(Vfs *vfs, Pending *pending) {
+        Extent *extent, *next;
+
+        for (extent = TAILQ_FIRST(&pending->unstable); extent; extent = next) {
+                next = TAILQ_NEXT(extent, extent_link);
+                if (extent->committing)
+                        pending_drop_extent(vfs, pending, extent);
+        }
+}
+
+static void forgotten(Vfs *vfs, Pending *pending) {
+        Extent *extent;
+
+        log_notice("the server restarted before it committed what was written: writing it again");
+        while ((extent = TAILQ_FIRST(&pending->unstable))) {
+                extent->record->stable = NFS_FILE_SYNC;
+                pending_write_again(vfs, pending, extent);
+        }
+}
+
+static void committed(Vfs *vfs, Pending *pending, const uint8_t verf[static NFS_VERF_SIZE]) {
+        Extent *extent;
+
+        TAILQ_FOREACH(extent, &pending->unstable, extent_link)
+                if (extent->committing && memcmp(extent->record->verf, verf, NFS_VERF_SIZE) != 0)
+                        return forgotten(vfs, pending);
+        let_go(vfs, pending);
+}
+
+static void commit_done(NfsCall *call) {
+        Pending *pending = container_of(call, Pending, commit);
+        VfsReactor *vr = pending->reactor;
+        Inode *inode = pending->inode;
+
+        if (!call->err)
+                cache_update_wcc(vr->vfs, inode, &call->res.wcc, call->sent_at);
+        inode_lock(inode);
+        if (call->err) {
+                let_go(vr->vfs, pending);
+                pending_latch_error(inode, call->err);
+        } else {
+                committed(vr->vfs, pending, call->res.write.verf);
+        }
+        pending->committing = false;
+        inode_unlock(inode);
+        pending_step(vr, inode);
+        background_end(vr);
+}
+
+/* ---- the volume's files ---- */
+
+static unsigned count_files(Vfs *vfs) {
+        unsigned n = 0;
+        Pending *pending;
+
+        (void) pthread_mutex_lock(&vfs->pending_lock);
+        TAILQ_FOREACH(pending, &vfs->pending, volume_link)
+                n++;
+        (void) pthread_mutex_unlock(&vfs->pending_lock);
+        return n;
+}
+
+/* The file that has held its data for longest, pinned; NULL: none. It moves to the end of the list. (table_lock is taken
+ * inside pending_lock.) */
+static Inode *oldest(Vfs *vfs) {
+        Inode *inode = NULL;
+        Pending *pending;
+
+        (void) pthread_mutex_lock(&vfs->pending_lock);
+        pending = TAILQ_FIRST(&vfs->pending);
+        if (pending) {
+                TAILQ_REMOVE(&vfs->pending, pending, volume_link);
+                TAILQ_INSERT_TAIL(&vfs->pending, pending, volume_link);
+                inode = pending->inode;
+                inode_repin(vfs, inode);
+        }
+        (void) pthread_mutex_unlock(&vfs->pending_lock);
+        return inode;
+}
+
+void writeback_relieve(VfsReactor *vr) {
+        Inode *inode = oldest(vr->vfs);
+
+        if (!inode)
+                return;
+        pending_commit(vr, inode);
+        inode_unpin(vr->vfs, inode);
+}
+
+static void age(VfsReactor *vr, Inode *inode, uint64_t now) {
+        Pending *pending;
+        Extent *extent;
+
+        inode_lock(inode);
+        pending = inode->pending;
+        extent = pending ? TAILQ_FIRST(&pending->unwritten) : NULL;
+        if (extent && extent->since + WRITE_NS <= now)
+                pending_want(pending, false);
+        extent = pending ? TAILQ_FIRST(&pending->unstable) : NULL;
+        if (extent && extent->since + COMMIT_NS <= now)
+                pending_want(pending, true);
+        inode_unlock(inode);
+        pending_step(vr, inode);
+}
+
+static void writeback_fired(Timer *timer) {
+        VfsReactor *vr = container_of(timer, VfsReactor, writeback);
+        Vfs *vfs = vr->vfs;
+        uint64_t now = reactor_now(vr->reactor);
+        unsigned n = count_files(vfs);
+
+        if (n > 0)
+                writeback_arm(vr);
+        while (n-- > 0) {
+                Inode *inode = oldest(vfs);
+
+                if (!inode)
+                        break;
+                age(vr, inode, now);
+                inode_unpin(vfs, inode);
+        }
+}
+
+void writeback_arm(VfsReactor *vr) {
+        if (vr->writeback.due)
+                return;
+        vr->writeback.fired = writeback_fired;
+        timer_arm(vr->reactor, &vr->writeback, reactor_now(vr->reactor) + PERIOD_NS);
+}
+
+static void step_all(VfsReactor *vr, void (*step)(VfsReactor *vr, Inode *inode)) {
+        for (unsigned n = count_files(vr->vfs); n > 0; n--) {
+                Inode *inode = oldest(vr->vfs);
+
+                if (!inode)
+                        return;
+                step(vr, inode);
+                inode_unpin(vr->vfs, inode);
+        }
+}
+
+void writeback_start(VfsReactor *vr) {
+        step_all(vr, pending_step);
+        writeback_arm(vr);
+}
+
+void vfs_sync_all(VfsReactor *vr, VfsSync *sync) {
+        if (sync->waiting)
+                return;
+        sync->waiting = true;
+        TAILQ_INSERT_TAIL(&vr->syncs, sync, sync_link);
+        background_begin(vr);
+        step_all(vr, pending_commit);
+        background_end(vr);
+}
