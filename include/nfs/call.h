@@ -22,7 +22,8 @@
 
 /*
  * NFSv3's procedures have the numbers of RFC 1813; behind them those of the lock manager (NLM version 4, X/Open XNFS
- * chapter 14; RFC 1813 appendix II), which go over connections of their own (NfsConnConfig.protocol).
+ * chapter 14; RFC 1813 appendix II) and the portmapper's, which go over connections of their own
+ * (NfsConnConfig.protocol).
  */
 enum NfsProc {
         NFS_NULL,
@@ -52,6 +53,7 @@ enum NfsProc {
         NLM_LOCK,
         NLM_CANCEL,
         NLM_UNLOCK,
+        PORTMAP_GETPORT,
         NFS_N_PROCS,
 };
 
@@ -146,6 +148,9 @@ typedef struct NfsArgs {
                         bool exclusive;
                         bool block, reclaim; /* LOCK; CANCEL: block */
                 } lock;
+                struct {
+                        uint32_t program, version; /* over TCP */
+                } getport;
         };
 } NfsArgs;
 
@@ -194,6 +199,7 @@ typedef struct NfsRes {
                         uint64_t offset;
                         uint64_t length; /* 0: to the end */
                 } holder; /* NLM_TEST that is denied: a lock in the way */
+                uint16_t port; /* PORTMAP_GETPORT; 0: not registered */
         };
 } NfsRes;
 

@@ -25,7 +25,9 @@ typedef struct NfsStats {
         uint64_t waiting_since; /* when the call that waits longest was sent: ns, monotonic; 0: none waits */
 } NfsStats;
 
-enum NfsProtocol { NFS_PROTOCOL_V3, NFS_PROTOCOL_NLM4 };
+#define NFS_PORTMAP_PORT 111
+
+enum NfsProtocol { NFS_PROTOCOL_V3, NFS_PROTOCOL_NLM4, NFS_PROTOCOL_PORTMAP };
 
 typedef struct NfsConnConfig {
         enum NfsProtocol protocol; /* which NfsProcs it takes */
@@ -53,6 +55,8 @@ typedef struct NfsConnConfig {
          * cancel calls.
          */
         void (*connected)(void *userdata);
+        /* No address takes a connection at this port. May be NULL. The same. */
+        void (*unreachable)(void *userdata);
         void *userdata;
 } NfsConnConfig;
 
@@ -61,6 +65,9 @@ int nfs_conn_new(Reactor *reactor, const NfsConnConfig *config, NfsConn **ret);
 
 /* Every call left is done with EINTR before this returns; so not from inside a done(). */
 NfsConn *nfs_conn_free(NfsConn *conn);
+
+/* To another port, from the next connection on: the present one is given up. Not from inside a done() of conn. */
+void nfs_conn_set_port(NfsConn *conn, uint16_t port);
 
 /* Is there a working connection now? */
 bool nfs_conn_is_up(const NfsConn *conn);

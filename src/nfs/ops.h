@@ -29,3 +29,4 @@ typedef struct NfsOps {
 
 extern const NfsOps nfs_v3_ops;
 extern const NfsOps nlm4_ops;
+extern const NfsOps portmap2_ops, portmap3_ops; /* over IPv4, over IPv6 */

@@ -768,6 +768,7 @@ int locks_new(Vfs *vfs) {
         locks->work_task.run = work_run;
         locks->reclaim_task.run = lock_reclaim_run;
         locks->suspect_task.run = lock_suspect_run;
+        locks->rebind_task.run = lock_rebind_run;
         locks->end_timer.fired = end_fired;
         locks->next_number = 1;
         locks->next_svid = (uint32_t) (memory->connection_id ^ memory->connection_id >> 32) & 0x3fffffff;
@@ -794,6 +795,12 @@ static void lock_connected(void *userdata) {
         reactor_defer(locks->vr->reactor, &locks->reclaim_task);
 }
 
+static void lock_unreachable(void *userdata) {
+        Locks *locks = userdata;
+
+        reactor_defer(locks->vr->reactor, &locks->rebind_task);
+}
+
 int locks_start(VfsReactor *vr) {
         const SessionOptions *options = vr->vfs->options;
         const NfsMountResult *mount = &vr->vfs->memory->mount;
@@ -811,6 +818,7 @@ int locks_start(VfsReactor *vr) {
                 .retrans = options->retrans,
                 .stats = &vr->vfs->memory->lock_stats,
                 .connected = lock_connected,
+                .unreachable = lock_unreachable,
                 .userdata = locks,
         };
         int r;
@@ -864,8 +872,10 @@ void locks_stop(VfsReactor *vr) {
         locks->stopping = true;
         locks->ending = false;
         locks->conn = nfs_conn_free(locks->conn);
+        locks->portmap = nfs_conn_free(locks->portmap);
         timer_disarm(&locks->end_timer);
         reactor_undefer(vr->reactor, &locks->reclaim_task);
+        reactor_undefer(vr->reactor, &locks->rebind_task);
         while ((file = TAILQ_FIRST(&locks->files)))
                 file_discard(file);
 }

@@ -74,7 +74,11 @@ struct Locks {
         LockRecords records;
         struct LockFileList files;
         struct LockFileList work; /* to be looked at by the first reactor */
-        Task work_task, reclaim_task, suspect_task;
+        Task work_task, reclaim_task, suspect_task, rebind_task;
+        NfsConn *portmap; /* being asked for the lock manager's port; NULL: not */
+        NfsCall getport;
+        bool getport_done;
+        uint64_t getport_at;
         NfsCall ping;
         bool pinging;
         uint64_t next_number;
@@ -108,3 +112,5 @@ void lock_wire_send(LockFile *file);
 /* Every held lock is claimed again. Deferred by whoever sees a new connection. */
 void lock_reclaim_run(Task *task);
 void lock_suspect_run(Task *task);
+/* It is not where it was. Deferred. */
+void lock_rebind_run(Task *task);

@@ -9,6 +9,9 @@
  * good. Each held lock is claimed. A server that has not restarted, or whose grace period is over, refuses that; then the
  * lock is asked for in the usual way: granted, it was still ours, or free; denied, it is lost. As with the kernel's client
  * the holder is not told (there is no way to, in version 3), but the log is.
+ *
+ * A restarted lock manager may be at another port than before, unless the option nlmport= says where it is: when it cannot be
+ * reached, or something else answers, the portmapper is asked.
  */
 #include <stdio.h>
 
@@ -19,6 +22,8 @@
 #define GRACE_MIN_MS  250
 #define FAILED_MIN_MS 1000
 #define PAUSE_MAX_MS  1000
+#define PROGRAM_NLM   100021
+#define GETPORT_NS    (5 * NSEC_PER_SEC) /* not more often */
 
 static void wire_done(NfsCall *call);
 
@@ -279,6 +284,8 @@ static void wire_done(NfsCall *call) {
 
         if (locks->stopping)
                 return;
+        if (!is_answer(call))
+                reactor_defer(locks->vr->reactor, &locks->rebind_task);
         (void) pthread_mutex_lock(&locks->mutex);
         request = file->current;
         if (file->cancelling)
@@ -333,4 +340,49 @@ void lock_suspect_run(Task *task) {
         locks->pinging = true;
         locks->ping = (NfsCall){ .proc = NLM_NULL, .cred = &nobody, .done = pinged };
         nfs_call_send(locks->conn, &locks->ping);
+}
+
+/* ---- another port ---- */
+
+static void getport_over(NfsCall *call) {
+        Locks *locks = container_of(call, Locks, getport);
+        Memory *memory = locks->vfs->memory;
+
+        if (locks->stopping)
+                return;
+        locks->getport_done = true;
+        reactor_defer(locks->vr->reactor, &locks->rebind_task); /* not in a done() */
+        if (call->err || call->res.port == 0 || call->res.port == memory->mount.nlmport)
+                return;
+        log_notice("the lock manager is at port %u now", call->res.port);
+        memory->mount.nlmport = call->res.port; /* also for later workers */
+        nfs_conn_set_port(locks->conn, call->res.port);
+}
+
+void lock_rebind_run(Task *task) {
+        Locks *locks = container_of(task, Locks, rebind_task);
+        NfsConnConfig config = {
+                .protocol = NFS_PROTOCOL_PORTMAP,
+                .server = locks->name,
+                .addrs = locks->vfs->memory->mount.addrs,
+                .n_addrs = locks->vfs->memory->mount.n_addrs,
+                .port = NFS_PORTMAP_PORT,
+                .soft = true,
+                .timeo_ms = 3000,
+        };
+        uint64_t now = now_ns();
+
+        if (locks->getport_done) {
+                locks->getport_done = false;
+                locks->portmap = nfs_conn_free(locks->portmap);
+        }
+        if (locks->portmap || locks->vfs->options->nlmport || now - locks->getport_at < GETPORT_NS)
+                return;
+        locks->getport_at = now;
+        if (nfs_conn_new(locks->vr->reactor, &config, &locks->portmap) < 0)
+                return;
+        locks->getport = (NfsCall){ .proc = PORTMAP_GETPORT, .done = getport_over };
+        locks->getport.args.getport.program = PROGRAM_NLM;
+        locks->getport.args.getport.version = 4;
+        nfs_call_send(locks->portmap, &locks->getport);
 }
