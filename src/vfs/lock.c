@@ -381,6 +381,19 @@ static LockRequest *next_urgent(LockFile *file, uint64_t now) {
         return NULL;
 }
 
+/* What its owner gives back, and the server has not yet understood, must not take away what it takes after that. */
+static bool is_behind_own(LockRequest *request) {
+        const LockRequest *other;
+
+        TAILQ_FOREACH(other, &request->file->requests, request_link)
+        if (is_urgent(other) && !other->reclaim && other->owner == request->owner && other->start <= request->end &&
+            other->end >= request->start) {
+                request->due = other->due;
+                return true;
+        }
+        return false;
+}
+
 static LockRequest *next_request(LockFile *file, uint64_t now) {
         LockRequest *request = next_urgent(file, now), *next;
 
@@ -390,7 +403,7 @@ static LockRequest *next_request(LockFile *file, uint64_t now) {
                 next = TAILQ_NEXT(request, request_link);
                 if (is_urgent(request) || request->due > now)
                         continue;
-                if (!decide_here(request) && !is_behind(request, now)) {
+                if (!decide_here(request) && !is_behind_own(request) && !is_behind(request, now)) {
                         request->blocker = 0;
                         return request;
                 }

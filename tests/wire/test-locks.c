@@ -496,9 +496,11 @@ Test(locks, soft_gives_up_and_is_settled_later) {
         lock_start(&t, 1, LOCK_NONE, 0, 9, false);
         cr_assert_eq(result(&t), EIO);
         fakenfs_clear(fake);
-        turn_for(2500);
-        cr_assert_eq(server_has(NULL), 0);
-        cr_assert_eq(atomic_load(&memory->n_locks), 0);
+        /* taken again before that is settled: it is not what is given back then */
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 5, 6), 0);
+        turn_for(1500);
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 5, 6));
+        cr_assert_eq(atomic_load(&memory->n_locks), 1);
 }
 
 /* ---- a worker dies ---- */
