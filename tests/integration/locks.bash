@@ -568,6 +568,29 @@ PY
     healthy
 }
 
+# The server crashes while all count; in its grace period only those who had locks get them.
+limit_server_killed_under_contention=$long
+case_server_killed_under_contention() {
+    local load n=0 rc=0
+    trap 'server stop "$T/graced"' EXIT
+    with_grace 4
+    two_clients timeo=20
+    count_on_both "$M/a" "$M/b" 2 300 fcntl & load=$!
+    while kill -0 $load 2>/dev/null; do
+        sleep 1.5
+        if [ $n -lt 3 ] && kill -0 $load 2>/dev/null && [ "$(cat "$T/graced/export/counter")" -gt $((n * 200 + 50)) ]; then
+            server kill "$T/graced"
+            server restart "$T/graced"
+            n=$((n + 1))
+        fi
+    done
+    wait $load || rc=$?
+    echo "$n restarts"
+    [ $n -gt 0 ]
+    [ $rc = 0 ]
+    healthy
+}
+
 # A server without a grace period: another client may be faster.
 limit_lock_lost=60
 case_lock_lost() {
