@@ -450,16 +450,17 @@ static uint32_t svid_new(Locks *locks) {
 
 /* A TAKE or a TEST of op. Under the mutex. 0, ENOMEM, ENOLCK. */
 static int submit_wanted(Locks *locks, Op *op, enum LockRequestKind kind) {
-        LockFile *file = file_get(locks, op->inode);
         const VfsLock *lock = &op->lock.lock;
         LockRequest *request;
         LockOwner *owner;
+        LockFile *file;
         int r;
 
-        if (!file)
-                return ENOMEM;
         if (op->lock.wait && op->reactor->n_lock_waiters >= WAITERS_MAX)
                 return ENOLCK;
+        file = file_get(locks, op->inode);
+        if (!file)
+                return ENOMEM;
         owner = lockset_get_owner(&file->set, op->lock.kind, op->lock.owner, svid_new(locks));
         request = owner ? request_new(file, owner, kind, lock->type, lock->start, lock->end) : NULL;
         r = request && kind == LOCK_TAKE ? -lock_room_take(&locks->records, &request->room) : 0;
@@ -625,6 +626,10 @@ void locks_drop_open(Op *op, uint64_t fh, bool has_flock, uint64_t flock_owner) 
         unlock_mutex(locks);
 }
 
+/*
+ * A lock that was just granted is given back, so that EINTR is true. Not if part of it was held before, which would be lost
+ * with it: then it is answered in a moment, when the pages have been dropped.
+ */
 void locks_interrupt(Op *op) {
         Locks *locks = op->reactor->vfs->locks;
         LockRequest *request;
@@ -634,7 +639,7 @@ void locks_interrupt(Op *op) {
                 return;
         lock_mutex(locks);
         request = op->lock.request;
-        if (request) {
+        if (request && !(request->in == &request->file->zapping && request->had_some)) {
                 file = request->file;
                 lock_request_answer(request, EINTR);
                 if (request->in == &file->zapping)

@@ -29,6 +29,7 @@ typedef struct LockRequest {
         uint64_t start, end;
         bool wait;          /* TAKE: as long as it takes */
         bool counted;       /* in n_lock_waiters */
+        bool had_some;      /* TAKE: owner held part of it before */
         uint64_t due;       /* ns: not before; LOCK_NOT_DUE: when a range of this node goes */
         uint32_t delay_ms;  /* the last pause */
         uint64_t blocker;   /* TAKE that waits for somebody of this node: whose number; 0: none */

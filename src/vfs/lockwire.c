@@ -127,6 +127,7 @@ static void take_granted(LockRequest *request) {
 
         if (!request->op)
                 return take_to_confirm(request);
+        request->had_some = lockset_holds(&file->set, request->owner, request->start, request->end);
         lockset_apply(&file->locks->records, &file->set, request->owner, request->type, request->start, request->end,
                       file->inode->nodeid, &request->room);
         lock_file_wake(file, request->start, request->end, false); /* it may have been more before */
