@@ -33,7 +33,7 @@ typedef struct DirEntry {
 struct DirStream {
         uint64_t cookie; /* the reply begins after this entry */
         uint8_t verf[NFS_VERF_SIZE];
-        uint64_t sent_at;
+        CallTime time;
         uint64_t dir_version;
         bool valid, eof;
 
@@ -248,7 +248,7 @@ static int stream_fill(DirStream *stream, NfsCall *call, uint64_t cookie) {
                 return EIO;
         stream->cookie = cookie;
         stream->eof = call->res.readdir.eof || stream->n_entries == 0;
-        stream->sent_at = call->sent_at;
+        stream->time = call_time(call);
         memcpy(stream->verf, call->res.readdir.verf, NFS_VERF_SIZE);
         stream->valid = true;
         return 0;
@@ -268,7 +268,7 @@ static void dir_fetch_done(NfsCall *call) {
         if (call->err)
                 return op_reply_err(op, call->err);
         if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         err = stream_fill(stream, call, op->dir.offset);
         if (err)
                 return op_reply_err(op, err);
@@ -304,7 +304,7 @@ static bool give_entry(Op *op, const DirStream *stream, const DirEntry *e, bool 
         VfsEntry entry;
 
         if (!fresh || !e->has_attr || !e->has_fh || is_dot(name) ||
-            op_make_entry(op, op->inode, &e->fh, &e->attr, stream->sent_at, &entry) != 0)
+            op_make_entry(op, op->inode, &e->fh, &e->attr, stream->time, &entry) != 0)
                 return op->reply->dirent(op, name, e->fileid, type, e->cookie, NULL);
         if (op->reply->dirent(op, name, e->fileid, type, e->cookie, &entry))
                 return true;

@@ -66,7 +66,7 @@ static void open_getattr_done(NfsCall *call) {
 
         if (call->err)
                 return op_reply_err(op, call->err);
-        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         open_finish(op);
 }
 

@@ -24,7 +24,7 @@ static void make_start(Op *op, enum NfsProc proc, const char *name);
 static void make_done(NfsCall *call);
 static void make_lookup(Op *op);
 static void make_lookup_done(NfsCall *call);
-static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at);
+static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime time);
 static void create_guarded(Op *op);
 static void create_set_mode(Op *op);
 static void create_set_mode_done(NfsCall *call);
@@ -47,7 +47,7 @@ static void lookup_done(NfsCall *call) {
         int err;
 
         if (res->has_dir_attr)
-                cache_update(vfs, op->inode, &res->dir_attr, call->sent_at);
+                cache_update(vfs, op->inode, &res->dir_attr, call_time(call));
 
         if (call->err == ENOENT) {
                 timeout = cache_entry_timeout(vfs, op->inode, false, reactor_now(op->reactor->reactor));
@@ -61,9 +61,9 @@ static void lookup_done(NfsCall *call) {
         if (!res->has_attr) {
                 /* LOOKUP again would be no better: ask for the attributes of what was found */
                 op->name.answer = ANSWER_ENTRY;
-                return make_finish(op, &res->fh, NULL, call->sent_at);
+                return make_finish(op, &res->fh, NULL, call_time(call));
         }
-        err = op_make_entry(op, op->inode, &res->fh, &res->attr, call->sent_at, &entry);
+        err = op_make_entry(op, op->inode, &res->fh, &res->attr, call_time(call), &entry);
         if (err)
                 return op_reply_err(op, err);
         op_reply_entry(op, &entry);
@@ -189,7 +189,7 @@ static void make_done(NfsCall *call) {
         Op *op = op_done(call);
         NfsRes *res = &call->res;
 
-        cache_dir_changed(op->reactor->vfs, op->inode, &res->wcc, call->sent_at);
+        cache_dir_changed(op->reactor->vfs, op->inode, &res->wcc, call_time(call));
         if (call->err == EEXIST && may_be_own_effect(op) && !(op->name.answer == ANSWER_CREATE))
                 return make_lookup(op);
         if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE &&
@@ -200,14 +200,14 @@ static void make_done(NfsCall *call) {
 
         if (call->proc == NFS_LINK) {
                 op->name.fh = *inode_fh(op->inode2);
-                return make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call->sent_at);
+                return make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call_time(call));
         }
         if (!res->has_fh)
                 return make_lookup(op);
         op->name.fh = res->fh;
         if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE)
                 return create_set_mode(op);
-        make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call->sent_at);
+        make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call_time(call));
 }
 
 /* The server did not say what it made, or it was made before: find out. */
@@ -226,7 +226,7 @@ static void make_lookup_done(NfsCall *call) {
         op->name.fh = call->res.fh;
         if (op->name.answer == ANSWER_CREATE && (op->name.flags & O_EXCL))
                 return create_set_mode(op);
-        make_finish(op, &op->name.fh, call->res.has_attr ? &call->res.attr : NULL, call->sent_at);
+        make_finish(op, &op->name.fh, call->res.has_attr ? &call->res.attr : NULL, call_time(call));
 }
 
 /* EXCLUSIVE keeps the verifier in the times: both, and the mode, are set now. */
@@ -245,7 +245,7 @@ static void create_set_mode_done(NfsCall *call) {
 
         if (call->err)
                 return op_reply_err(op, call->err);
-        make_finish(op, &op->name.fh, wcc->has_after ? &wcc->after : NULL, call->sent_at);
+        make_finish(op, &op->name.fh, wcc->has_after ? &wcc->after : NULL, call_time(call));
 }
 
 static void make_attr_done(NfsCall *call) {
@@ -253,7 +253,7 @@ static void make_attr_done(NfsCall *call) {
 
         if (call->err)
                 return op_reply_err(op, call->err);
-        make_finish(op, &op->name.fh, &call->res.attr, call->sent_at);
+        make_finish(op, &op->name.fh, &call->res.attr, call_time(call));
 }
 
 static void reply_created(Op *op, const VfsEntry *entry) {
@@ -279,7 +279,7 @@ static void reply_created(Op *op, const VfsEntry *entry) {
 }
 
 /* attr NULL: not known yet. */
-static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at) {
+static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime time) {
         VfsEntry entry;
         int err;
 
@@ -289,7 +289,7 @@ static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t s
                 (void) op_call(op, NFS_GETATTR, &op->name.fh, make_attr_done);
                 return op_send(op);
         }
-        err = op_make_entry(op, op->inode, fh, attr, sent_at, &entry);
+        err = op_make_entry(op, op->inode, fh, attr, time, &entry);
         if (err)
                 return op_reply_err(op, err);
         if (op->name.answer == ANSWER_CREATE)

@@ -44,7 +44,7 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
                 return r;
         }
         /* the root's attributes are always known: GETATTR of it never has to wait for a server */
-        cache_update(vfs, &vfs->inodes[1], &memory->mount.root_attr, 1);
+        cache_update(vfs, &vfs->inodes[1], &memory->mount.root_attr, (CallTime){ 1, 1 });
         *ret = vfs;
         return 0;
 }

@@ -25,6 +25,18 @@
 #define BOUND_NS      (3 * NSEC_PER_SEC)
 #define BOUND_LATE_NS (200 * NSEC_PER_MSEC)
 
+/*
+ * When an answer was true: at some time between these two (ns). An answer from a server's duplicate-request cache was true
+ * at another time, nobody knows when: then sent is 0.
+ */
+typedef struct CallTime {
+        uint64_t sent, heard;
+} CallTime;
+
+static inline CallTime call_time(const NfsCall *call) {
+        return (CallTime){ call->n_sent > 1 ? 0 : call->sent_at, call->heard_at };
+}
+
 /* What decides whether cached data is still the server's. */
 typedef struct DataVersion {
         bool known;
@@ -55,7 +67,7 @@ struct Inode {
         pthread_mutex_t lock;
         bool has_attr;
         NfsAttr attr;
-        uint64_t attr_at;      /* when that was true (the call was sent): ns */
+        CallTime attr_at;      /* when that was true */
         uint64_t attr_valid;   /* ns until which it is believed; 0: must be asked again */
         uint64_t attr_timeout; /* ns; grows while nothing changes */
         DataVersion pages;     /* what the kernel's page cache was filled from */
@@ -225,12 +237,12 @@ void background_end(VfsReactor *vr);
 
 /* ---- cache.c: how long what is believed ---- */
 
-/* An answer that is not the result of our own change. sent_at: when it was asked for. */
-void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at);
+/* An answer that is not the result of our own change. */
+void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time);
 /* After an own change (SETATTR, WRITE, COMMIT). */
-void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_at);
+void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time);
 /* After a name in dir was made or removed by us, or may have been. */
-void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, uint64_t sent_at);
+void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, CallTime time);
 /* A name was removed or renamed over by us: files that have several have one less, we do not know which. */
 void cache_name_gone(Vfs *vfs);
 /* Is the cached number of links not older than that? */
@@ -275,7 +287,7 @@ void op_reply_err(Op *op, int err);
 void op_reply_entry(Op *op, const VfsEntry *entry);
 void op_reply_attr(Op *op, const NfsAttr *attr);
 /* Counts a lookup and fills entry for a child of dir. 0 or ENOMEM, ESTALE. */
-int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at, VfsEntry *ret);
+int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, CallTime time, VfsEntry *ret);
 /* Answers within BOUND_NS: cancels the call then, and op->out_of_time tells its done(). */
 void op_bound(Op *op);
 

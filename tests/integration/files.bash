@@ -11,7 +11,7 @@ export G_EXPORTS='MDCACHE { Dir_Chunk = 0; }'
 began=$(date +%s)
 
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
-seconds() { if soak; then echo $(($1 * 30)); else echo "$1"; fi; }
+seconds() { if soak; then echo $(($1 * ${SOAK_FACTOR:-30})); else echo "$1"; fi; }
 seed() { if soak; then date +%s; else echo 1; fi; }
 
 posix() { # DIR
