@@ -80,6 +80,8 @@ void vfs_statfs(Op *op, uint64_t nodeid);
 /* file.c, io.c, unstable.c */
 void vfs_open(Op *op, uint64_t nodeid, int flags);
 void vfs_release(Op *op, uint64_t nodeid, uint64_t fh);
+/* The kernel did not take the answer to an OPEN, OPENDIR or CREATE: it will never release it. */
+void vfs_open_unheard(VfsReactor *vr, uint64_t nodeid, uint64_t fh);
 void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t size);
 /* at_offset: data goes where offset says, though the file was opened with O_APPEND. */
 void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size,

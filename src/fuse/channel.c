@@ -227,6 +227,7 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
         fop->req = NULL;
         fop->active = true;
         fop->watched = false;
+        fop->unheard = false;
         fop->parallel_writes = false;
         fop->dir_size = fop->dir_len = 0;
         channel->current = fop;

@@ -13,6 +13,10 @@
  * A server whose cookies go round in a circle would be read for ever: a cookie that comes twice in one reading is ELOOP,
  * as with the kernel's client. (Brent: each entry is compared with one that is remembered, at 1, 2, 4, 8... entries.)
  *
+ * Some servers (nfs-ganesha 4) answer ENOENT when an entry is removed while they collect the attributes. RFC 1813 has no such
+ * answer, and libc would take it for the end of the directory: so it is asked again, then without attributes, and is EIO in
+ * the end.
+ *
  * A server may find that a cookie is of another time than the directory (NFS3ERR_BAD_COOKIE): its verifier is
  * then fetched anew, once, and the same cookie tried with it.
  */
@@ -21,6 +25,8 @@
 #define DIR_REPLY_MAX (128u * 1024)
 #define NFS3ERR_BAD_COOKIE 10003
 #define NFS3ERR_NOTSUPP    10004
+#define NOENTS_PLUS_MAX    3
+#define NOENTS_MAX         6
 
 typedef struct DirEntry {
         uint64_t fileid, cookie;
@@ -85,6 +91,7 @@ static void opendir_checked(Op *op, int err) {
                 open_remove(op->reactor->vfs, open);
                 return op_reply_err(op, ENOMEM);
         }
+        op->reply->executing(op, 0, NULL);
         op_finish(op);
         op->reply->open(op, fh, 0);
 }
@@ -142,7 +149,7 @@ void vfs_readdir(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset) {
         if (!op->open->dir)
                 return op_reply_err(op, ENOMEM);
         op->dir.offset = offset;
-        op->dir.n_tries = 0;
+        op->dir.n_tries = op->dir.n_noents = 0;
         if (offset == 0) {
                 op->open->dir->valid = false; /* rewinddir(3) asks for what is there now */
                 memset(op->open->dir->verf, 0, sizeof op->open->dir->verf);
@@ -155,7 +162,7 @@ void vfs_readdir(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset) {
 static void dir_fetch(Op *op) {
         Vfs *vfs = op->reactor->vfs;
         DirStream *stream = op->open->dir;
-        bool plus = op->plus && !vfs->no_readdirplus;
+        bool plus = op->plus && !vfs->no_readdirplus && op->dir.n_noents <= NOENTS_PLUS_MAX;
         NfsArgs *args = op_call(op, plus ? NFS_READDIRPLUS : NFS_READDIR, inode_fh(op->inode), dir_fetch_done);
 
         args->readdir.cookie = op->dir.offset;
@@ -265,6 +272,8 @@ static void dir_fetch_done(NfsCall *call) {
         }
         if (call->status == NFS3ERR_BAD_COOKIE && op->dir.n_tries++ == 0)
                 return dir_verf(op);
+        if (call->err == ENOENT)
+                return ++op->dir.n_noents <= NOENTS_MAX ? dir_fetch(op) : op_reply_err(op, EIO);
         if (call->err)
                 return op_reply_err(op, call->err);
         if (call->res.has_attr)

@@ -6,6 +6,7 @@
 # ganesha's own cache of directories is off: over tmpfs, whose cookies go down, it repeats the entries of a
 # directory for ever once the oldest one has been removed.
 export G_EXPORTS='MDCACHE { Dir_Chunk = 0; }'
+EXPORT_EXT4=1
 . "$(dirname "$0")/lib.bash"
 : "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
 began=$(date +%s)
