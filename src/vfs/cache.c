@@ -208,6 +208,10 @@ uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now) {
         return left;
 }
 
+bool cache_is_fresh(const Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now) {
+        return !vfs->options->noac && time.sent && time.sent + timeout_min(vfs->options, attr) > now;
+}
+
 bool cache_keep_pages(Inode *inode) {
         bool keep;
 

@@ -19,6 +19,8 @@
 enum { ANSWER_ENTRY, ANSWER_CREATE }; /* what make_finish() answers: an entry, or an entry and an open */
 enum { STEP_MAKE, STEP_SET_MODE, STEP_MAKE_GUARDED }; /* op_send_changing() */
 
+static void lookup_absent(Op *op);
+static void lookup_found(Op *op, const VfsFound *found);
 static void lookup_done(NfsCall *call);
 static void make_start(Op *op, enum NfsProc proc, const char *name);
 static void make_done(NfsCall *call);
@@ -32,30 +34,51 @@ static void create_set_mode_done(NfsCall *call);
 /* ---- lookup ---- */
 
 void vfs_lookup(Op *op, uint64_t parent, const char *name) {
+        VfsFound found;
+
         if (!op_begin(op, parent))
                 return;
+        switch (ahead_find(op, name, &found)) {
+        case AHEAD_FOUND:
+                return lookup_found(op, &found);
+        case AHEAD_ABSENT:
+                return lookup_absent(op);
+        case AHEAD_UNKNOWN:
+                break;
+        }
+        ahead_missed(op);
         op_call(op, NFS_LOOKUP, inode_fh(op->inode), lookup_done)->name = name;
         op_send(op);
+}
+
+static void lookup_absent(Op *op) {
+        VfsEntry entry = { 0 };
+
+        entry.entry_timeout = cache_entry_timeout(op->reactor->vfs, op->inode, false, reactor_now(op->reactor->reactor));
+        if (entry.entry_timeout == 0)
+                return op_reply_err(op, ENOENT);
+        op_reply_entry(op, &entry);
+}
+
+static void lookup_found(Op *op, const VfsFound *found) {
+        VfsEntry entry;
+        int err = op_make_entry(op, op->inode, &found->fh, &found->attr, found->time, &entry);
+
+        if (err)
+                return op_reply_err(op, err);
+        op_reply_entry(op, &entry);
 }
 
 static void lookup_done(NfsCall *call) {
         Op *op = op_done(call);
         Vfs *vfs = op->reactor->vfs;
         NfsRes *res = &call->res;
-        VfsEntry entry = { 0 };
-        uint64_t timeout;
-        int err;
 
         if (res->has_dir_attr)
                 cache_update(vfs, op->inode, &res->dir_attr, call_time(call));
 
-        if (call->err == ENOENT) {
-                timeout = cache_entry_timeout(vfs, op->inode, false, reactor_now(op->reactor->reactor));
-                if (timeout == 0)
-                        return op_reply_err(op, ENOENT);
-                entry.entry_timeout = timeout;
-                return op_reply_entry(op, &entry);
-        }
+        if (call->err == ENOENT)
+                return lookup_absent(op);
         if (call->err)
                 return op_reply_err(op, call->err);
         if (!res->has_attr) {
@@ -63,10 +86,7 @@ static void lookup_done(NfsCall *call) {
                 op->name.answer = ANSWER_ENTRY;
                 return make_finish(op, &res->fh, NULL, call_time(call));
         }
-        err = op_make_entry(op, op->inode, &res->fh, &res->attr, call_time(call), &entry);
-        if (err)
-                return op_reply_err(op, err);
-        op_reply_entry(op, &entry);
+        lookup_found(op, &(VfsFound){ .fh = res->fh, .attr = res->attr, .time = call_time(call) });
 }
 
 void vfs_forget(Vfs *vfs, uint64_t nodeid, uint64_t n) {

@@ -6,6 +6,7 @@
  *   pending_lock     the list of files with data on its way (table_lock may be taken inside)
  *   Inode.lock       what is known of one file: attributes, versions, data on its way (room_lock may be taken inside)
  *   room_lock        free extents, and who waits for one
+ *   ahead_lock       names read ahead (taken also inside table_lock)
  */
 #pragma once
 
@@ -51,6 +52,7 @@ typedef struct AccessEntry {
 } AccessEntry;
 
 typedef struct Pending Pending;
+typedef struct Ahead Ahead;
 struct Extent;
 typedef struct DirStream DirStream;
 
@@ -85,6 +87,7 @@ struct Inode {
         uint32_t n_open_children; /* open files that have their only name in this directory */
 
         _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
+        Ahead *ahead;                 /* ahead_lock */
 };
 
 static inline void inode_lock(Inode *inode) {
@@ -141,6 +144,10 @@ struct Vfs {
         _Atomic uint64_t name_gone_at; /* when a name was last removed or renamed over by us: ns */
 
         _Atomic bool late; /* a bound ran out, and no answer has come since */
+
+        pthread_mutex_t ahead_lock;
+        TAILQ_HEAD(, Ahead) aheads; /* directories that are, or may be, read ahead; oldest first */
+        uint32_t n_ahead_names;
 
         pthread_mutex_t statfs_lock;
         bool has_fsstat;
@@ -253,6 +260,8 @@ void cache_expire(Inode *inode);
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
 /* How long names found (found: or not found) in dir may be believed without asking: ns. */
 uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now);
+/* Would attributes that were true then be believed now? */
+bool cache_is_fresh(const Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now);
 /* May the kernel keep its pages of this file at an open? Notes that it will fill them from now on. */
 bool cache_keep_pages(Inode *inode);
 /* Cached ACCESS bits of a credential: true if all of mask is known. */
@@ -303,6 +312,24 @@ void statfs_prime(VfsReactor *vr);
  * says whether it told the attributes too.
  */
 void op_access(Op *op, uint32_t mask, bool ask, void (*then)(Op *op, int err));
+
+/* ---- ahead.c: names that will be asked for ---- */
+
+typedef struct VfsFound {
+        NfsFh fh;
+        NfsAttr attr;
+        CallTime time;
+} VfsFound;
+
+enum AheadResult { AHEAD_UNKNOWN, AHEAD_FOUND, AHEAD_ABSENT };
+
+/* Is a name of op->inode known already? */
+enum AheadResult ahead_find(Op *op, const char *name, VfsFound *ret);
+/* It was not, and a LOOKUP has been sent: perhaps more of them should be. */
+void ahead_missed(Op *op);
+/* The directory is forgotten. */
+void ahead_drop(Vfs *vfs, Inode *dir);
+void ahead_drop_all(Vfs *vfs);
 
 /* ---- extent.c: room for what is written ---- */
 
