@@ -234,7 +234,9 @@ struct NfsCall {
         uint32_t n_sent;   /* > 1: the server may have executed it before */
         uint32_t n_timeouts;
         uint32_t n_delays; /* NFS3ERR_JUKEBOX answers so far */
-        uint64_t sent_at, deadline; /* ns, monotonic */
+        uint32_t n_repeats;
+        uint64_t repeat_due; /* ns; 0: it is not repeated */
+        uint64_t sent_at, heard_at, deadline; /* ns, monotonic */
         struct NfsFlight *flight;
         int state;
         TAILQ_ENTRY(NfsCall) conn_link;

@@ -57,7 +57,8 @@ typedef struct Slot {
         _Atomic uint32_t state; /* enum SlotState */
         uint32_t len;           /* of the request */
         int32_t buffer;         /* the large buffer it stands in, or -1: request[] */
-        uint32_t attempts;      /* how often a worker died over it */
+        uint16_t recovered;     /* a worker died over it */
+        uint16_t n_faults;      /* how many did by their own doing */
         uint32_t reply_len;
         uint32_t step;          /* EXEC: which changing RPC of the operation (vfs/'s numbers) */
         _Atomic uint32_t xid;   /* EXEC: under which it went out; 0: it did not. Sent again under the same, the server's
@@ -211,6 +212,7 @@ typedef struct Memory {
         _Atomic uint32_t worker_pid;
         _Atomic uint32_t worker_state; /* enum WorkerState */
         _Atomic uint32_t worker_starts;
+        _Atomic uint32_t worker_faulted; /* the last one died by its own doing, not by kill(2): a request may have done it */
         _Atomic uint32_t server_up[REACTORS_MAX]; /* 2: not responding (nfs(5), retrans), else 1 */
         _Atomic uint64_t dirty_bytes;             /* written, and not yet taken by the server */
         _Atomic uint64_t unstable_bytes;          /* taken by it, kept until COMMIT */

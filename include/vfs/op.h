@@ -113,7 +113,7 @@ struct Op {
                 } io;
                 struct {
                         uint64_t offset;
-                        uint32_t n_tries;
+                        uint32_t n_tries, n_noents;
                 } dir;
                 struct {
                         NfsSetAttr attr;

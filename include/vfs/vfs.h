@@ -97,6 +97,8 @@ void vfs_statfs(Op *op, uint64_t nodeid);
 void vfs_open(Op *op, uint64_t nodeid, int flags);
 /* With the flock(2) locks of flock_owner (if has_flock), and the open file description's. */
 void vfs_release(Op *op, uint64_t nodeid, uint64_t fh, bool has_flock, uint64_t flock_owner);
+/* The kernel did not take the answer to an OPEN, OPENDIR or CREATE: it will never release it. */
+void vfs_open_unheard(VfsReactor *vr, uint64_t nodeid, uint64_t fh);
 void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t size);
 /* at_offset: data goes where offset says, though the file was opened with O_APPEND. */
 void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size,

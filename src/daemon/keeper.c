@@ -218,11 +218,18 @@ static int worker_restart(Keeper *keeper) {
         return worker_respawn(keeper, MIN(100u << shift, 5000u));
 }
 
+/* What a program does to itself, and an exit that it had no reason for. */
+static bool is_fault(const siginfo_t *si) {
+        return si->si_code == CLD_EXITED ||
+               (si->si_status != SIGKILL && si->si_status != SIGTERM && si->si_status != SIGINT);
+}
+
 static int worker_ended(sd_event_source *source, const siginfo_t *si, void *userdata) {
         Keeper *keeper = userdata;
 
         (void) sd_event_source_disable_unref(source);
         keeper->worker_pid = 0;
+        atomic_store(&keeper->memory->worker_faulted, is_fault(si));
         if (si->si_code == CLD_EXITED && si->si_status == 0 &&
             atomic_load(&keeper->memory->worker_state) == WORKER_FINISHED)
                 return sd_event_exit(keeper->event, 0);

@@ -25,7 +25,7 @@
 #include "private.h"
 
 #define READS_PER_TURN 16
-#define ATTEMPTS_MAX   3
+#define FAULTS_MAX     3
 #define BUSY_NS        UINT64_C(20000) /* requests that come closer together than this are read in batches */
 
 static void channel_ready(FdSource *source, uint32_t events);
@@ -174,7 +174,8 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         }
 
         slot->len = (uint32_t) len;
-        slot->attempts = 0;
+        slot->recovered = 0;
+        slot->n_faults = 0;
         slot->reply_len = 0;
         slot->object.len = 0;
         slot->step = 0;
@@ -204,7 +205,7 @@ static void reply_error(FuseChannel *channel, FuseOp *fop, int err) {
 
 static void channel_execute(FuseChannel *channel, FuseOp *fop) {
         Slot *slot = fop->slot;
-        bool executed = slot->attempts > 0 && atomic_load_explicit(&slot->state, memory_order_relaxed) == SLOT_EXEC &&
+        bool executed = slot->recovered && atomic_load_explicit(&slot->state, memory_order_relaxed) == SLOT_EXEC &&
                         atomic_load_explicit(&slot->xid, memory_order_relaxed) != 0;
         struct fuse_in_header *header = slot_header(channel, slot);
         struct fuse_buf buf = { .mem = header, .size = slot->len };
@@ -220,12 +221,13 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
                 .replayed_step = slot->step,
                 .replayed_xid = executed ? atomic_load_explicit(&slot->xid, memory_order_relaxed) : 0,
                 .xid_note = &slot->xid,
-                .recovered = slot->attempts > 0,
+                .recovered = slot->recovered,
                 .object = slot->object.len >= 1 && slot->object.len <= NFS_FH_MAX ? &slot->object : NULL,
         };
         fop->req = NULL;
         fop->active = true;
         fop->watched = false;
+        fop->unheard = false;
         fop->parallel_writes = false;
         fop->dir_size = fop->dir_len = 0;
         channel->current = fop;
@@ -341,9 +343,12 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
                 (void) !write(channel->fd, slot->reply, slot->reply_len);
                 return channel_release(fop);
         }
-        if (++slot->attempts >= ATTEMPTS_MAX) {
+        if (atomic_load(&channel->volume->memory->worker_faulted))
+                slot->n_faults++;
+        slot->recovered = 1;
+        if (slot->n_faults >= FAULTS_MAX) {
                 log_error("request %u killed the worker %u times: answered with EIO", header->opcode,
-                          slot->attempts);
+                          slot->n_faults);
                 atomic_fetch_add_explicit(&channel->stats->poisoned, 1, memory_order_relaxed);
                 return reply_error(channel, fop, EIO);
         }

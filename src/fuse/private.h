@@ -18,6 +18,7 @@ typedef struct FuseOp {
         fuse_req_t req;
         bool active;
         bool watched;   /* a signal came that was not fatal: look whether a fatal one follows */
+        bool unheard;   /* the kernel did not take the reply: its caller was killed */
         bool parallel_writes; /* the OPEN that is answered: let direct writes run side by side */
         int open_flags;
         size_t dir_size, dir_len; /* READDIR: room and use in channel->dir_buffer */

@@ -61,6 +61,8 @@ static void reply_entry(Op *op, const VfsEntry *entry) {
 
         fill_entry(entry, &e);
         (void) fuse_reply_entry(fop->req, &e);
+        if (fop->unheard && e.ino)
+                vfs_forget(fop->channel->volume->vfs, e.ino, 1);
         reply_end(fop);
 }
 
@@ -89,6 +91,8 @@ static void reply_open(Op *op, uint64_t fh, unsigned flags) {
 
         fill_file_info(fop, fh, flags, &fi);
         (void) fuse_reply_open(fop->req, &fi);
+        if (fop->unheard)
+                vfs_open_unheard(fop->channel->vr, slot_header(fop->channel, fop->slot)->nodeid, fh);
         reply_end(fop);
 }
 
@@ -100,6 +104,10 @@ static void reply_create(Op *op, const VfsEntry *entry, uint64_t fh, unsigned fl
         fill_entry(entry, &e);
         fill_file_info(fop, fh, flags, &fi);
         (void) fuse_reply_create(fop->req, &e, &fi);
+        if (fop->unheard) {
+                vfs_open_unheard(fop->channel->vr, e.ino, fh);
+                vfs_forget(fop->channel->volume->vfs, e.ino, 1);
+        }
         reply_end(fop);
 }
 
@@ -201,7 +209,7 @@ static void reply_lock(Op *op, const VfsLock *lock) {
 static void op_waiting(Op *op) {
         FuseOp *fop = container_of(op, FuseOp, op);
 
-        fop->slot->attempts = 0;
+        fop->slot->n_faults = 0;
 }
 
 const OpReply fuse_op_reply = {

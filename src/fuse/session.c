@@ -103,6 +103,7 @@ static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userda
         if (n < 0) {
                 /* ENOENT: the kernel has given up on this request; ENODEV: on all of them */
                 atomic_fetch_add_explicit(&channel->stats->reply_errors, 1, memory_order_relaxed);
+                fop->unheard = true;
                 if (errno != ENODEV && errno != ENOENT)
                         log_warning("answering request %u failed: %s", opcode, strerror(errno));
                 n = (ssize_t) iov_size(iov, count); /* libfuse would print to stderr */

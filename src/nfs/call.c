@@ -21,6 +21,7 @@
 #define INTERVAL_MAX_NS (600 * NSEC_PER_SEC)
 #define DELAY_MIN_MS    250 /* after NFS3ERR_JUKEBOX, doubling */
 #define DELAY_MAX_MS    5000
+#define REPEAT_MIN_MS   50 /* of what a server may have dropped, doubling */
 
 /* ---- deadlines ---- */
 
@@ -113,6 +114,18 @@ void calls_finish(NfsConn *conn) {
 
 /* ---- sending ---- */
 
+static bool proc_changes(enum NfsProc proc) {
+        return proc == NFS_SETATTR || (proc >= NFS_WRITE && proc <= NFS_LINK);
+}
+
+static void call_repeat_later(NfsConn *conn, NfsCall *call) {
+        uint32_t delay_ms = REPEAT_MIN_MS << MIN(call->n_repeats, 6u);
+
+        call->repeat_due = now_ns() + delay_ms * NSEC_PER_MSEC;
+        if (!conn->repeat_timer.due || call->repeat_due < conn->repeat_timer.due)
+                timer_arm(conn->reactor, &conn->repeat_timer, call->repeat_due);
+}
+
 /* On a wire that is up. */
 static int call_put_on_wire(NfsConn *conn, NfsCall *call) {
         int r = wire_send(conn->wire, call);
@@ -123,13 +136,42 @@ static int call_put_on_wire(NfsConn *conn, NfsCall *call) {
                 stat_add(&conn->stats->calls[call->proc], 1);
         else
                 stat_add(&conn->stats->resent[call->proc], 1);
+        if (call->n_sent > 1 && proc_changes(call->proc))
+                call_repeat_later(conn, call);
         return 0;
+}
+
+/*
+ * A server that is still executing a call drops the duplicate that comes meanwhile, and sends the answer the way the first
+ * one came, to a connection that is gone. So duplicates are repeated, ever more slowly, until one is answered from the
+ * server's cache.
+ */
+void calls_repeat(NfsConn *conn) {
+        uint64_t now = now_ns(), earliest = UINT64_MAX;
+        NfsCall *call;
+
+        if (conn->state != CONN_UP)
+                return; /* all are sent again when it is */
+        TAILQ_FOREACH(call, &conn->calls, conn_link) {
+                if (call->repeat_due && call->repeat_due <= now) {
+                        call->n_repeats++;
+                        if (call_put_on_wire(conn, call) < 0) /* no memory: it waits for its answer all the same */
+                                call_repeat_later(conn, call);
+                }
+                if (call->repeat_due)
+                        earliest = MIN(earliest, call->repeat_due);
+        }
+        if (earliest != UINT64_MAX)
+                timer_arm(conn->reactor, &conn->repeat_timer, earliest);
+        reactor_defer(conn->reactor, &conn->task);
 }
 
 /* Into conn->calls, and out if that is possible now. */
 static void call_start(NfsConn *conn, NfsCall *call, uint64_t now) {
         call->sent_at = now;
         call->n_timeouts = 0;
+        call->n_repeats = 0;
+        call->repeat_due = 0;
         if (conn->state == CONN_CLOSED) {
                 call_finish_later(conn, call, EINTR);
                 return;
@@ -208,8 +250,9 @@ static void call_delay(NfsConn *conn, NfsCall *call) {
         conn_expect(conn, call->deadline);
 }
 
-static void call_count(NfsConn *conn, const NfsCall *call) {
-        stat_add(&conn->stats->rtt_ns_sum[call->proc], now_ns() - call->sent_at);
+static void call_count(NfsConn *conn, NfsCall *call) {
+        call->heard_at = now_ns();
+        stat_add(&conn->stats->rtt_ns_sum[call->proc], call->heard_at - call->sent_at);
         if (call->err)
                 return;
         if (call->proc == NFS_READ)

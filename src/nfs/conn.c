@@ -29,7 +29,8 @@
  * All wires of a connection come from the same local port, as far as that can be had, and what was sent before is sent
  * under the XID that it had: so a server finds it in its duplicate-request cache, and does not execute it twice.
  *
- * Time: nothing is retransmitted over a living TCP connection, that is TCP's work. A call unanswered
+ * Time: nothing is retransmitted over a living TCP connection, that is TCP's work, but for what was sent on an earlier one
+ * (calls_repeat()). A call unanswered
  * for its deadline (call.c) breaks the wire if nothing at all was heard for timeo; if others are answered,
  * it is first given until its major time-out. There is one timer, armed for the earliest of the state's
  * and the calls' deadlines, or earlier.
@@ -272,6 +273,10 @@ static void conn_task(Task *task) {
         calls_finish(container_of(task, NfsConn, task));
 }
 
+static void conn_repeat(Timer *timer) {
+        calls_repeat(container_of(timer, NfsConn, repeat_timer));
+}
+
 static void conn_timer(Timer *timer) {
         NfsConn *conn = container_of(timer, NfsConn, timer);
         uint64_t now = now_ns();
@@ -348,6 +353,7 @@ int nfs_conn_new(Reactor *reactor, const NfsConnConfig *config, NfsConn **ret) {
         conn->source.fd = -1;
         conn->source.ready = conn_ready;
         conn->timer.fired = conn_timer;
+        conn->repeat_timer.fired = conn_repeat;
         conn->hook.run = conn_hook;
         conn->task.run = conn_task;
         TAILQ_INIT(&conn->calls);
@@ -375,6 +381,7 @@ NfsConn *nfs_conn_free(NfsConn *conn) {
         conn_drop_wire(conn);
         calls_abort(conn);
         timer_disarm(&conn->timer);
+        timer_disarm(&conn->repeat_timer);
         reactor_undefer(conn->reactor, &conn->task);
         reactor_remove_hook(conn->reactor, &conn->hook);
         flight_pool_done(&conn->pool);

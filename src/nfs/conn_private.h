@@ -45,7 +45,7 @@ struct NfsConn {
         NfsFlightPool pool;
         FdSource source;
         uint32_t ready_events; /* of this turn, for the hook */
-        Timer timer;
+        Timer timer, repeat_timer;
         Hook hook;
         Task task;
 
@@ -75,6 +75,9 @@ void calls_rotate(NfsConn *conn);
 /* Every wait that is over: soft calls end, delayed ones are sent. Returns true if the wire is to be broken.
  */
 bool calls_expire(NfsConn *conn, uint64_t now);
+
+/* Sends again what was sent on an earlier wire and may have been dropped as a duplicate. */
+void calls_repeat(NfsConn *conn);
 
 /* Runs done() of what is in conn->finished. */
 void calls_finish(NfsConn *conn);

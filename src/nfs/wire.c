@@ -65,11 +65,17 @@ static void flight_put(NfsFlight *flight) {
         pool->n_idle++;
 }
 
+/* The call of this flight, which has none in the air from then on. */
 static NfsCall *flight_take_call(NfsFlight *flight) {
-        NfsCall *call = TAKE_PTR(flight->call);
+        NfsCall *call = flight->call;
+        NfsFlight *f;
 
-        if (call)
-                call->flight = NULL;
+        if (!call)
+                return NULL;
+        while ((f = call->flight)) {
+                call->flight = TAKE_PTR(f->older);
+                f->call = NULL;
+        }
         return call;
 }
 
@@ -173,6 +179,7 @@ int wire_send(NfsWire *wire, NfsCall *call) {
         }
         TAILQ_INSERT_TAIL(&wire->flying, flight, link);
         flight->call = call;
+        flight->older = call->flight;
         call->flight = flight;
         wire->queued = true;
         return 0;

@@ -20,6 +20,7 @@ TAILQ_HEAD(NfsFlightList, NfsFlight);
 struct NfsFlight {
         NfsWire *wire;
         NfsCall *call; /* NULL: nobody waits for it any more */
+        NfsFlight *older; /* of the same call, sent before: whichever is answered first counts */
         void *buffer;  /* see NfsProcOps.encode */
         enum CompatError error;
         TAILQ_ENTRY(NfsFlight) link;
@@ -61,7 +62,7 @@ NfsWire *wire_free(NfsWire *wire);
 
 int wire_fd(const NfsWire *wire);
 
-/* Encodes a call under call->xid; wire_service() sends it. 0 or -ENOMEM. */
+/* Encodes a call under call->xid, perhaps once more; wire_service() sends it. 0 or -ENOMEM. */
 int wire_send(NfsWire *wire, NfsCall *call);
 
 /*

@@ -32,7 +32,7 @@ static void access_done(NfsCall *call) {
                 return op->access.then(op, call->err);
         op->access.has_attr = call->res.has_attr;
         if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         cache_access_store(op->inode, &op->cred, NFS_ACCESS_ALL, granted, reactor_now(op->reactor->reactor));
         op->access.then(op, access_result(op->access.mask, granted));
 }

@@ -63,7 +63,7 @@ static void getattr_done(NfsCall *call) {
         }
         if ((call->res.attr.mode & S_IFMT) != op->inode->record->type)
                 return op_reply_err(op, ESTALE);
-        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         op_reply_attr(op, &call->res.attr);
 }
 
@@ -120,7 +120,7 @@ static void setattr_done(NfsCall *call) {
                 cache_expire(op->inode);
                 return op_reply_err(op, call->err);
         }
-        cache_update_wcc(op->reactor->vfs, op->inode, &call->res.wcc, call->sent_at);
+        cache_update_wcc(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
         if (call->res.wcc.has_after)
                 return op_reply_attr(op, &call->res.wcc.after);
         (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), getattr_done);
@@ -142,7 +142,7 @@ static void readlink_done(NfsCall *call) {
         if (call->err)
                 return op_reply_err(op, call->err);
         if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         op_finish(op);
         op->reply->data(op, call->res.readlink.target, call->res.readlink.len);
 }

@@ -3,8 +3,8 @@
  *
  * Attributes (nfs(5), "Data and metadata coherence"). Every reply that carries them updates them. They
  * are believed for attr_timeout: acregmin (acdirmin) after a change, doubled up to acregmax (acdirmax)
- * each time they are fetched again and nothing has changed. noac: never. An answer that was asked for
- * before the one we hold, and whose ctime is older, came late and is dropped. A removed name changes the
+ * each time they are fetched again and nothing has changed. noac: never. An answer that was overtaken by the one we hold is
+ * dropped (answer_order). A removed name changes the
  * links and the ctime of a file that has others, without our knowing which file that is: after it no file with
  * several names is believed until it was asked for again.
  *
@@ -55,26 +55,36 @@ static uint64_t timeout_max(const SessionOptions *options, const NfsAttr *attr) 
         return (S_ISDIR(attr->mode) ? options->acdirmax : options->acregmax) * NSEC_PER_SEC;
 }
 
-/* Under the lock. Was asked earlier than what we hold, and is older: a reply that was overtaken. */
-static bool is_late(const Inode *inode, const NfsAttr *attr, uint64_t sent_at) {
-        return inode->has_attr && sent_at < inode->attr_at && time_compare(&attr->ctime, &inode->attr.ctime) < 0;
+/*
+ * Under the lock. Of two answers whose times overlap the one with the later ctime is newer. Servers' clocks have a coarse
+ * grain: with the same ctime nobody knows, and neither is believed for long.
+ */
+enum Order { ORDER_OLDER, ORDER_UNKNOWN, ORDER_NEWER };
+
+static enum Order answer_order(const Inode *inode, const NfsAttr *attr, CallTime time) {
+        int c;
+
+        if (!inode->has_attr || time.sent >= inode->attr_at.heard)
+                return ORDER_NEWER;
+        c = time_compare(&attr->ctime, &inode->attr.ctime);
+        return c < 0 ? ORDER_OLDER : c > 0 || attr_unchanged(attr, &inode->attr) ? ORDER_NEWER : ORDER_UNKNOWN;
 }
 
 /* Returns whether names that the kernel holds must be looked up again. */
-static bool attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at, bool changed) {
+static bool attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time, enum Order order, bool changed) {
         const SessionOptions *options = vfs->options;
         bool closed = inode->has_attr && S_ISDIR(attr->mode) && (inode->attr.mode & ~attr->mode & S_IXOTH);
 
         if (changed)
                 inode->attr_timeout = timeout_min(options, attr);
-        else if (sent_at >= inode->attr_valid) /* asked again because it was no longer believed */
+        else if (time.sent >= inode->attr_valid) /* asked again because it was no longer believed */
                 inode->attr_timeout = MIN(inode->attr_timeout * 2, timeout_max(options, attr));
         if (changed && time_compare(&inode->attr.ctime, &attr->ctime) != 0)
                 memset(inode->access, 0, sizeof inode->access);
         inode->has_attr = true;
         inode->attr = *attr;
-        inode->attr_at = sent_at;
-        inode->attr_valid = options->noac ? 0 : sent_at + inode->attr_timeout;
+        inode->attr_at = time;
+        inode->attr_valid = options->noac || order == ORDER_UNKNOWN || !time.sent ? 0 : time.sent + inode->attr_timeout;
         return closed;
 }
 
@@ -83,11 +93,15 @@ static void tell_closed(Vfs *vfs) {
                 vfs->notify.inval_names(vfs->notify.userdata);
 }
 
-void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at) {
+void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
         bool changed, closed, drop_pages = false;
+        enum Order order;
 
         inode_lock(inode);
-        if (is_late(inode, attr, sent_at)) {
+        order = answer_order(inode, attr, time);
+        if (order != ORDER_NEWER) {
+                if (order == ORDER_UNKNOWN)
+                        inode->attr_valid = 0;
                 inode_unlock(inode);
                 return;
         }
@@ -101,7 +115,7 @@ void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at)
                         drop_pages = true;
                 }
         }
-        closed = attr_store(vfs, inode, attr, sent_at, changed);
+        closed = attr_store(vfs, inode, attr, time, order, changed);
         inode_unlock(inode);
 
         if (closed)
@@ -110,8 +124,9 @@ void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at)
                 vfs->notify.inval_inode(vfs->notify.userdata, inode->nodeid, true);
 }
 
-void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_at) {
+void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) {
         bool ours, closed = false;
+        enum Order order;
 
         inode_lock(inode);
         if (!wcc->has_after) {
@@ -119,8 +134,9 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_a
                 inode_unlock(inode);
                 return;
         }
-        /* parallel WRITEs answer out of order: an older ctime is then already part of what we hold */
-        if (!inode->has_attr || time_compare(&wcc->after.ctime, &inode->attr.ctime) >= 0) {
+        /* parallel WRITEs answer out of order: an older one is then already part of what we hold */
+        order = answer_order(inode, &wcc->after, time);
+        if (order != ORDER_OLDER) {
                 ours = inode->n_writing > 1 ||
                        (wcc->has_before && version_equal(&inode->pages, wcc->before_size, &wcc->before_mtime,
                                                          &wcc->before_ctime)) ||
@@ -129,16 +145,16 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_a
                         version_set(&inode->pages, &wcc->after);
                 else
                         inode->pages.known = false;
-                closed = attr_store(vfs, inode, &wcc->after, sent_at, true);
+                closed = attr_store(vfs, inode, &wcc->after, time, order, true);
         }
         inode_unlock(inode);
         if (closed)
                 tell_closed(vfs);
 }
 
-void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, uint64_t sent_at) {
+void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, CallTime time) {
         atomic_fetch_add_explicit(&dir->dir_version, 1, memory_order_acq_rel);
-        cache_update_wcc(vfs, dir, wcc, sent_at);
+        cache_update_wcc(vfs, dir, wcc, time);
 }
 
 void cache_expire(Inode *inode) {
@@ -165,7 +181,7 @@ bool cache_links_known(Vfs *vfs, Inode *inode) {
 
         inode_lock(inode);
         known = inode->attr.nlink <= 1 || S_ISDIR(inode->attr.mode) ||
-                inode->attr_at > atomic_load_explicit(&vfs->name_gone_at, memory_order_acquire);
+                inode->attr_at.sent > atomic_load_explicit(&vfs->name_gone_at, memory_order_acquire);
         inode_unlock(inode);
         return known;
 }
@@ -198,6 +214,10 @@ uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now) {
         if (!cache_attr(dir, now, false, &attr, &left) || !(attr.mode & S_IXOTH))
                 return 0;
         return left;
+}
+
+bool cache_is_fresh(const Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now) {
+        return !vfs->options->noac && time.sent && time.sent + timeout_min(vfs->options, attr) > now;
 }
 
 bool cache_keep_pages(Inode *inode) {

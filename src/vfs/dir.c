@@ -13,6 +13,10 @@
  * A server whose cookies go round in a circle would be read for ever: a cookie that comes twice in one reading is ELOOP,
  * as with the kernel's client. (Brent: each entry is compared with one that is remembered, at 1, 2, 4, 8... entries.)
  *
+ * Some servers (nfs-ganesha 4) answer ENOENT when an entry is removed while they collect the attributes. RFC 1813 has no such
+ * answer, and libc would take it for the end of the directory: so it is asked again, then without attributes, and is EIO in
+ * the end.
+ *
  * A server may find that a cookie is of another time than the directory (NFS3ERR_BAD_COOKIE): its verifier is
  * then fetched anew, once, and the same cookie tried with it.
  */
@@ -21,6 +25,8 @@
 #define DIR_REPLY_MAX (128u * 1024)
 #define NFS3ERR_BAD_COOKIE 10003
 #define NFS3ERR_NOTSUPP    10004
+#define NOENTS_PLUS_MAX    3
+#define NOENTS_MAX         6
 
 typedef struct DirEntry {
         uint64_t fileid, cookie;
@@ -33,7 +39,7 @@ typedef struct DirEntry {
 struct DirStream {
         uint64_t cookie; /* the reply begins after this entry */
         uint8_t verf[NFS_VERF_SIZE];
-        uint64_t sent_at;
+        CallTime time;
         uint64_t dir_version;
         bool valid, eof;
 
@@ -85,6 +91,7 @@ static void opendir_checked(Op *op, int err) {
                 open_remove(op->reactor->vfs, open);
                 return op_reply_err(op, ENOMEM);
         }
+        op->reply->executing(op, 0, NULL);
         op_finish(op);
         op->reply->open(op, fh, 0);
 }
@@ -142,7 +149,7 @@ void vfs_readdir(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset) {
         if (!op->open->dir)
                 return op_reply_err(op, ENOMEM);
         op->dir.offset = offset;
-        op->dir.n_tries = 0;
+        op->dir.n_tries = op->dir.n_noents = 0;
         if (offset == 0) {
                 op->open->dir->valid = false; /* rewinddir(3) asks for what is there now */
                 memset(op->open->dir->verf, 0, sizeof op->open->dir->verf);
@@ -155,7 +162,7 @@ void vfs_readdir(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset) {
 static void dir_fetch(Op *op) {
         Vfs *vfs = op->reactor->vfs;
         DirStream *stream = op->open->dir;
-        bool plus = op->plus && !vfs->no_readdirplus;
+        bool plus = op->plus && !vfs->no_readdirplus && op->dir.n_noents <= NOENTS_PLUS_MAX;
         NfsArgs *args = op_call(op, plus ? NFS_READDIRPLUS : NFS_READDIR, inode_fh(op->inode), dir_fetch_done);
 
         args->readdir.cookie = op->dir.offset;
@@ -248,7 +255,7 @@ static int stream_fill(DirStream *stream, NfsCall *call, uint64_t cookie) {
                 return EIO;
         stream->cookie = cookie;
         stream->eof = call->res.readdir.eof || stream->n_entries == 0;
-        stream->sent_at = call->sent_at;
+        stream->time = call_time(call);
         memcpy(stream->verf, call->res.readdir.verf, NFS_VERF_SIZE);
         stream->valid = true;
         return 0;
@@ -265,10 +272,12 @@ static void dir_fetch_done(NfsCall *call) {
         }
         if (call->status == NFS3ERR_BAD_COOKIE && op->dir.n_tries++ == 0)
                 return dir_verf(op);
+        if (call->err == ENOENT)
+                return ++op->dir.n_noents <= NOENTS_MAX ? dir_fetch(op) : op_reply_err(op, EIO);
         if (call->err)
                 return op_reply_err(op, call->err);
         if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         err = stream_fill(stream, call, op->dir.offset);
         if (err)
                 return op_reply_err(op, err);
@@ -304,7 +313,7 @@ static bool give_entry(Op *op, const DirStream *stream, const DirEntry *e, bool 
         VfsEntry entry;
 
         if (!fresh || !e->has_attr || !e->has_fh || is_dot(name) ||
-            op_make_entry(op, op->inode, &e->fh, &e->attr, stream->sent_at, &entry) != 0)
+            op_make_entry(op, op->inode, &e->fh, &e->attr, stream->time, &entry) != 0)
                 return op->reply->dirent(op, name, e->fileid, type, e->cookie, NULL);
         if (op->reply->dirent(op, name, e->fileid, type, e->cookie, &entry))
                 return true;

@@ -66,7 +66,7 @@ static void open_getattr_done(NfsCall *call) {
 
         if (call->err)
                 return op_reply_err(op, call->err);
-        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         open_finish(op);
 }
 
@@ -87,31 +87,43 @@ static void open_finish(Op *op) {
                 reply_flags |= VFS_OPEN_KEEP_CACHE;
         else if (vfs->notify.inval_inode)
                 vfs->notify.inval_inode(vfs->notify.userdata, op->inode->nodeid, false);
+        op->reply->executing(op, 0, NULL); /* once it was answered, a successor must not open once more */
         op_finish(op);
         op->reply->open(op, fh, reply_flags);
 }
 
 /* ---- close ---- */
 
-void vfs_release(Op *op, uint64_t nodeid, uint64_t fh, bool has_flock, uint64_t flock_owner) {
-        VfsReactor *vr = op->reactor;
+/* false: there is no such open. */
+static bool release(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, uint64_t flock_owner) {
+        Open *open = open_get(vr->vfs, fh, inode->nodeid);
         NfsCred cred;
-        Open *open;
 
-        if (!op_begin(op, nodeid))
-                return;
-        open = open_get(vr->vfs, fh, nodeid);
         if (!open)
-                return op_reply_err(op, EBADF);
+                return false;
         cred = open->record->cred;
-        if (locks_known(op->inode))
-                locks_drop_open(op, fh, has_flock, flock_owner);
+        if (locks_known(inode))
+                locks_drop_open(vr, inode, fh, has_flock, flock_owner);
         open_remove(vr->vfs, open);
         /* FLUSH came before, for each close(2); but data of a mmap may have been written since */
-        pending_commit(vr, op->inode);
-        if (op->inode->record->silly_dir && inode_give_up(vr->vfs, op->inode))
-                remove_silly(vr, op->inode, &cred);
-        op_reply_err(op, 0);
+        pending_commit(vr, inode);
+        if (inode->record->silly_dir && inode_give_up(vr->vfs, inode))
+                remove_silly(vr, inode, &cred);
+        return true;
+}
+
+void vfs_release(Op *op, uint64_t nodeid, uint64_t fh, bool has_flock, uint64_t flock_owner) {
+        if (op_begin(op, nodeid))
+                op_reply_err(op, release(op->reactor, op->inode, fh, has_flock, flock_owner) ? 0 : EBADF);
+}
+
+void vfs_open_unheard(VfsReactor *vr, uint64_t nodeid, uint64_t fh) {
+        Inode *inode = inode_pin(vr->vfs, nodeid);
+
+        if (!inode)
+                return;
+        (void) release(vr, inode, fh, false, 0);
+        inode_unpin(vr->vfs, inode);
 }
 
 static void synced(Op *op) {

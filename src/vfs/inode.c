@@ -49,6 +49,8 @@ static int inode_attach(Vfs *vfs, uint32_t index) {
 
 static void inode_release(Vfs *vfs, Inode *inode) {
         HASH_DELETE(by_fh, vfs->by_fh, inode);
+        if (inode->ahead)
+                ahead_drop(vfs, inode);
         atomic_store_explicit(&inode->record->used, 0, memory_order_release);
         atomic_fetch_sub_explicit(&vfs->memory->n_inodes, 1, memory_order_relaxed);
         (void) pthread_mutex_destroy(&inode->lock);

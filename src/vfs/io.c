@@ -87,7 +87,7 @@ static void read_done(NfsCall *call) {
                 return op_reply_err(op, call->err);
         }
         if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         complete = call->res.read.eof || count == 0 || op->io.done + count >= op->io.size;
         if (complete && !op->io.gathered)
                 return read_reply(op, data, count);
@@ -149,7 +149,7 @@ static void write_append_done(NfsCall *call) {
 
         if (call->err)
                 return op_reply_err(op, call->err);
-        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call->sent_at);
+        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         op->io.offset = MAX(call->res.attr.size, end);
         op->reply->placed(op, op->io.offset);
         write_keep(op);

@@ -610,18 +610,18 @@ void locks_drop_owner(Op *op, enum LockKind kind, uint64_t id, void (*done)(Op *
         unlock_mutex(locks);
 }
 
-void locks_drop_open(Op *op, uint64_t fh, bool has_flock, uint64_t flock_owner) {
-        Locks *locks = op->reactor->vfs->locks;
+void locks_drop_open(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, uint64_t flock_owner) {
+        Locks *locks = vr->vfs->locks;
         LockOwner *owner;
         LockFile *file;
 
         lock_mutex(locks);
-        file = op->inode->locks;
+        file = inode->locks;
         if (file) {
                 TAILQ_FOREACH(owner, &file->set.owners, owner_link)
                 if (owner->fh == fh || (has_flock && owner->kind == LOCK_FLOCK && owner->id == flock_owner))
                         (void) submit_drop(file, owner, 0, LOCK_END, NULL);
-                file_kick(file, op->reactor);
+                file_kick(file, vr);
         }
         unlock_mutex(locks);
 }

@@ -19,12 +19,14 @@
 enum { ANSWER_ENTRY, ANSWER_CREATE }; /* what make_finish() answers: an entry, or an entry and an open */
 enum { STEP_MAKE, STEP_SET_MODE, STEP_MAKE_GUARDED }; /* op_send_changing() */
 
+static void lookup_absent(Op *op);
+static void lookup_found(Op *op, const VfsFound *found);
 static void lookup_done(NfsCall *call);
 static void make_start(Op *op, enum NfsProc proc, const char *name);
 static void make_done(NfsCall *call);
 static void make_lookup(Op *op);
 static void make_lookup_done(NfsCall *call);
-static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at);
+static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime time);
 static void create_guarded(Op *op);
 static void create_set_mode(Op *op);
 static void create_set_mode_done(NfsCall *call);
@@ -32,41 +34,59 @@ static void create_set_mode_done(NfsCall *call);
 /* ---- lookup ---- */
 
 void vfs_lookup(Op *op, uint64_t parent, const char *name) {
+        VfsFound found;
+
         if (!op_begin(op, parent))
                 return;
+        switch (ahead_find(op, name, &found)) {
+        case AHEAD_FOUND:
+                return lookup_found(op, &found);
+        case AHEAD_ABSENT:
+                return lookup_absent(op);
+        case AHEAD_UNKNOWN:
+                break;
+        }
+        ahead_missed(op);
         op_call(op, NFS_LOOKUP, inode_fh(op->inode), lookup_done)->name = name;
         op_send(op);
+}
+
+static void lookup_absent(Op *op) {
+        VfsEntry entry = { 0 };
+
+        entry.entry_timeout = cache_entry_timeout(op->reactor->vfs, op->inode, false, reactor_now(op->reactor->reactor));
+        if (entry.entry_timeout == 0)
+                return op_reply_err(op, ENOENT);
+        op_reply_entry(op, &entry);
+}
+
+static void lookup_found(Op *op, const VfsFound *found) {
+        VfsEntry entry;
+        int err = op_make_entry(op, op->inode, &found->fh, &found->attr, found->time, &entry);
+
+        if (err)
+                return op_reply_err(op, err);
+        op_reply_entry(op, &entry);
 }
 
 static void lookup_done(NfsCall *call) {
         Op *op = op_done(call);
         Vfs *vfs = op->reactor->vfs;
         NfsRes *res = &call->res;
-        VfsEntry entry = { 0 };
-        uint64_t timeout;
-        int err;
 
         if (res->has_dir_attr)
-                cache_update(vfs, op->inode, &res->dir_attr, call->sent_at);
+                cache_update(vfs, op->inode, &res->dir_attr, call_time(call));
 
-        if (call->err == ENOENT) {
-                timeout = cache_entry_timeout(vfs, op->inode, false, reactor_now(op->reactor->reactor));
-                if (timeout == 0)
-                        return op_reply_err(op, ENOENT);
-                entry.entry_timeout = timeout;
-                return op_reply_entry(op, &entry);
-        }
+        if (call->err == ENOENT)
+                return lookup_absent(op);
         if (call->err)
                 return op_reply_err(op, call->err);
         if (!res->has_attr) {
                 /* LOOKUP again would be no better: ask for the attributes of what was found */
                 op->name.answer = ANSWER_ENTRY;
-                return make_finish(op, &res->fh, NULL, call->sent_at);
+                return make_finish(op, &res->fh, NULL, call_time(call));
         }
-        err = op_make_entry(op, op->inode, &res->fh, &res->attr, call->sent_at, &entry);
-        if (err)
-                return op_reply_err(op, err);
-        op_reply_entry(op, &entry);
+        lookup_found(op, &(VfsFound){ .fh = res->fh, .attr = res->attr, .time = call_time(call) });
 }
 
 void vfs_forget(Vfs *vfs, uint64_t nodeid, uint64_t n) {
@@ -189,7 +209,7 @@ static void make_done(NfsCall *call) {
         Op *op = op_done(call);
         NfsRes *res = &call->res;
 
-        cache_dir_changed(op->reactor->vfs, op->inode, &res->wcc, call->sent_at);
+        cache_dir_changed(op->reactor->vfs, op->inode, &res->wcc, call_time(call));
         if (call->err == EEXIST && may_be_own_effect(op) && !(op->name.answer == ANSWER_CREATE))
                 return make_lookup(op);
         if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE &&
@@ -200,14 +220,14 @@ static void make_done(NfsCall *call) {
 
         if (call->proc == NFS_LINK) {
                 op->name.fh = *inode_fh(op->inode2);
-                return make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call->sent_at);
+                return make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call_time(call));
         }
         if (!res->has_fh)
                 return make_lookup(op);
         op->name.fh = res->fh;
         if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE)
                 return create_set_mode(op);
-        make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call->sent_at);
+        make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call_time(call));
 }
 
 /* The server did not say what it made, or it was made before: find out. */
@@ -226,7 +246,7 @@ static void make_lookup_done(NfsCall *call) {
         op->name.fh = call->res.fh;
         if (op->name.answer == ANSWER_CREATE && (op->name.flags & O_EXCL))
                 return create_set_mode(op);
-        make_finish(op, &op->name.fh, call->res.has_attr ? &call->res.attr : NULL, call->sent_at);
+        make_finish(op, &op->name.fh, call->res.has_attr ? &call->res.attr : NULL, call_time(call));
 }
 
 /* EXCLUSIVE keeps the verifier in the times: both, and the mode, are set now. */
@@ -245,7 +265,7 @@ static void create_set_mode_done(NfsCall *call) {
 
         if (call->err)
                 return op_reply_err(op, call->err);
-        make_finish(op, &op->name.fh, wcc->has_after ? &wcc->after : NULL, call->sent_at);
+        make_finish(op, &op->name.fh, wcc->has_after ? &wcc->after : NULL, call_time(call));
 }
 
 static void make_attr_done(NfsCall *call) {
@@ -253,7 +273,7 @@ static void make_attr_done(NfsCall *call) {
 
         if (call->err)
                 return op_reply_err(op, call->err);
-        make_finish(op, &op->name.fh, &call->res.attr, call->sent_at);
+        make_finish(op, &op->name.fh, &call->res.attr, call_time(call));
 }
 
 static void reply_created(Op *op, const VfsEntry *entry) {
@@ -279,7 +299,7 @@ static void reply_created(Op *op, const VfsEntry *entry) {
 }
 
 /* attr NULL: not known yet. */
-static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at) {
+static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime time) {
         VfsEntry entry;
         int err;
 
@@ -289,7 +309,7 @@ static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, uint64_t s
                 (void) op_call(op, NFS_GETATTR, &op->name.fh, make_attr_done);
                 return op_send(op);
         }
-        err = op_make_entry(op, op->inode, fh, attr, sent_at, &entry);
+        err = op_make_entry(op, op->inode, fh, attr, time, &entry);
         if (err)
                 return op_reply_err(op, err);
         if (op->name.answer == ANSWER_CREATE)

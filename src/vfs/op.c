@@ -107,7 +107,7 @@ void op_reply_attr(Op *op, const NfsAttr *attr) {
         op->reply->attr(op, nodeid, &cached, left);
 }
 
-int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at, VfsEntry *ret) {
+int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, CallTime time, VfsEntry *ret) {
         Vfs *vfs = op->reactor->vfs;
         uint64_t now = reactor_now(op->reactor->reactor);
         Inode *inode = inode_lookup(vfs, fh, attr, dir->nodeid);
@@ -120,7 +120,7 @@ int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, uint
                 inode_forget(vfs, inode->nodeid, 1);
                 return ESTALE;
         }
-        cache_update(vfs, inode, attr, sent_at);
+        cache_update(vfs, inode, attr, time);
         if (!cache_attr(inode, now, true, &entry.attr, &entry.attr_timeout))
                 entry.attr = *attr;
         entry.nodeid = inode->nodeid;

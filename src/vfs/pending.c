@@ -516,7 +516,7 @@ static void extent_written(NfsCall *call) {
         if (call->err)
                 cache_expire(inode);
         else
-                cache_update_wcc(vr->vfs, inode, &call->res.wcc, call->sent_at);
+                cache_update_wcc(vr->vfs, inode, &call->res.wcc, call_time(call));
         inode_lock(inode);
         pending = inode->pending;
         done = atomic_load(&extent->record->done) + (call->err ? 0 : call->res.write.count);

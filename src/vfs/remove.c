@@ -149,7 +149,7 @@ static void remove_hide(Op *op, Inode *victim) {
 static void remove_hide_done(NfsCall *call) {
         Op *op = op_done(call);
 
-        cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call->sent_at);
+        cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
         if (call->err && !(call->err == ENOENT && may_be_own_effect(op))) {
                 op->inode2->record->silly_dir = 0;
                 return op_reply_err(op, call->err);
@@ -169,7 +169,7 @@ static void remove_done(NfsCall *call) {
         Op *op = op_done(call);
 
         cache_name_gone(op->reactor->vfs);
-        cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call->sent_at);
+        cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
         if (call->err == ENOENT && may_be_own_effect(op))
                 call->err = 0;
         op_reply_err(op, call->err);
@@ -219,7 +219,7 @@ static void hide_target_done(NfsCall *call) {
         Op *op = op_done(call);
         Inode *victim = inode_pin_fh(op->reactor->vfs, &op->name.fh);
 
-        cache_dir_changed(op->reactor->vfs, op->inode2, &call->res.wcc, call->sent_at);
+        cache_dir_changed(op->reactor->vfs, op->inode2, &call->res.wcc, call_time(call));
         if (victim && call->err && !(call->err == ENOENT && may_be_own_effect(op)))
                 victim->record->silly_dir = 0;
         else if (victim)
@@ -309,9 +309,9 @@ static void rename_done(NfsCall *call) {
         Vfs *vfs = op->reactor->vfs;
 
         cache_name_gone(vfs);
-        cache_dir_changed(vfs, op->inode, &call->res.wcc, call->sent_at);
+        cache_dir_changed(vfs, op->inode, &call->res.wcc, call_time(call));
         if (op->inode2 != op->inode)
-                cache_dir_changed(vfs, op->inode2, &call->res.wcc2, call->sent_at);
+                cache_dir_changed(vfs, op->inode2, &call->res.wcc2, call_time(call));
         if (call->err == ENOENT && may_be_own_effect(op))
                 call->err = 0;
         if (call->err)
@@ -358,7 +358,7 @@ static void removal_done(NfsCall *call) {
 
         if (call->err && call->err != ENOENT)
                 log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
-        cache_dir_changed(vfs, removal->dir, &call->res.wcc, call->sent_at);
+        cache_dir_changed(vfs, removal->dir, &call->res.wcc, call_time(call));
         removal->inode->record->silly_dir = 0; /* not before: a successor would not know of it */
         inode_given_up(vfs, removal->inode);
         inode_unpin(vfs, removal->dir);

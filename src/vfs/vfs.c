@@ -31,7 +31,9 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
         (void) pthread_mutex_init(&vfs->statfs_lock, NULL);
         (void) pthread_mutex_init(&vfs->pending_lock, NULL);
         (void) pthread_mutex_init(&vfs->room_lock, NULL);
+        (void) pthread_mutex_init(&vfs->ahead_lock, NULL);
         TAILQ_INIT(&vfs->pending);
+        TAILQ_INIT(&vfs->aheads);
         TAILQ_INIT(&vfs->for_room);
         TAILQ_INIT(&vfs->removals);
         r = inode_table_load(vfs);
@@ -46,7 +48,7 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
                 return r;
         }
         /* the root's attributes are always known: GETATTR of it never has to wait for a server */
-        cache_update(vfs, &vfs->inodes[1], &memory->mount.root_attr, 1);
+        cache_update(vfs, &vfs->inodes[1], &memory->mount.root_attr, (CallTime){ 1, 1 });
         *ret = vfs;
         return 0;
 }
@@ -55,12 +57,14 @@ Vfs *vfs_free(Vfs *vfs) {
         if (!vfs)
                 return NULL;
         locks_free(vfs);
+        ahead_drop_all(vfs);
         extent_table_free(vfs);
         inode_table_free(vfs);
         (void) pthread_mutex_destroy(&vfs->table_lock);
         (void) pthread_mutex_destroy(&vfs->statfs_lock);
         (void) pthread_mutex_destroy(&vfs->pending_lock);
         (void) pthread_mutex_destroy(&vfs->room_lock);
+        (void) pthread_mutex_destroy(&vfs->ahead_lock);
         free(vfs);
         return NULL;
 }

@@ -6,6 +6,7 @@
  *   pending_lock     the list of files with data on its way (table_lock may be taken inside)
  *   Inode.lock       what is known of one file: attributes, versions, data on its way (room_lock may be taken inside)
  *   room_lock        free extents, and who waits for one
+ *   ahead_lock       names read ahead (taken also inside table_lock)
  *   Locks.mutex      byte-range locks, all of them (the others may be taken inside; calls are sent inside)
  */
 #pragma once
@@ -26,6 +27,18 @@
 #define BOUND_NS      (3 * NSEC_PER_SEC)
 #define BOUND_LATE_NS (200 * NSEC_PER_MSEC)
 
+/*
+ * When an answer was true: at some time between these two (ns). An answer from a server's duplicate-request cache was true
+ * at another time, nobody knows when: then sent is 0.
+ */
+typedef struct CallTime {
+        uint64_t sent, heard;
+} CallTime;
+
+static inline CallTime call_time(const NfsCall *call) {
+        return (CallTime){ call->n_sent > 1 ? 0 : call->sent_at, call->heard_at };
+}
+
 /* What decides whether cached data is still the server's. */
 typedef struct DataVersion {
         bool known;
@@ -40,6 +53,7 @@ typedef struct AccessEntry {
 } AccessEntry;
 
 typedef struct Pending Pending;
+typedef struct Ahead Ahead;
 struct Extent;
 typedef struct DirStream DirStream;
 
@@ -56,7 +70,7 @@ struct Inode {
         pthread_mutex_t lock;
         bool has_attr;
         NfsAttr attr;
-        uint64_t attr_at;      /* when that was true (the call was sent): ns */
+        CallTime attr_at;      /* when that was true */
         uint64_t attr_valid;   /* ns until which it is believed; 0: must be asked again */
         uint64_t attr_timeout; /* ns; grows while nothing changes */
         DataVersion pages;     /* what the kernel's page cache was filled from */
@@ -75,6 +89,7 @@ struct Inode {
         uint32_t n_open_children; /* open files that have their only name in this directory */
 
         _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
+        Ahead *ahead;                 /* ahead_lock */
 };
 
 static inline void inode_lock(Inode *inode) {
@@ -131,6 +146,10 @@ struct Vfs {
         _Atomic uint64_t name_gone_at; /* when a name was last removed or renamed over by us: ns */
 
         _Atomic bool late; /* a bound ran out, and no answer has come since */
+
+        pthread_mutex_t ahead_lock;
+        TAILQ_HEAD(, Ahead) aheads; /* directories that are, or may be, read ahead; oldest first */
+        uint32_t n_ahead_names;
 
         pthread_mutex_t statfs_lock;
         bool has_fsstat;
@@ -229,12 +248,12 @@ void background_end(VfsReactor *vr);
 
 /* ---- cache.c: how long what is believed ---- */
 
-/* An answer that is not the result of our own change. sent_at: when it was asked for. */
-void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, uint64_t sent_at);
+/* An answer that is not the result of our own change. */
+void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time);
 /* After an own change (SETATTR, WRITE, COMMIT). */
-void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, uint64_t sent_at);
+void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time);
 /* After a name in dir was made or removed by us, or may have been. */
-void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, uint64_t sent_at);
+void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, CallTime time);
 /* A name was removed or renamed over by us: files that have several have one less, we do not know which. */
 void cache_name_gone(Vfs *vfs);
 /* Is the cached number of links not older than that? */
@@ -247,6 +266,8 @@ void cache_zap(Inode *inode);
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
 /* How long names found (found: or not found) in dir may be believed without asking: ns. */
 uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now);
+/* Would attributes that were true then be believed now? */
+bool cache_is_fresh(const Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now);
 /* May the kernel keep its pages of this file at an open? Notes that it will fill them from now on. */
 bool cache_keep_pages(Inode *inode);
 /* Cached ACCESS bits of a credential: true if all of mask is known. */
@@ -281,7 +302,7 @@ void op_reply_err(Op *op, int err);
 void op_reply_entry(Op *op, const VfsEntry *entry);
 void op_reply_attr(Op *op, const NfsAttr *attr);
 /* Counts a lookup and fills entry for a child of dir. 0 or ENOMEM, ESTALE. */
-int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, uint64_t sent_at, VfsEntry *ret);
+int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, CallTime time, VfsEntry *ret);
 /* Answers within BOUND_NS: cancels the call then, and op->out_of_time tells its done(). */
 void op_bound(Op *op);
 
@@ -297,6 +318,24 @@ void statfs_prime(VfsReactor *vr);
  * says whether it told the attributes too.
  */
 void op_access(Op *op, uint32_t mask, bool ask, void (*then)(Op *op, int err));
+
+/* ---- ahead.c: names that will be asked for ---- */
+
+typedef struct VfsFound {
+        NfsFh fh;
+        NfsAttr attr;
+        CallTime time;
+} VfsFound;
+
+enum AheadResult { AHEAD_UNKNOWN, AHEAD_FOUND, AHEAD_ABSENT };
+
+/* Is a name of op->inode known already? */
+enum AheadResult ahead_find(Op *op, const char *name, VfsFound *ret);
+/* It was not, and a LOOKUP has been sent: perhaps more of them should be. */
+void ahead_missed(Op *op);
+/* The directory is forgotten. */
+void ahead_drop(Vfs *vfs, Inode *dir);
+void ahead_drop_all(Vfs *vfs);
 
 /* ---- extent.c: room for what is written ---- */
 
@@ -359,8 +398,8 @@ void locks_stop(VfsReactor *vr);
 bool locks_known(const Inode *inode);
 /* Gives back owner's locks on op->inode; done(op) follows, with op->lock.err. done NULL: in the background. */
 void locks_drop_owner(Op *op, enum LockKind kind, uint64_t owner, void (*done)(Op *op));
-/* The same for what goes with an open file, of op->inode, in the background. */
-void locks_drop_open(Op *op, uint64_t fh, bool has_flock, uint64_t flock_owner);
+/* The same for what goes with an open file, in the background. */
+void locks_drop_open(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, uint64_t flock_owner);
 /* op waits for a lock and was interrupted: answered with EINTR. Nothing if it does not. */
 void locks_interrupt(Op *op);
 /* The server may have restarted: ask its lock manager. Any thread. */

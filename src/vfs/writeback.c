@@ -71,7 +71,7 @@ static void commit_done(NfsCall *call) {
         Inode *inode = pending->inode;
 
         if (!call->err)
-                cache_update_wcc(vr->vfs, inode, &call->res.wcc, call->sent_at);
+                cache_update_wcc(vr->vfs, inode, &call->res.wcc, call_time(call));
         inode_lock(inode);
         if (call->err) {
                 let_go(vr->vfs, pending);

@@ -260,6 +260,7 @@ static void read_file(const Node *node) {
 static void list_dir(const Node *parent, int shared) {
         char path[PATH_SIZE], prefix[16], seen[NODES_MAX] = { 0 };
         struct dirent *e;
+        struct stat st;
         DIR *d;
 
         dir_path(parent, shared, path);
@@ -287,7 +288,8 @@ static void list_dir(const Node *parent, int shared) {
         (void) closedir(d);
         for (int i = 0; i < n_nodes; i++)
                 if (nodes[i]->parent == parent && (parent || nodes[i]->shared == shared) && !seen[i])
-                        give_up("listing %s does not give %s", path, nodes[i]->name);
+                        give_up("listing %s does not give %s, which %s", path, nodes[i]->name,
+                                lstat(path_of(nodes[i]), &st) == 0 ? "is there" : strerror(errno));
 }
 
 /* ---- doing ---- */

@@ -6,12 +6,13 @@
 # ganesha's own cache of directories is off: over tmpfs, whose cookies go down, it repeats the entries of a
 # directory for ever once the oldest one has been removed.
 export G_EXPORTS='MDCACHE { Dir_Chunk = 0; }'
+EXPORT_EXT4=1
 . "$(dirname "$0")/lib.bash"
 : "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
 began=$(date +%s)
 
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
-seconds() { if soak; then echo $(($1 * 30)); else echo "$1"; fi; }
+seconds() { if soak; then echo $(($1 * ${SOAK_FACTOR:-30})); else echo "$1"; fi; }
 seed() { if soak; then date +%s; else echo 1; fi; }
 
 posix() { # DIR
@@ -163,6 +164,40 @@ assert n_changes > 100
 PY
     [ "$(find "$M/huge" -name 'keep*' | wc -l)" = 100000 ]
     rm -r "$T/server/export/huge"
+}
+
+# Who asks for one name after the other gets most of them from a few READDIRPLUS, and never what is not true any more.
+limit_names_read_ahead=60
+case_names_read_ahead() {
+    mkdir "$T/server/export/many"
+    (cd "$T/server/export/many" && seq -f 'f%.0f' 2000 | xargs touch)
+    mount_at "$M" acregmin=30,acdirmin=30
+    python3 - "$M/many" "$T/server/export/many" <<'PY'
+import os, random, sys
+d, server = sys.argv[1:]
+random.seed(1)
+order = list(range(1, 2001))
+random.shuffle(order)
+for i, n in enumerate(order):
+    st = os.stat(f"{d}/f{n}")
+    assert st.st_ino == os.stat(f"{server}/f{n}").st_ino, n
+    if i == 1000: # what we change ourselves is known at once
+        os.unlink(f"{d}/f{order[1500]}")
+        os.rename(f"{d}/f{order[1501]}", f"{d}/renamed")
+        with open(f"{d}/f{order[1502]}", "w") as f: f.write("x" * 100)
+        assert not os.path.exists(f"{d}/f{order[1500]}") and not os.path.exists(f"{d}/f{order[1501]}")
+        assert os.stat(f"{d}/renamed").st_size == 0 and os.stat(f"{d}/f{order[1502]}").st_size == 100
+        with open(f"{d}/f{order[1500]}", "w"), open(f"{d}/f{order[1501]}", "w"): pass
+assert not os.path.exists(f"{d}/none")
+PY
+    n=$(nfsvol status --json "$M" | python3 -c '
+import json, sys
+d = json.load(sys.stdin)
+d = d[0] if isinstance(d, list) else d
+print(d["rpcs"]["LOOKUP"]["calls"])')
+    echo "$n LOOKUPs"
+    [ "$n" -lt 400 ]
+    rm -r "$T/server/export/many"
 }
 
 # Two clients of one export, which know nothing of each other: what one has closed the other sees when it opens,

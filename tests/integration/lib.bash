@@ -9,6 +9,9 @@
 # by nobody, and every process is gone when it ends. In them: $T (a tmpfs) is scratch space, mount(8) finds
 # our helpers in /sbin, and a server exports $T/server/export as 127.0.0.1:/export.
 #
+# EXPORT_EXT4=1 set before: the export is an ext4 of its own instead of a directory of the tmpfs, whose directories cannot be
+# read on from an entry that has been removed meanwhile.
+#
 # Output is TAP. Each case has a time-out (limit_<case>=SECONDS; default 60) and an empty directory $M to
 # mount at; what it mounted is unmounted after it. Leftover processes or mounts fail the case.
 set -u
@@ -41,7 +44,13 @@ box_make() {
     ip link set lo up
     mkdir -p "$T"
     mount -t tmpfs -o size=6g tmpfs "$T"
-    mkdir "$T/bin" "$T/sbin" "$T/m" "$T/server" "$T/log"
+    mkdir -p "$T/bin" "$T/sbin" "$T/m" "$T/server/export" "$T/log"
+    if [ -n "${EXPORT_EXT4:-}" ]; then
+        truncate -s 3G "$T/export.img"
+        mkfs.ext4 -q -O ^has_journal "$T/export.img"
+        mount -o loop "$T/export.img" "$T/server/export"
+        rmdir "$T/server/export/lost+found"
+    fi
     cp "$NFSVOL" "$T/bin/nfsvol"
     cp "$NFSVOLD" "$T/bin/nfsvold"
     for name in mount.fuse.nfs umount.fuse.nfs mount.nfs mount.nfs4 nfsvol; do

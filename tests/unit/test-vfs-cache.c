@@ -19,6 +19,10 @@ static void invalidated(void *userdata, uint64_t nodeid, bool data) {
         n_invalidated += data;
 }
 
+static CallTime at(uint64_t t) {
+        return (CallTime){ t, t };
+}
+
 static NfsAttr attr_at(mode_t mode, long t, uint64_t size) {
         return (NfsAttr){
                 .mode = mode, .nlink = 1, .fileid = 5, .size = size, .mtime = { t, 0 }, .ctime = { t, 0 },
@@ -62,18 +66,18 @@ Test(cache, attributes_are_believed_for_acregmin_then_longer) {
         NfsAttr attr = attr_at(S_IFREG | 0644, 1, 10);
         uint64_t t = 100 * S;
 
-        cache_update(vfs, inode, &attr, t);
+        cache_update(vfs, inode, &attr, at(t));
         cr_assert_eq(left(inode, t), 3 * S);
         cr_assert_eq(left(inode, t + 3 * S), 0);
         static const unsigned doubled[] = { 6, 12, 24, 48, 60, 60 };
         for (unsigned i = 0; i < ELEMENTSOF(doubled); i++) {
                 t += 61 * S;
-                cache_update(vfs, inode, &attr, t);
+                cache_update(vfs, inode, &attr, at(t));
                 cr_assert_eq(left(inode, t), doubled[i] * S, "%u", i);
         }
         attr.size = 11;
         t += 61 * S;
-        cache_update(vfs, inode, &attr, t);
+        cache_update(vfs, inode, &attr, at(t));
         cr_assert_eq(left(inode, t), 3 * S, "changed: from the beginning");
 }
 
@@ -81,7 +85,7 @@ Test(cache, noac_believes_nothing) {
         NfsAttr attr = attr_at(S_IFREG | 0644, 1, 10);
 
         options.noac = true;
-        cache_update(vfs, inode, &attr, 100 * S);
+        cache_update(vfs, inode, &attr, at(100 * S));
         cr_assert_eq(left(inode, 100 * S), 0);
 }
 
@@ -89,11 +93,11 @@ Test(cache, a_late_answer_is_dropped) {
         NfsAttr new = attr_at(S_IFREG | 0644, 20, 10), old = attr_at(S_IFREG | 0644, 10, 5), got;
         uint64_t unused;
 
-        cache_update(vfs, inode, &new, 101 * S);
-        cache_update(vfs, inode, &old, 100 * S); /* asked before, answered after */
+        cache_update(vfs, inode, &new, at(101 * S));
+        cache_update(vfs, inode, &old, at(100 * S)); /* asked before, answered after */
         cr_assert(cache_attr(inode, 101 * S, true, &got, &unused));
         cr_assert_eq(got.size, 10);
-        cache_update(vfs, inode, &old, 102 * S); /* asked later: the server's clock went back */
+        cache_update(vfs, inode, &old, at(102 * S)); /* asked later: the server's clock went back */
         cr_assert(cache_attr(inode, 102 * S, true, &got, &unused));
         cr_assert_eq(got.size, 5);
 }
@@ -101,16 +105,16 @@ Test(cache, a_late_answer_is_dropped) {
 Test(cache, pages_are_kept_while_nothing_changes) {
         NfsAttr attr = attr_at(S_IFREG | 0644, 1, 10);
 
-        cache_update(vfs, inode, &attr, 100 * S);
+        cache_update(vfs, inode, &attr, at(100 * S));
         cr_assert_not(cache_keep_pages(inode), "the first open finds nothing to keep");
         cr_assert(cache_keep_pages(inode));
         attr.mtime.tv_nsec = 1;
-        cache_update(vfs, inode, &attr, 101 * S);
+        cache_update(vfs, inode, &attr, at(101 * S));
         cr_assert_eq(n_invalidated, 1);
         cr_assert_not(cache_keep_pages(inode));
         cr_assert(cache_keep_pages(inode));
         attr.ctime.tv_sec = 2; /* mtime and size put back by somebody: ctime tells */
-        cache_update(vfs, inode, &attr, 102 * S);
+        cache_update(vfs, inode, &attr, at(102 * S));
         cr_assert_not(cache_keep_pages(inode));
 }
 
@@ -126,11 +130,11 @@ Test(cache, own_writes_keep_own_pages) {
                 c = attr_at(S_IFREG | 0644, 3, 30);
         NfsWcc w;
 
-        cache_update(vfs, inode, &a, 100 * S);
+        cache_update(vfs, inode, &a, at(100 * S));
         (void) cache_keep_pages(inode);
         inode->n_writing = 1;
         w = wcc(&a, &b);
-        cache_update_wcc(vfs, inode, &w, 101 * S);
+        cache_update_wcc(vfs, inode, &w, at(101 * S));
         inode->n_writing = 0;
         cr_assert(cache_keep_pages(inode));
         /* somebody else wrote between: what we write now does not make their data ours */
@@ -138,7 +142,7 @@ Test(cache, own_writes_keep_own_pages) {
         w = wcc(&c, &c);
         w.after.size = 40;
         w.after.ctime.tv_sec = 4;
-        cache_update_wcc(vfs, inode, &w, 102 * S);
+        cache_update_wcc(vfs, inode, &w, at(102 * S));
         inode->n_writing = 0;
         cr_assert_not(cache_keep_pages(inode));
 }
@@ -149,18 +153,42 @@ Test(cache, parallel_writes_answered_out_of_order) {
         uint64_t unused;
         NfsWcc w;
 
-        cache_update(vfs, inode, &a, 100 * S);
+        cache_update(vfs, inode, &a, at(100 * S));
         (void) cache_keep_pages(inode);
         inode->n_writing = 2;
         w = wcc(&b, &c);
-        cache_update_wcc(vfs, inode, &w, 101 * S);
+        cache_update_wcc(vfs, inode, &w, (CallTime){ 101 * S, 103 * S });
         inode->n_writing = 1;
         w = wcc(&a, &b);
-        cache_update_wcc(vfs, inode, &w, 101 * S + 1);
+        cache_update_wcc(vfs, inode, &w, (CallTime){ 101 * S + 1, 104 * S });
         inode->n_writing = 0;
         cr_assert(cache_attr(inode, 101 * S, true, &got, &unused));
         cr_assert_eq(got.size, 30);
         cr_assert(cache_keep_pages(inode));
+}
+
+/* Two answers whose times overlap, from a server whose clock ticks too slowly to tell which is newer. */
+Test(cache, same_ctime_is_not_believed) {
+        NfsAttr a = attr_at(S_IFREG | 0644, 1, 10), b = attr_at(S_IFREG | 0644, 1, 20), got;
+        uint64_t left;
+
+        cache_update(vfs, inode, &a, (CallTime){ 100 * S, 102 * S });
+        cr_assert(cache_attr(inode, 102 * S, false, &got, &left));
+        cache_update(vfs, inode, &b, (CallTime){ 101 * S, 103 * S });
+        cr_assert_not(cache_attr(inode, 103 * S, false, &got, &left));
+        cache_update(vfs, inode, &b, (CallTime){ 104 * S, 105 * S });
+        cr_assert(cache_attr(inode, 105 * S, false, &got, &left));
+        cr_assert_eq(got.size, 20);
+}
+
+/* What comes from a server's duplicate-request cache was true once. */
+Test(cache, a_repeated_answer_is_not_believed) {
+        NfsAttr a = attr_at(S_IFREG | 0644, 1, 10), got;
+        NfsCall call = { .n_sent = 2, .sent_at = 100 * S, .heard_at = 101 * S };
+        uint64_t left;
+
+        cache_update(vfs, inode, &a, call_time(&call));
+        cr_assert_not(cache_attr(inode, 101 * S, false, &got, &left));
 }
 
 Test(cache, names_are_believed_only_where_everybody_may_search) {
@@ -181,7 +209,7 @@ Test(cache, names_are_believed_only_where_everybody_may_search) {
                 uint64_t t = (1000 + i) * S, timeout;
 
                 options.lookupcache = cases[i].lookupcache;
-                cache_update(vfs, dir, &attr, t);
+                cache_update(vfs, dir, &attr, at(t));
                 timeout = cache_entry_timeout(vfs, dir, cases[i].found, t);
                 cr_assert_eq(timeout, cases[i].believed ? 30 * S : 0, "case %u", i);
                 cr_assert_eq(cache_entry_timeout(vfs, dir, cases[i].found, t + 31 * S), 0, "case %u", i);
@@ -194,7 +222,7 @@ Test(cache, access_is_per_credential_until_ctime_changes) {
         uint32_t granted = 0;
         uint64_t t = 100 * S;
 
-        cache_update(vfs, inode, &attr, t);
+        cache_update(vfs, inode, &attr, at(t));
         cache_access_store(inode, &one, NFS_ACCESS_ALL, NFS_ACCESS_READ, t);
         cr_assert(cache_access(inode, &one, NFS_ACCESS_READ, t, &granted));
         cr_assert_eq(granted, NFS_ACCESS_READ);
@@ -203,7 +231,7 @@ Test(cache, access_is_per_credential_until_ctime_changes) {
         cache_access_store(inode, &one, NFS_ACCESS_READ, NFS_ACCESS_READ, t);
         cr_assert_not(cache_access(inode, &one, NFS_ACCESS_MODIFY, t, &granted), "not asked about");
         attr.ctime.tv_sec = 2; /* chmod by somebody */
-        cache_update(vfs, inode, &attr, t + 1);
+        cache_update(vfs, inode, &attr, at(t + 1));
         cr_assert_not(cache_access(inode, &one, NFS_ACCESS_READ, t + 1, &granted));
 }
 
@@ -211,7 +239,7 @@ Test(cache, more_credentials_than_there_is_room_for) {
         NfsAttr attr = attr_at(S_IFREG | 0644, 1, 10);
         uint32_t granted;
 
-        cache_update(vfs, inode, &attr, 100 * S);
+        cache_update(vfs, inode, &attr, at(100 * S));
         for (uid_t uid = 0; uid < 100; uid++) {
                 NfsCred cred = { .uid = uid };
 

@@ -1,0 +1,43 @@
+#!/bin/bash
+# Servers that do what they should not: the fault-injecting one of the wire tests, mounted.
+. "$(dirname "$0")/lib.bash"
+: "${FAKENFS:?the fake server}"
+
+READDIR=16 READDIRPLUS=17
+
+# strange [KEY ACTION ARG SKIP TIMES]...: a server with faults, mounted at $M. It ends with the case.
+strange() {
+    mkfifo "$T/fake.in"
+    "$FAKENFS" 20690 20 "$@" <"$T/fake.in" >"$T/fake.out" & fake=$!
+    exec 9>"$T/fake.in"
+    rm "$T/fake.in"
+    trap 'exec 9>&-; wait $fake' EXIT
+    wait_for 5 grep -q '^port' "$T/fake.out"
+    mount -t fuse.nfs -o port=20690,mountport=20690,linger=0 127.0.0.1:/fake "$M"
+}
+
+entries() { ls "$M" | wc -l; }
+
+case_all_is_well() {
+    strange
+    [ "$(entries)" = 20 ] || fail "$(entries) entries"
+}
+
+case_listing_noent_once() { # an entry went while the server read the directory
+    strange $READDIRPLUS status 2 0 2
+    [ "$(entries)" = 20 ] || fail "$(entries) entries"
+}
+
+case_listing_noent_with_attributes() {
+    strange $READDIRPLUS status 2 0 0
+    [ "$(entries)" = 20 ] || fail "$(entries) entries"
+    [ "$(ls -l "$M" | wc -l)" = 21 ]
+}
+
+case_listing_noent_always() { # half a directory must not look like a whole one
+    strange $READDIRPLUS status 2 0 0 $READDIR status 2 0 0
+    ls "$M" 2>err && fail "listed"
+    grep -q 'Input/output error' err
+}
+
+run_cases "$@"
