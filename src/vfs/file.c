@@ -152,18 +152,21 @@ static void flush_data(Op *op, void (*then)(Op *op)) {
         then(op);
 }
 
+/* Done again, it would take what was locked since it was answered. */
 static void flush_unlocked(Op *op) {
-        op_reply_err(op, op->wait.err ? op->wait.err : op->lock.err);
+        op_reply_err_once(op, op->wait.err ? op->wait.err : op->lock.err);
 }
 
 /* POSIX: a process loses its locks on a file with the first descriptor of it that it closes. After the data. */
 static void flush_unlock(Op *op) {
-        if (!locks_known(op->inode))
+        if (!op->reactor->vfs->locks)
                 return op_reply_err(op, op->wait.err);
+        if (!locks_known(op->inode))
+                return op_reply_err_once(op, op->wait.err);
         if (!op->interrupted)
                 return locks_drop_owner(op, LOCK_POSIX, op->lock.owner, flush_unlocked);
         locks_drop_owner(op, LOCK_POSIX, op->lock.owner, NULL);
-        op_reply_err(op, op->wait.err);
+        op_reply_err_once(op, op->wait.err);
 }
 
 void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner) {

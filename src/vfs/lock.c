@@ -553,8 +553,9 @@ static void setlk_submit(Op *op) {
                 op_reply_err(op, err);
 }
 
+/* Taken again after its caller has given it back, it would be nobody's. */
 static void setlk_done(Op *op) {
-        op_reply_err(op, op->lock.err);
+        op_reply_err_once(op, op->lock.err);
 }
 
 static void getlk_done(Op *op) {

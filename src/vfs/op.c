@@ -89,6 +89,11 @@ void op_reply_err(Op *op, int err) {
         op->reply->err(op, err);
 }
 
+void op_reply_err_once(Op *op, int err) {
+        op->reply->executing(op, 0, NULL);
+        op_reply_err(op, err);
+}
+
 void op_reply_entry(Op *op, const VfsEntry *entry) {
         op_finish(op);
         op->reply->entry(op, entry);

@@ -299,6 +299,8 @@ Op *op_done(NfsCall *call);
 /* Unpins, then answers. Each ends the op. */
 void op_finish(Op *op);
 void op_reply_err(Op *op, int err);
+/* The same where a successor must not do it again once it was answered. */
+void op_reply_err_once(Op *op, int err);
 void op_reply_entry(Op *op, const VfsEntry *entry);
 void op_reply_attr(Op *op, const NfsAttr *attr);
 /* Counts a lookup and fills entry for a child of dir. 0 or ENOMEM, ESTALE. */

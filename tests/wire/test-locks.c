@@ -64,6 +64,12 @@ static void reply_lock(Op *op, const VfsLock *lock) {
         done(op, 0);
 }
 
+static void executing(Op *op, unsigned step, const NfsFh *object) {
+        (void) op;
+        (void) step;
+        (void) object;
+}
+
 static void waiting(Op *op) {
         container_of(op, TestOp, op)->n_waits++;
 }
@@ -73,6 +79,7 @@ static const OpReply reply = {
         .entry = reply_entry,
         .open = reply_open,
         .lock = reply_lock,
+        .executing = executing,
         .waiting = waiting,
 };
 
