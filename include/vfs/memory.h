@@ -116,7 +116,7 @@ enum ExtentState {
 };
 
 #define EXTENT_SIZES    3
-#define EXTENTS_SMALL   8192u /* of 4 KiB */
+#define EXTENTS_SMALL   16384u/* of 4 KiB */
 #define EXTENTS_MEDIUM  512u  /* of 64 KiB */
 #define EXTENTS_LARGE   128u  /* of IO_MAX */
 #define EXTENTS_MAX     (EXTENTS_SMALL + EXTENTS_MEDIUM + EXTENTS_LARGE)
