@@ -27,11 +27,11 @@ typedef struct SessionOptions {
         bool noac, nocto, sync;
         enum LookupCache lookupcache;
         enum LocalLock local_lock;
-        bool nolock;
+        bool nolock, lock; /* lock: network locks, or no mount; neither: where the server has them */
         bool noresvport;
         uint32_t nconnect; /* 1..16 */
         int family;        /* from proto=: AF_UNSPEC, AF_INET, AF_INET6 */
-        uint16_t port, mountport;
+        uint16_t port, mountport, nlmport;
         char *addr, *mounthost, *mountaddr; /* owned, or NULL */
         bool default_permissions;
         bool nordirplus;

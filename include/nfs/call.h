@@ -20,7 +20,11 @@
 #include "base/util.h"
 #include "nfs/types.h"
 
-/* Procedure numbers of RFC 1813, and so of nfs_proc_name(). */
+/*
+ * NFSv3's procedures have the numbers of RFC 1813; behind them those of the lock manager (NLM version 4, X/Open XNFS
+ * chapter 14; RFC 1813 appendix II) and the portmapper's, which go over connections of their own
+ * (NfsConnConfig.protocol).
+ */
 enum NfsProc {
         NFS_NULL,
         NFS_GETATTR,
@@ -44,7 +48,29 @@ enum NfsProc {
         NFS_FSINFO,
         NFS_PATHCONF,
         NFS_COMMIT,
+        NLM_NULL,
+        NLM_TEST,
+        NLM_LOCK,
+        NLM_CANCEL,
+        NLM_UNLOCK,
+        PORTMAP_GETPORT,
         NFS_N_PROCS,
+};
+
+#define NFS3_N_PROCS (NFS_COMMIT + 1)
+
+/* nlm4_stats. */
+enum NlmStatus {
+        NLM_GRANTED = 0,
+        NLM_DENIED = 1,
+        NLM_DENIED_NOLOCKS = 2,
+        NLM_BLOCKED = 3,
+        NLM_DENIED_GRACE = 4, /* the server is in its grace period; for a reclaim: it is not */
+        NLM_DEADLOCK = 5,
+        NLM_ROFS = 6,
+        NLM_STALE_FH = 7,
+        NLM_FBIG = 8,
+        NLM_FAILED = 9,
 };
 
 /* One entry of READDIR or READDIRPLUS; the latter may carry attributes and a handle. */
@@ -113,6 +139,18 @@ typedef struct NfsArgs {
                         uint64_t offset; /* COMMIT; count 0 = to the end */
                         uint32_t count;
                 } commit;
+                struct {
+                        const char *caller; /* the node's name, at most NLM_NAME_MAX bytes */
+                        const char *owner;  /* with svid: whose lock; at most NLM_OWNER_MAX bytes */
+                        uint32_t svid;
+                        uint64_t offset;
+                        uint64_t length; /* 0: to the end */
+                        bool exclusive;
+                        bool block, reclaim; /* LOCK; CANCEL: block */
+                } lock;
+                struct {
+                        uint32_t program, version; /* over TCP */
+                } getport;
         };
 } NfsArgs;
 
@@ -155,6 +193,13 @@ typedef struct NfsRes {
                 } readdir;
                 NfsFsStat fsstat;
                 NfsFsInfo fsinfo; /* FSINFO fills its half, PATHCONF the other */
+                struct {
+                        bool exclusive;
+                        uint32_t svid;
+                        uint64_t offset;
+                        uint64_t length; /* 0: to the end */
+                } holder; /* NLM_TEST that is denied: a lock in the way */
+                uint16_t port; /* PORTMAP_GETPORT; 0: not registered */
         };
 } NfsRes;
 
@@ -180,7 +225,7 @@ struct NfsCall {
          * ran out of time, EINTR after nfs_call_cancel(), ENOMEM.
          */
         int err;
-        uint32_t status; /* nfsstat3 of the reply, 0 when none */
+        uint32_t status; /* nfsstat3 (nlm4_stats) of the reply, 0 when none */
         NfsRes res;
 
         /* nfs/'s own */
@@ -218,3 +263,5 @@ const char *nfs_proc_name(enum NfsProc proc);
 
 /* The one table: nfsstat3 (RFC 1813 section 2.6) to errno. Unknown ones are EIO. */
 int nfs_status_errno(uint32_t status);
+/* The same for nlm4_stats, as the kernel's client has it (fs/lockd/clntproc.c). Unknown ones are ENOLCK. */
+int nlm_status_errno(uint32_t status);

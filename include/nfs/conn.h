@@ -25,7 +25,12 @@ typedef struct NfsStats {
         uint64_t waiting_since; /* when the call that waits longest was sent: ns, monotonic; 0: none waits */
 } NfsStats;
 
+#define NFS_PORTMAP_PORT 111
+
+enum NfsProtocol { NFS_PROTOCOL_V3, NFS_PROTOCOL_NLM4, NFS_PROTOCOL_PORTMAP };
+
 typedef struct NfsConnConfig {
+        enum NfsProtocol protocol; /* which NfsProcs it takes */
         const char *server; /* for messages: the name the user gave */
         const NfsAddr *addrs;
         uint32_t n_addrs;
@@ -45,6 +50,13 @@ typedef struct NfsConnConfig {
          * long) or is back. May be NULL. From the reactor; must not send or cancel calls.
          */
         void (*state_changed)(void *userdata, bool up);
+        /*
+         * A connection was made, and what waited is queued on it. May be NULL. From the reactor; must not send or
+         * cancel calls.
+         */
+        void (*connected)(void *userdata);
+        /* No address takes a connection at this port. May be NULL. The same. */
+        void (*unreachable)(void *userdata);
         void *userdata;
 } NfsConnConfig;
 
@@ -53,6 +65,9 @@ int nfs_conn_new(Reactor *reactor, const NfsConnConfig *config, NfsConn **ret);
 
 /* Every call left is done with EINTR before this returns; so not from inside a done(). */
 NfsConn *nfs_conn_free(NfsConn *conn);
+
+/* To another port, from the next connection on: the present one is given up. Not from inside a done() of conn. */
+void nfs_conn_set_port(NfsConn *conn, uint16_t port);
 
 /* Is there a working connection now? */
 bool nfs_conn_is_up(const NfsConn *conn);

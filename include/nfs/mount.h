@@ -7,6 +7,9 @@
 
 #include "nfs/types.h"
 
+/* Is the server's lock manager (NLM version 4) looked for, and is it an error if there is none? */
+enum NfsLockManager { NFS_NLM_UNUSED, NFS_NLM_WANTED, NFS_NLM_REQUIRED };
+
 typedef struct NfsMountConfig {
         const char *host;      /* name or address as the user gave it, without brackets */
         const char *path;      /* absolute */
@@ -15,6 +18,8 @@ typedef struct NfsMountConfig {
         const char *mountaddr;
         uint16_t port;      /* of nfsd; 0: 2049 unless the portmapper says otherwise (nfs(5) port=) */
         uint16_t mountport; /* of mountd; 0: ask the portmapper */
+        enum NfsLockManager nlm;
+        uint16_t nlmport; /* of the lock manager; 0: ask the portmapper */
         int family;         /* AF_UNSPEC, AF_INET (proto=tcp), AF_INET6 (proto=tcp6) */
         bool resvport;
         const NfsCred *cred;  /* for GETATTR of the root */
@@ -36,6 +41,7 @@ enum NfsMountError {
         NFS_MOUNT_DENIED_PORT, /* the same from a source port >= 1024 */
         NFS_MOUNT_SECURITY,    /* the export offers no AUTH_SYS */
         NFS_MOUNT_PROTOCOL,    /* the server's answers make no sense */
+        NFS_MOUNT_NO_LOCKS,    /* required, and not there */
         NFS_MOUNT_INTERNAL,
 };
 
@@ -43,6 +49,7 @@ typedef struct NfsMountResult {
         NfsAddr addrs[NFS_ADDRS_MAX]; /* every address of host; the one that worked is first */
         uint32_t n_addrs;
         uint16_t port, mountport;
+        uint16_t nlmport; /* where the lock manager answered; 0: not looked for, or none */
         NfsFh root;
         NfsAttr root_attr;
         NfsFsInfo info;

@@ -14,6 +14,8 @@
 #define NFS_NAME_MAX   255
 #define NFS_GROUPS_MAX 16 /* RFC 5531 appendix A: gids<16> */
 #define NFS_VERF_SIZE  8
+#define NLM_NAME_MAX   255
+#define NLM_OWNER_MAX  255
 
 /* Opaque to us; compared byte by byte. */
 typedef struct NfsFh {

@@ -10,6 +10,7 @@
  *              buffers they are read into
  *   inodes     node id -> file handle, lookup count
  *   opens      fh of open(2) and opendir(3) -> inode, flags, credentials
+ *   locks      byte ranges that the server has locked for us, or may have
  *   extents    data that write(2) was told is written, and that is not yet on the server's stable storage
  *   counters
  *
@@ -24,13 +25,14 @@
 #include "nfs/mount.h"
 
 #define MEMORY_MAGIC   UINT64_C(0x6c6f767366766e01)
-#define MEMORY_VERSION 2
+#define MEMORY_VERSION 3
 
 #define REACTORS_MAX 16
 #define SLOTS        192 /* requests in flight per reactor */
 #define BUFFERS      24  /* of them large, per reactor */
 #define INODES_MAX   (1u << 22)
 #define OPENS_MAX    (1u << 18)
+#define LOCKS_MAX    (1u << 16)
 
 #define IO_MAX       (1024u * 1024) /* largest READ and WRITE */
 #define REQUEST_HEAD 80             /* FUSE in_header + write_in: what stands before the data of a WRITE */
@@ -103,6 +105,30 @@ typedef struct OpenRecord {
         uint32_t flags;  /* open(2) */
         NfsCred cred;
 } OpenRecord;
+
+enum LockType { LOCK_NONE, LOCK_SHARED, LOCK_EXCLUSIVE };
+enum LockKind { LOCK_POSIX, LOCK_FLOCK }; /* fcntl(2), open file description locks too; flock(2) */
+
+/* Who may leave a state: FREE: who fills it; ASKED: the server's answer; HELD: the ranges of its owner (vfs/lockset.c). */
+enum LockState {
+        LOCK_FREE,
+        LOCK_ASKED, /* the server may have done it, or will be asked to */
+        LOCK_HELD,  /* it has; type NONE: it has unlocked, and what this overlaps is yet to be cut */
+};
+
+typedef struct LockRecord {
+        _Atomic uint32_t state; /* enum LockState; published last */
+        uint32_t type;          /* enum LockType */
+        uint64_t start, end;    /* inclusive */
+        uint64_t serial;        /* where two of one owner overlap, the higher one counts */
+        uint64_t nodeid;
+        uint64_t owner; /* the kernel's number for it */
+        uint64_t fh;    /* the open file that its locks go with; VFS_NO_FH: more than one */
+        uint32_t kind;  /* enum LockKind */
+        uint32_t svid;  /* its number for the server */
+        uint32_t pid;
+        NfsCred cred;
+} LockRecord;
 
 /*
  * An extent's life. DIRTY: write(2) was answered, nothing went out. SENT: a WRITE is on its way, its data must not
@@ -180,6 +206,7 @@ typedef struct Memory {
         uint32_t mount_error; /* enum NfsMountError */
         char mount_message[2048];
         NfsMountResult mount;
+        char locks_text[64]; /* which kind of locks is in force, in words */
 
         /* worker */
         _Atomic uint32_t worker_pid;
@@ -194,6 +221,9 @@ typedef struct Memory {
         _Atomic uint64_t n_inodes, n_opens;
         _Atomic uint32_t inodes_high, opens_high; /* no entry at or above was ever used */
         _Atomic uint64_t write_errors_lost; /* latched errors that nobody came to hear */
+        _Atomic uint32_t locks_high; /* as inodes_high */
+        _Atomic uint64_t n_locks, n_lock_waiters, n_locks_lost;
+        NfsStats lock_stats; /* of the connection to the lock manager; its thread is the first reactor's */
 
         /* FUSE_INIT as the kernel sent it, and our answer: what was negotiated is state */
         _Atomic uint32_t init_len;
@@ -204,6 +234,7 @@ typedef struct Memory {
         Journal journal[REACTORS_MAX] __attribute__((aligned(4096)));
         ExtentStore extents __attribute__((aligned(4096)));
         OpenRecord opens[OPENS_MAX] __attribute__((aligned(4096)));
+        LockRecord locks[LOCKS_MAX] __attribute__((aligned(4096)));
         InodeRecord inodes[INODES_MAX] __attribute__((aligned(4096)));
 } Memory;
 

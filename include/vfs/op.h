@@ -12,6 +12,7 @@
 
 #include "base/reactor.h"
 #include "nfs/call.h"
+#include "vfs/memory.h"
 
 typedef struct Op Op;
 typedef struct Vfs Vfs;
@@ -25,6 +26,15 @@ typedef struct VfsEntry {
         NfsAttr attr;
         uint64_t entry_timeout, attr_timeout;
 } VfsEntry;
+
+/* A lock as the kernel has it. */
+typedef struct VfsLock {
+        enum LockType type;
+        uint64_t start, end; /* inclusive; LOCK_END: to the end of the file */
+        pid_t pid;           /* of the holder; 0: on another machine */
+} VfsLock;
+
+#define LOCK_END ((uint64_t) INT64_MAX)
 
 enum {
         VFS_OPEN_KEEP_CACHE = 1,
@@ -52,6 +62,9 @@ typedef struct OpReply {
         void (*executing)(Op *op, unsigned step, const NfsFh *object);
         /* An appending WRITE found its place: whoever executes it again writes there, and does not append. */
         void (*placed)(Op *op, uint64_t offset);
+        void (*lock)(Op *op, const VfsLock *lock); /* GETLK */
+        /* It waits for others, maybe for ever: if a worker dies now, this request was not what killed it. */
+        void (*waiting)(Op *op);
 } OpReply;
 
 struct Op {
@@ -75,6 +88,7 @@ struct Op {
         NfsCall call;       /* the RPC in flight, if any */
         bool call_pending;
         bool interrupted;   /* answer EINTR as soon as the call is cancelled */
+        bool any_signal;    /* any signal ends it, not only a deadly one */
         bool out_of_time;   /* the bound of an operation that must answer fired */
         Timer bound;
         Task aborted;
@@ -127,6 +141,16 @@ struct Op {
                 Task wake;
                 TAILQ_ENTRY(Op) wait_link;
         } wait;
+        struct {
+                struct LockRequest *request; /* Locks.mutex; NULL: nothing to wait for */
+                enum LockKind kind;
+                uint64_t owner, fh;
+                VfsLock lock; /* wanted; of a GETLK: the answer */
+                bool wait;
+                int err;
+                void (*done)(Op *op);
+                Task wake;
+        } lock;
 };
 
 #define OP_OF(c) container_of(c, Op, call)

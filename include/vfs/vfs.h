@@ -12,12 +12,22 @@
 #include "vfs/memory.h"
 #include "vfs/op.h"
 
+/* Embedded by who waits until pages are gone. */
+typedef struct VfsInval {
+        void (*done)(struct VfsInval *inval);
+        uint64_t nodeid;
+        bool told; /* private */
+        TAILQ_ENTRY(VfsInval) inval_link;
+} VfsInval;
+
 /* Set by daemon/ between vfs_new() and the first operation. */
 typedef struct VfsNotify {
         /* Drop the cached pages (data) and attributes of a node. May be called on any reactor; must not block. */
         void (*inval_inode)(void *userdata, uint64_t nodeid, bool data);
         /* Look up every name again before it is believed. The same. */
         void (*inval_names)(void *userdata);
+        /* As inval_inode with data; inval->done() follows, later, once they are gone. The first reactor only. */
+        void (*inval_pages)(void *userdata, uint64_t nodeid, VfsInval *inval);
         void *userdata;
 } VfsNotify;
 
@@ -52,6 +62,12 @@ typedef struct VfsSync {
         TAILQ_ENTRY(VfsSync) sync_link;
 } VfsSync;
 
+/*
+ * The kernel's connection has ended: all locks are given back, before vfs_sync_all() is done; within seconds, or not at
+ * all. Nothing on other reactors than the first.
+ */
+void vfs_locks_end(VfsReactor *vr);
+
 /* COMMITs every file with uncommitted data, then sync->done(). Nothing if sync waits already. */
 void vfs_sync_all(VfsReactor *vr, VfsSync *sync);
 
@@ -79,15 +95,31 @@ void vfs_statfs(Op *op, uint64_t nodeid);
 
 /* file.c, io.c, unstable.c */
 void vfs_open(Op *op, uint64_t nodeid, int flags);
-void vfs_release(Op *op, uint64_t nodeid, uint64_t fh);
+/* With the flock(2) locks of flock_owner (if has_flock), and the open file description's. */
+void vfs_release(Op *op, uint64_t nodeid, uint64_t fh, bool has_flock, uint64_t flock_owner);
 /* The kernel did not take the answer to an OPEN, OPENDIR or CREATE: it will never release it. */
 void vfs_open_unheard(VfsReactor *vr, uint64_t nodeid, uint64_t fh);
 void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t size);
 /* at_offset: data goes where offset says, though the file was opened with O_APPEND. */
 void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size,
                bool at_offset);
-void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh);
+/* close(2): with all POSIX locks of owner. */
+void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner);
 void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh);
+
+/* lock.c */
+
+/* Which locks are the server's, not the kernel's own: VFS_LOCKS_* bits. */
+enum { VFS_LOCKS_POSIX = 1, VFS_LOCKS_FLOCK = 2 };
+unsigned vfs_network_locks(const SessionOptions *options, const NfsMountResult *mount);
+unsigned vfs_lock_kinds(const Vfs *vfs); /* of this volume */
+/* The same in words, for `nfsvol status` and the log. */
+const char *vfs_locks_text(const SessionOptions *options, const NfsMountResult *mount);
+
+/* SETLK, SETLKW (wait): takes the lock, or, type NONE, gives back what is in the range. */
+void vfs_setlk(Op *op, uint64_t nodeid, uint64_t fh, enum LockKind kind, uint64_t owner, const VfsLock *lock, bool wait);
+/* GETLK: a lock that would be in the way, or type NONE. */
+void vfs_getlk(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner, const VfsLock *lock);
 
 /* dir.c */
 void vfs_opendir(Op *op, uint64_t nodeid);

@@ -118,20 +118,12 @@ int option_set_host(OptionParser *parser, const OptionDef *def, const char *valu
         return set_string(parser, def, value);
 }
 
-int option_set_local_lock(OptionParser *parser, const OptionDef *def, const char *value) {
-        int r;
-
-        r = option_enum(parser, def, value);
-        if (r < 0)
-                return r;
-        return parser->options->session.local_lock == LOCAL_LOCK_ALL
-                       ? 0
-                       : option_note(parser, "local_lock=%s: " NOTE_LOCKS_LOCAL, value);
-}
-
 /* lock, nolock */
 int option_set_lock(OptionParser *parser, const OptionDef *def, const char *value) {
-        parser->options->session.nolock = def->on;
+        SessionOptions *session = &parser->options->session;
+
+        session->lock = strcmp(def->name, "lock") == 0;
+        session->nolock = !session->lock;
         return 0;
 }
 

@@ -77,8 +77,6 @@ int option_number(OptionParser *parser, const OptionDef *def, const char *value,
 /* One of def->words. */
 int option_enum(OptionParser *parser, const OptionDef *def, const char *value);
 
-#define NOTE_LOCKS_LOCAL "locks are local to this node in this version, other clients do not see them"
-
 /* Setters (setters.c). */
 int option_set_soft(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_ac(OptionParser *parser, const OptionDef *def, const char *value);
@@ -86,7 +84,6 @@ int option_set_actimeo(OptionParser *parser, const OptionDef *def, const char *v
 int option_set_address(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_atime(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_host(OptionParser *parser, const OptionDef *def, const char *value);
-int option_set_local_lock(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_lock(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_mountproto(OptionParser *parser, const OptionDef *def, const char *value);
 int option_set_mountvers(OptionParser *parser, const OptionDef *def, const char *value);

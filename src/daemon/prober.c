@@ -12,12 +12,20 @@
 #include "conf/source.h"
 #include "daemon.h"
 #include "nfs/mount.h"
+#include "vfs/vfs.h"
 
 #define PROBE_TIMEOUT_MS 10000
 
 static void fail(Memory *memory, const char *text) {
         memory->mount_error = NFS_MOUNT_INTERNAL;
         (void) snprintf(memory->mount_message, sizeof memory->mount_message, "%s", text);
+}
+
+/* With the option lock it must be there; by default it is used if it is. */
+static enum NfsLockManager lock_manager(const SessionOptions *session) {
+        if (session->nolock || session->local_lock == LOCAL_LOCK_ALL)
+                return NFS_NLM_UNUSED;
+        return session->lock ? NFS_NLM_REQUIRED : NFS_NLM_WANTED;
 }
 
 int prober_main(int memory_fd) {
@@ -47,6 +55,8 @@ int prober_main(int memory_fd) {
                         .mountaddr = session->mountaddr,
                         .port = session->port,
                         .mountport = session->mountport,
+                        .nlm = lock_manager(session),
+                        .nlmport = session->nlmport,
                         .family = session->family,
                         .resvport = !session->noresvport,
                         .cred = &root,
@@ -56,6 +66,9 @@ int prober_main(int memory_fd) {
                 memory->mount_error = nfs_export_mount(&config, &memory->mount, message, sizeof message);
                 if (memory->mount_error)
                         (void) snprintf(memory->mount_message, sizeof memory->mount_message, "%s", message);
+                (void) snprintf(memory->locks_text, sizeof memory->locks_text, "%s", vfs_locks_text(session, &memory->mount));
+                if (!memory->mount_error && config.nlm == NFS_NLM_WANTED && !memory->mount.nlmport)
+                        log_notice("the server has no lock manager (NLM) that we can reach: locks are local to this node");
         }
         free(why);
         source_done(&source);

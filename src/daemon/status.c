@@ -68,11 +68,11 @@ static json_t *server_object(const Keeper *keeper, const ServerState *state) {
         if (strstr(host, ":/"))
                 *strstr(host, ":/") = '\0';
         format_address(&mount->addrs[0], address, sizeof address);
-        return json_pack("{s:s, s:s, s:i, s:s, s:b, s:i, s:i, s:f}", "host", host, "address", address, "port", (int) mount->port, "export",
+        return json_pack("{s:s, s:s, s:i, s:s, s:b, s:i, s:i, s:f, s:i}", "host", host, "address", address, "port", (int) mount->port, "export",
                          mount->export, "up",
                          state->not_responding == 0 && state->connected > 0 && state->waiting_s < WAITING_S,
                          "connections", (int) state->connected, "mountport", (int) mount->mountport, "waiting_s",
-                         state->waiting_s);
+                         state->waiting_s, "nlmport", (int) mount->nlmport);
 }
 
 static json_t *rpcs_object(const Memory *memory) {
@@ -89,6 +89,10 @@ static json_t *rpcs_object(const Memory *memory) {
                         errors += stats->errors[p];
                         rtt += stats->rtt_ns_sum[p];
                 }
+                calls += memory->lock_stats.calls[p];
+                resent += memory->lock_stats.resent[p];
+                errors += memory->lock_stats.errors[p];
+                rtt += memory->lock_stats.rtt_ns_sum[p];
                 if (calls + resent > 0)
                         (void) json_object_set_new(rpcs, nfs_proc_name((enum NfsProc) p),
                                                    json_pack("{s:I, s:I, s:I, s:I}", "calls", (json_int_t) calls,
@@ -163,6 +167,9 @@ static json_t *counters_object(const Memory *memory, const Sums *s) {
                 { "recovered_exec", s->recovered[SLOT_EXEC] },
                 { "recovered_done", s->recovered[SLOT_DONE] },
                 { "poisoned", s->poisoned },
+                { "locks_held", load(&memory->n_locks) },
+                { "lock_waiters", load(&memory->n_lock_waiters) },
+                { "locks_lost", load(&memory->n_locks_lost) },
         };
         json_t *object = json_object();
 
@@ -185,7 +192,7 @@ char *status_format(const Keeper *keeper) {
                            memory->options, "state", state_name(keeper, &server), "keeper_pid", (int) getpid(), "worker_pid",
                            (int) keeper->worker_pid, "users", (json_int_t) keeper->n_users, "uptime_s",
                            (json_int_t) ((uint64_t) time(NULL) - memory->started_at), "restarts",
-                           (int) (starts ? starts - 1 : 0), "locks", "local", "scope", memory->scope, "server", server_object(keeper, &server),
+                           (int) (starts ? starts - 1 : 0), "locks", memory->locks_text, "scope", memory->scope, "server", server_object(keeper, &server),
                            "requests", "in_flight", (json_int_t) sums.in_flight, "total", (json_int_t) sums.requests,
                            "rpcs", rpcs_object(memory), "counters", counters_object(memory, &sums));
         if (!object)

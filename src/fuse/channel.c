@@ -271,6 +271,7 @@ static void channel_finish(FuseChannel *channel) {
         channel->finished = true;
         fd_source_remove(&channel->source);
         channel->last_sync.done = channel_synced;
+        vfs_locks_end(channel->vr);
         vfs_sync_all(channel->vr, &channel->last_sync);
 }
 
@@ -408,6 +409,8 @@ int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsRe
                 goto fail;
         /* without INIT only the first channel listens: it will bring it */
         r = fd_source_add(reactor, &channel->source, channel->fd, index == 0 ? EPOLLIN : 0);
+        if (r >= 0 && index == 0)
+                r = notifier_listen(volume->notifier, reactor);
         if (r < 0)
                 goto fail;
         volume->channels[index] = channel;
@@ -431,6 +434,8 @@ FuseChannel *fuse_channel_free(FuseChannel *channel) {
         if (!channel)
                 return NULL;
         fd_source_remove(&channel->source);
+        if (channel->index == 0)
+                notifier_unlisten(channel->volume->notifier);
         timer_disarm(&channel->watch_timer);
         if (channel->session)
                 fuse_session_destroy(channel->session);

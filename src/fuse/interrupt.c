@@ -7,6 +7,9 @@
  * signal a pending SIGKILL of each thread. It sends one INTERRUPT per request, ever, so after one that was not
  * deadly the caller is watched.
  *
+ * Who waits for a lock (fcntl(2) F_SETLKW, flock(2)) is interrupted by any signal. A successor of a worker that had read the
+ * INTERRUPT looks whether one is pending that is not blocked (those that are ignored are never pending).
+ *
  * An INTERRUPT may be read by another channel than its request was. It is shown to each channel in turn;
  * if none has the request (it is just being read, or was just answered) the kernel is told EAGAIN and
  * sends it again, or forgets it.
@@ -28,23 +31,30 @@ typedef struct Search {
         uint64_t unique, target;
 } Search;
 
-/* "SigPnd:" and "ShdPnd:" of /proc/<tid>/status. A thread that has gone needs no answer. */
-static bool is_being_killed(pid_t pid) {
-        static const char *const fields[] = { "\nSigPnd:", "\nShdPnd:" };
+static uint64_t signals(const char *text, const char *field) {
+        const char *p = strstr(text, field);
+
+        return p ? strtoull(p + strlen(field), NULL, 16) : 0;
+}
+
+/* By /proc/<tid>/status: a SIGKILL, or any signal that is not blocked. A thread that has gone needs no answer. */
+static bool has_signal(pid_t pid, bool any) {
         char path[64], text[4096];
+        uint64_t pending;
 
         if (pid == 0)
                 return false;
         (void) snprintf(path, sizeof path, "/proc/%d/status", (int) pid);
         if (io_read_file(path, text, sizeof text) < 0)
                 return true;
-        for (unsigned i = 0; i < ELEMENTSOF(fields); i++) {
-                const char *p = strstr(text, fields[i]);
+        pending = signals(text, "\nSigPnd:") | signals(text, "\nShdPnd:");
+        if (any)
+                return (pending & ~signals(text, "\nSigBlk:")) != 0;
+        return (pending & (UINT64_C(1) << (SIGKILL - 1))) != 0;
+}
 
-                if (p && (strtoull(p + strlen(fields[i]), NULL, 16) & (UINT64_C(1) << (SIGKILL - 1))))
-                        return true;
-        }
-        return false;
+static bool is_being_killed(pid_t pid) {
+        return has_signal(pid, false);
 }
 
 void interrupt_watch(FuseChannel *channel, FuseOp *fop) {
@@ -61,7 +71,7 @@ static void watch_fired(Timer *timer) {
 
                 if (!fop->active || !fop->watched)
                         continue;
-                if (is_being_killed(fop->op.pid)) {
+                if (has_signal(fop->op.pid, fop->op.any_signal)) {
                         fop->watched = false;
                         vfs_interrupt(&fop->op);
                 } else {
@@ -76,7 +86,7 @@ static bool interrupt_here(FuseChannel *channel, uint64_t target) {
 
                 if (!fop->active || fop->op.unique != target)
                         continue;
-                if (is_being_killed(fop->op.pid))
+                if (fop->op.any_signal || is_being_killed(fop->op.pid))
                         vfs_interrupt(&fop->op);
                 else
                         interrupt_watch(channel, fop);

@@ -8,7 +8,8 @@
  * reads node ids from a pipe until the worker, the only writer, is gone.
  *
  * If the pipe is full or the process gone, a file's pages are dropped at its next open instead, which checks anyway
- * (vfs/cache.c).
+ * (vfs/cache.c). Who must know when they are gone (a lock was taken) is told through a second pipe, in the order of asking;
+ * what did not fit into the pipe is told later.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -17,9 +18,23 @@
 #include "base/log.h"
 #include "private.h"
 
+/* What goes through the pipe; whole or not at all (PIPE_BUF). */
+typedef struct Message {
+        uint64_t nodeid;
+        uint64_t wants_answer;
+} Message;
+
 struct Notifier {
         FuseVolume *volume;
-        int pipe_fd; /* node ids go in here; non-blocking */
+        int pipe_fd; /* messages go in here; non-blocking */
+
+        /* the first reactor's */
+        int answer_fd; /* a byte for each message that wants an answer; non-blocking */
+        FdSource answers;
+        Reactor *reactor;
+        TAILQ_HEAD(, VfsInval) invals; /* oldest first; those that have been told before those that have not */
+        Task dead_task; /* the process is gone: nobody waits any longer */
+        bool dead;
 };
 
 static int inval_inode(int fuse_fd, uint64_t nodeid, int64_t offset) {
@@ -36,16 +51,18 @@ static int inval_inode(int fuse_fd, uint64_t nodeid, int64_t offset) {
         return write(fuse_fd, message, sizeof message) < 0 ? -errno : 0;
 }
 
-static _Noreturn void notifier_run(int pipe_fd, int fuse_fd) {
-        uint64_t nodeid;
+static _Noreturn void notifier_run(int pipe_fd, int answer_fd, int fuse_fd) {
+        Message message;
 
         (void) prctl(PR_SET_NAME, "nfsvol-notifier");
         for (;;) {
-                ssize_t n = read(pipe_fd, &nodeid, sizeof nodeid);
+                ssize_t n = read(pipe_fd, &message, sizeof message);
 
                 if (n < 0 && errno == EINTR)
                         continue;
-                if (n != sizeof nodeid || inval_inode(fuse_fd, nodeid, 0) == -ENODEV)
+                if (n != sizeof message || inval_inode(fuse_fd, message.nodeid, 0) == -ENODEV)
+                        _exit(0);
+                if (message.wants_answer && write(answer_fd, "", 1) != 1)
                         _exit(0);
         }
 }
@@ -53,10 +70,81 @@ static _Noreturn void notifier_run(int pipe_fd, int fuse_fd) {
 static void notify_inval(void *userdata, uint64_t nodeid, bool data) {
         struct Notifier *notifier = userdata;
 
-        if (data) /* eight bytes: all or nothing (PIPE_BUF) */
-                (void) !write(notifier->pipe_fd, &nodeid, sizeof nodeid);
+        if (data)
+                (void) !write(notifier->pipe_fd, &(Message){ .nodeid = nodeid }, sizeof(Message));
         else
                 (void) inval_inode(notifier->volume->memory->fuse_fd[0], nodeid, -1);
+}
+
+static void invals_tell(struct Notifier *notifier) {
+        VfsInval *inval;
+
+        TAILQ_FOREACH(inval, &notifier->invals, inval_link) {
+                Message message = { .nodeid = inval->nodeid, .wants_answer = 1 };
+
+                if (inval->told)
+                        continue;
+                if (write(notifier->pipe_fd, &message, sizeof message) != sizeof message) {
+                        if (errno != EAGAIN) {
+                                notifier->dead = true;
+                                reactor_defer(notifier->reactor, &notifier->dead_task);
+                        }
+                        return;
+                }
+                inval->told = true;
+        }
+}
+
+static void notify_inval_pages(void *userdata, uint64_t nodeid, VfsInval *inval) {
+        struct Notifier *notifier = userdata;
+
+        inval->nodeid = nodeid;
+        inval->told = false;
+        TAILQ_INSERT_TAIL(&notifier->invals, inval, inval_link);
+        if (notifier->dead)
+                reactor_defer(notifier->reactor, &notifier->dead_task);
+        else
+                invals_tell(notifier);
+}
+
+static void inval_first_done(struct Notifier *notifier) {
+        VfsInval *inval = TAILQ_FIRST(&notifier->invals);
+
+        TAILQ_REMOVE(&notifier->invals, inval, inval_link);
+        inval->done(inval);
+}
+
+static void dead_run(Task *task) {
+        struct Notifier *notifier = container_of(task, struct Notifier, dead_task);
+
+        while (!TAILQ_EMPTY(&notifier->invals))
+                inval_first_done(notifier);
+}
+
+static void answers_ready(FdSource *source, uint32_t events) {
+        struct Notifier *notifier = container_of(source, struct Notifier, answers);
+        char bytes[256];
+        ssize_t n = read(source->fd, bytes, sizeof bytes);
+
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+                log_warning("the process that drops cached pages is gone");
+                fd_source_remove(source);
+                notifier->dead = true;
+                return dead_run(&notifier->dead_task);
+        }
+        while (n-- > 0 && !TAILQ_EMPTY(&notifier->invals))
+                inval_first_done(notifier);
+        invals_tell(notifier);
+}
+
+int notifier_listen(struct Notifier *notifier, Reactor *reactor) {
+        notifier->reactor = reactor;
+        notifier->answers.ready = answers_ready;
+        return fd_source_add(reactor, &notifier->answers, notifier->answer_fd, EPOLLIN);
+}
+
+void notifier_unlisten(struct Notifier *notifier) {
+        fd_source_remove(&notifier->answers);
 }
 
 /* One number in the kernel: every name it holds is asked for again at its next use. Since Linux 6.16. */
@@ -69,28 +157,41 @@ static void notify_inval_names(void *userdata) {
 
 int notifier_new(FuseVolume *volume, struct Notifier **ret) {
         struct Notifier *notifier = calloc(1, sizeof *notifier);
-        VfsNotify notify = { .inval_inode = notify_inval, .inval_names = notify_inval_names, .userdata = notifier };
-        int fds[2];
+        VfsNotify notify = {
+                .inval_inode = notify_inval,
+                .inval_names = notify_inval_names,
+                .inval_pages = notify_inval_pages,
+                .userdata = notifier,
+        };
+        int fds[2], answers[2] = { -1, -1 }, r;
         pid_t pid;
 
         if (!notifier)
                 return -ENOMEM;
         notifier->volume = volume;
+        notifier->pipe_fd = notifier->answer_fd = notifier->answers.fd = -1;
+        notifier->dead_task.run = dead_run;
+        TAILQ_INIT(&notifier->invals);
         if (pipe2(fds, O_CLOEXEC) < 0) {
                 free(notifier);
                 return -errno;
         }
-        pid = fork();
+        pid = pipe2(answers, O_CLOEXEC) < 0 ? -1 : fork();
+        r = -errno;
         if (pid == 0) {
                 (void) close(fds[1]);
-                notifier_run(fds[0], volume->memory->fuse_fd[0]);
+                (void) close(answers[0]);
+                notifier_run(fds[0], answers[1], volume->memory->fuse_fd[0]);
         }
         (void) close(fds[0]);
+        (void) fd_close(answers[1]);
         notifier->pipe_fd = fds[1];
+        notifier->answer_fd = answers[0];
         (void) fcntl(notifier->pipe_fd, F_SETFL, O_NONBLOCK);
+        (void) fcntl(notifier->answer_fd, F_SETFL, O_NONBLOCK);
         if (pid < 0) {
                 (void) notifier_free(notifier);
-                return -errno;
+                return r;
         }
         vfs_set_notify(volume->vfs, &notify);
         *ret = notifier;
@@ -100,7 +201,8 @@ int notifier_new(FuseVolume *volume, struct Notifier **ret) {
 struct Notifier *notifier_free(struct Notifier *notifier) {
         if (!notifier)
                 return NULL;
-        (void) close(notifier->pipe_fd);
+        (void) fd_close(notifier->pipe_fd);
+        (void) fd_close(notifier->answer_fd);
         free(notifier);
         return NULL;
 }

@@ -2,9 +2,10 @@
  * libfuse's requests to vfs/: one line each, in the order of <fuse3/fuse_lowlevel.h>. What is absent is
  * answered ENOSYS by libfuse, and the kernel then does not ask again: extended attributes and fallocate(2)
  * (EOPNOTSUPP for the caller, as NFSv3 has neither), copy_file_range(2), lseek(2) for data and holes (the
- * kernel's own answer: all is data), poll(2). Locks are absent so that the kernel keeps them itself: they
- * are shared by all users of this node.
+ * kernel's own answer: all is data), poll(2). Locks come only if they are the server's (session.c).
  */
+#include <sys/file.h>
+
 #include "private.h"
 
 static FuseOp *begin(fuse_req_t req) {
@@ -110,11 +111,11 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
-        vfs_flush(&begin(req)->op, ino, fi->fh);
+        vfs_flush(&begin(req)->op, ino, fi->fh, fi->lock_owner);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
-        vfs_release(&begin(req)->op, ino, fi->fh);
+        vfs_release(&begin(req)->op, ino, fi->fh, fi->flock_release, fi->lock_owner);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi) {
@@ -158,6 +159,38 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask) {
         vfs_access(&begin(req)->op, ino, mask);
 }
 
+static VfsLock lock_from(const struct flock *lock) {
+        return (VfsLock){
+                .type = lock->l_type == F_WRLCK ? LOCK_EXCLUSIVE : lock->l_type == F_RDLCK ? LOCK_SHARED : LOCK_NONE,
+                .start = (uint64_t) lock->l_start,
+                .end = lock->l_len ? (uint64_t) (lock->l_start + lock->l_len - 1) : LOCK_END,
+                .pid = lock->l_pid,
+        };
+}
+
+static void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock) {
+        VfsLock wanted = lock_from(lock);
+
+        vfs_getlk(&begin(req)->op, ino, fi->fh, fi->lock_owner, &wanted);
+}
+
+static void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep) {
+        VfsLock wanted = lock_from(lock);
+
+        vfs_setlk(&begin(req)->op, ino, fi->fh, LOCK_POSIX, fi->lock_owner, &wanted, sleep);
+}
+
+static void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int how) {
+        FuseOp *fop = begin(req);
+        VfsLock wanted = {
+                .type = how & LOCK_EX ? LOCK_EXCLUSIVE : how & LOCK_SH ? LOCK_SHARED : LOCK_NONE,
+                .end = LOCK_END,
+                .pid = fop->op.pid,
+        };
+
+        vfs_setlk(&fop->op, ino, fi->fh, LOCK_FLOCK, fi->lock_owner, &wanted, !(how & LOCK_NB));
+}
+
 const struct fuse_lowlevel_ops session_ops = {
         .init = session_init,
         .lookup = op_lookup,
@@ -184,5 +217,8 @@ const struct fuse_lowlevel_ops session_ops = {
         .statfs = op_statfs,
         .access = op_access,
         .create = op_create,
+        .getlk = op_getlk,
+        .setlk = op_setlk,
+        .flock = op_flock,
         .readdirplus = op_readdirplus,
 };

@@ -101,3 +101,6 @@ void interrupt_watch(FuseChannel *channel, FuseOp *fop);
 /* ---- notify.c ---- */
 int notifier_new(FuseVolume *volume, struct Notifier **ret);
 struct Notifier *notifier_free(struct Notifier *notifier);
+/* Its answers come to this reactor, the first one. 0 or negative errno. */
+int notifier_listen(struct Notifier *notifier, Reactor *reactor);
+void notifier_unlisten(struct Notifier *notifier);

@@ -192,6 +192,26 @@ static void op_placed(Op *op, uint64_t offset) {
         in->padding = WRITE_PLACED;
 }
 
+static void reply_lock(Op *op, const VfsLock *lock) {
+        FuseOp *fop = reply_begin(op);
+        struct flock fl = {
+                .l_type = lock->type == LOCK_EXCLUSIVE ? F_WRLCK : lock->type == LOCK_SHARED ? F_RDLCK : F_UNLCK,
+                .l_whence = SEEK_SET,
+                .l_start = (off_t) lock->start,
+                .l_len = lock->end == LOCK_END ? 0 : (off_t) (lock->end - lock->start + 1),
+                .l_pid = lock->pid,
+        };
+
+        (void) fuse_reply_lock(fop->req, &fl);
+        reply_end(fop);
+}
+
+static void op_waiting(Op *op) {
+        FuseOp *fop = container_of(op, FuseOp, op);
+
+        fop->slot->n_faults = 0;
+}
+
 const OpReply fuse_op_reply = {
         .err = reply_err,
         .entry = reply_entry,
@@ -205,4 +225,6 @@ const OpReply fuse_op_reply = {
         .dir = reply_dir,
         .executing = op_executing,
         .placed = op_placed,
+        .lock = reply_lock,
+        .waiting = op_waiting,
 };

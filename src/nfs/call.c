@@ -270,11 +270,11 @@ void call_replied(NfsWire *wire, NfsCall *call, int r) {
         if (r < 0) {
                 stat_add(&conn->stats->bad_replies, 1);
                 call->err = EIO;
-        } else if (call->status == conn->ops->status_delay) {
+        } else if (call->status && call->status == conn->ops->status_delay) {
                 call_delay(conn, call);
                 return;
         } else {
-                call->err = nfs_status_errno(call->status);
+                call->err = conn->ops->status_errno(call->status);
         }
         call_count(conn, call);
         call_done(conn, call);

@@ -70,7 +70,7 @@ int client_open(RpcClient *client, const NfsAddr *addr, uint16_t port, bool resv
         _Atomic uint32_t source_port = 0;
         int r;
 
-        *client = (RpcClient){ 0 };
+        *client = (RpcClient){ .ops = program == NLM_PROGRAM ? &nlm4_ops : &nfs_v3_ops };
         r = xprt_open(addr, port, resvport, &source_port, program, version, client_connected, client, &client->rpc);
         if (r < 0)
                 return r;
@@ -116,11 +116,11 @@ static void nfs_replied(RpcClient *client, void *data) {
         NfsReply *reply = client->userdata;
         NfsCall *call = reply->call;
 
-        if (nfs_v3_ops.procs[call->proc].decode(call, data, reply->buffer) < 0) {
+        if (client->ops->procs[call->proc].decode(call, data, reply->buffer) < 0) {
                 client->result = -EREMOTEIO;
                 return;
         }
-        call->err = nfs_status_errno(call->status);
+        call->err = client->ops->status_errno(call->status);
 }
 
 int client_nfs_call(RpcClient *client, NfsCall *call, uint64_t deadline) {
@@ -130,8 +130,7 @@ int client_nfs_call(RpcClient *client, NfsCall *call, uint64_t deadline) {
         xprt_auth_set(&client->auth, call->cred);
         client->reply = nfs_replied;
         client->userdata = &reply;
-        if (nfs_v3_ops.procs[call->proc].encode(client->rpc, call, client_callback, client, &reply.buffer) <
-            0)
+        if (client->ops->procs[call->proc].encode(client->rpc, call, client_callback, client, &reply.buffer) < 0)
                 return -ENOMEM;
         r = client_wait(client, deadline);
         client->reply = NULL;

@@ -11,6 +11,7 @@ typedef struct RpcClient {
         XprtAuth auth;
         bool connected, replied;
         uint16_t local_port;
+        const NfsOps *ops; /* of client_nfs_call() */
         /* How the last call ended, if client_wait() returned -EREMOTEIO. */
         enum CompatError error;
         /* Runs for a reply, which is valid only inside. */
@@ -35,5 +36,5 @@ void client_callback(struct rpc_context *rpc, int status, void *data, void *clie
  */
 int client_wait(RpcClient *client, uint64_t deadline);
 
-/* An NFS call on the client: 0: call->err, status and res are filled (no pointers into the reply). */
+/* An NFS call (or, on a client of program NLM, a lock manager's) on the client: 0: call->err, status and res are filled (no pointers into the reply). */
 int client_nfs_call(RpcClient *client, NfsCall *call, uint64_t deadline);

@@ -148,6 +148,8 @@ static void conn_attempt_failed(NfsConn *conn, uint64_t now, int error) {
         conn->backoff_ms = MAX(conn->backoff_ms * 2, (uint32_t) BACKOFF_MIN_MS);
         conn->backoff_ms = MIN(conn->backoff_ms, (uint32_t) BACKOFF_MAX_MS);
         conn_enter(conn, CONN_BACKOFF, now + conn->backoff_ms * NSEC_PER_MSEC);
+        if (conn->config.unreachable)
+                conn->config.unreachable(conn->config.userdata);
 }
 
 /* What TCP itself does about a silent peer. Failures leave the defaults. */
@@ -184,6 +186,8 @@ static void conn_up(NfsConn *conn, uint64_t now) {
         if (TAILQ_EMPTY(&conn->calls))
                 conn_set_responding(conn, true); /* else the first reply says so */
         calls_resend(conn);
+        if (conn->config.connected)
+                conn->config.connected(conn->config.userdata);
 }
 
 static void conn_broken(NfsConn *conn, uint64_t now, int error) {
@@ -320,6 +324,17 @@ static uint32_t random_xid(void) {
         return xid | 1;
 }
 
+static const NfsOps *ops_of(const NfsConnConfig *config) {
+        switch (config->protocol) {
+        case NFS_PROTOCOL_NLM4:
+                return &nlm4_ops;
+        case NFS_PROTOCOL_PORTMAP:
+                return config->addrs[0].addr.ss_family == AF_INET6 ? &portmap3_ops : &portmap2_ops;
+        default:
+                return &nfs_v3_ops;
+        }
+}
+
 int nfs_conn_new(Reactor *reactor, const NfsConnConfig *config, NfsConn **ret) {
         NfsConn *conn;
 
@@ -331,7 +346,7 @@ int nfs_conn_new(Reactor *reactor, const NfsConnConfig *config, NfsConn **ret) {
         conn->config = *config;
         memcpy(conn->addrs, config->addrs, config->n_addrs * sizeof *config->addrs);
         conn->config.addrs = conn->addrs;
-        conn->ops = &nfs_v3_ops;
+        conn->ops = ops_of(config);
         conn->reactor = reactor;
         conn->stats = config->stats ? config->stats : &conn->own_stats;
         conn->responding = true;
@@ -372,6 +387,14 @@ NfsConn *nfs_conn_free(NfsConn *conn) {
         flight_pool_done(&conn->pool);
         free(conn);
         return NULL;
+}
+
+void nfs_conn_set_port(NfsConn *conn, uint16_t port) {
+        if (conn->config.port == port)
+                return;
+        conn->config.port = port;
+        if (conn->state == CONN_UP || conn->state == CONN_CONNECTING)
+                conn_step(conn, EVENT_BROKEN, -ECONNRESET);
 }
 
 bool nfs_conn_is_up(const NfsConn *conn) {

@@ -12,6 +12,8 @@
  *   opaque          no check at all in the library
  *   array           a count that multiplied by the element size wraps around
  *   entry3 and entryplus3   decoded recursively there, about 128 bytes of stack an entry
+ *   nlm4_oh         opaque in the protocol, a C string in the library: the owner of a lock that another client holds may
+ *                   be any bytes, so it is skipped (nobody here asks for it)
  */
 #include "src/nfs/compat.h"
 
@@ -30,6 +32,7 @@ struct zdr_mem {
 void *zdr_malloc(ZDR *zdrs, uint32_t size);
 uint32_t zdr_entry3(ZDR *zdrs, entry3 *entry);
 uint32_t zdr_entryplus3(ZDR *zdrs, entryplus3 *entry);
+uint32_t zdr_nlm4_oh(ZDR *zdrs, nlm4_oh *oh);
 extern uint32_t zdr_fileid3(ZDR *, fileid3 *);
 extern uint32_t zdr_filename3(ZDR *, filename3 *);
 extern uint32_t zdr_cookie3(ZDR *, cookie3 *);
@@ -172,5 +175,18 @@ uint32_t zdr_entryplus3(ZDR *zdrs, entryplus3 *entry) {
                         return FALSE;
                 entry->nextentry = next;
         }
+        return TRUE;
+}
+
+uint32_t zdr_nlm4_oh(ZDR *zdrs, nlm4_oh *oh) {
+        static char skipped[] = "";
+        char *bytes = NULL;
+        uint32_t size = 0;
+
+        if (zdrs->x_op == ZDR_ENCODE)
+                return (uint32_t) libnfs_zdr_string(zdrs, oh, NLM_MAXNAME);
+        if (!libnfs_zdr_bytes(zdrs, &bytes, &size, NLM_MAXNAME * 4))
+                return FALSE;
+        *oh = skipped;
         return TRUE;
 }

@@ -21,6 +21,7 @@
 
 #define NFS_PORT    2049
 #define PORT_WAIT_S 5 /* for the portmapper, of which there may be none behind a firewall */
+#define NLM_WAIT_S  2 /* for what can be done without */
 
 typedef struct Mount {
         const NfsMountConfig *config;
@@ -46,6 +47,7 @@ static int find_ports(Mount *m, const NfsAddr *addr, const NfsAddr *mountd);
 static int mnt(Mount *m, const NfsAddr *mountd, const char *path, NfsFh *ret_root, uint32_t *ret_status);
 static int mnt_parent(Mount *m, const NfsAddr *addr, const NfsAddr *mountd, const char *path);
 static int root_info(Mount *m, const NfsAddr *addr);
+static int find_nlm(Mount *m, const NfsAddr *addr);
 
 /* ---- failures ---- */
 
@@ -55,7 +57,7 @@ static int error_rank(enum NfsMountError error) {
                 [NFS_MOUNT_NO_ROUTE] = 2,    [NFS_MOUNT_TIMEOUT] = 3,    [NFS_MOUNT_REFUSED] = 4,
                 [NFS_MOUNT_NO_PORTMAP] = 5,  [NFS_MOUNT_NO_PROGRAM] = 6, [NFS_MOUNT_PROTOCOL] = 7,
                 [NFS_MOUNT_VERSION] = 8,     [NFS_MOUNT_NO_EXPORT] = 9,  [NFS_MOUNT_DENIED] = 9,
-                [NFS_MOUNT_DENIED_PORT] = 9, [NFS_MOUNT_SECURITY] = 9,
+                [NFS_MOUNT_DENIED_PORT] = 9, [NFS_MOUNT_SECURITY] = 9,   [NFS_MOUNT_NO_LOCKS] = 9,
         };
 
         return ranks[error];
@@ -433,6 +435,57 @@ static int root_info(Mount *m, const NfsAddr *addr) {
         return r;
 }
 
+/* ---- the lock manager ---- */
+
+/* Its port, where it answered; else a negative errno, and why in text. */
+static int ask_nlm(Mount *m, const NfsAddr *addr, uint64_t deadline, char *text, size_t size) {
+        PortmapQuery query = { .program = NLM_PROGRAM, .version = NLM_V4, .port = m->config->nlmport };
+        NfsCall call = { .proc = NLM_NULL, .cred = m->config->cred };
+        RpcClient client;
+        int r;
+
+        if (query.port == 0) {
+                r = portmap_query(addr, &query, 1, deadline);
+                if (r < 0) {
+                        (void) snprintf(text, size, "its portmapper cannot be asked (%s)", strerror(-r));
+                        return r;
+                }
+                if (query.port == 0) {
+                        (void) snprintf(text, size, "its portmapper knows none (version 4 over TCP)");
+                        return -ENOENT;
+                }
+        }
+        r = client_open(&client, addr, query.port, m->config->resvport, NLM_PROGRAM, NLM_V4, deadline);
+        if (r == 0)
+                r = client_nfs_call(&client, &call, deadline);
+        client_close(&client);
+        if (r < 0)
+                (void) snprintf(text, size, "no answer at port %u (%s)", query.port,
+                                r == -EREMOTEIO ? "something else is there" : strerror(-r));
+        return r < 0 ? r : query.port;
+}
+
+static int find_nlm(Mount *m, const NfsAddr *addr) {
+        bool required = m->config->nlm == NFS_NLM_REQUIRED;
+        uint64_t wait = (required ? PORT_WAIT_S : NLM_WAIT_S) * NSEC_PER_SEC;
+        char text[160];
+        int r;
+
+        m->result.nlmport = 0;
+        if (m->config->nlm == NFS_NLM_UNUSED)
+                return 0;
+        set_address(m, addr);
+        r = ask_nlm(m, addr, MIN(m->deadline, now_ns() + wait), text, sizeof text);
+        if (r > 0)
+                m->result.nlmport = (uint16_t) r;
+        else if (required)
+                return fail(m, NFS_MOUNT_NO_LOCKS,
+                            "option lock: no lock manager (NLM version 4) at %s: %s; without the option lock, or with "
+                            "nolock, locks are local to this node",
+                            m->address, text);
+        return 0;
+}
+
 /* ---- all of it ---- */
 
 static int try_address(Mount *m, const NfsAddr *addr, const NfsAddr *mountd) {
@@ -458,7 +511,8 @@ static int try_address(Mount *m, const NfsAddr *addr, const NfsAddr *mountd) {
         }
         if (r < 0)
                 return r;
-        return root_info(m, addr);
+        r = root_info(m, addr);
+        return r < 0 ? r : find_nlm(m, addr);
 }
 
 /* The one that worked first, the others behind it in their order. */

@@ -21,9 +21,12 @@ typedef struct NfsProcOps {
 
 typedef struct NfsOps {
         int program, version;
-        uint32_t status_delay; /* "try again later" */
+        uint32_t status_delay; /* "try again later"; 0: there is none */
+        int (*status_errno)(uint32_t status);
         NfsProcOps procs[NFS_N_PROCS];
         int (*dirent_next)(const NfsCall *call, void **iter, NfsDirent *ret);
 } NfsOps;
 
 extern const NfsOps nfs_v3_ops;
+extern const NfsOps nlm4_ops;
+extern const NfsOps portmap2_ops, portmap3_ops; /* over IPv4, over IPv6 */

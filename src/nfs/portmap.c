@@ -19,31 +19,42 @@ static void got_port2(RpcClient *client, void *data) {
                 query->port = (uint16_t) port;
 }
 
-static void got_addr3(RpcClient *client, void *data) {
-        PortmapQuery *query = client->userdata;
-        const char *addr = ((const struct pmap3_string_result *) data)->addr, *dot;
+/* A universal address. 0: not registered; -EBADMSG: it is none. */
+static int addr3_port(const char *addr, uint16_t *ret) {
+        const char *dot;
         unsigned int high, low;
 
-        query->port = 0;
+        *ret = 0;
         if (!addr || !*addr)
-                return;
+                return 0;
         dot = strrchr(addr, '.');
         while (dot && dot > addr && dot[-1] != '.')
                 dot--;
         if (!dot || sscanf(dot, "%u.%u", &high, &low) != 2 || high > 255 || low > 255)
-                client->result = -EREMOTEIO;
-        else
-                query->port = (uint16_t) (high << 8 | low);
+                return -EBADMSG;
+        *ret = (uint16_t) (high << 8 | low);
+        return 0;
 }
 
-static int query_send(RpcClient *client, const NfsAddr *addr, const PortmapQuery *query) {
-        struct pmap3_mapping map = {
-                .prog = query->program,
-                .vers = query->version,
+static void got_addr3(RpcClient *client, void *data) {
+        PortmapQuery *query = client->userdata;
+
+        if (addr3_port(((const struct pmap3_string_result *) data)->addr, &query->port) < 0)
+                client->result = -EREMOTEIO;
+}
+
+static struct pmap3_mapping mapping3(uint32_t program, uint32_t version) {
+        return (struct pmap3_mapping){
+                .prog = program,
+                .vers = version,
                 .netid = (char *) "tcp6",
                 .addr = (char *) "",
                 .owner = (char *) "",
         };
+}
+
+static int query_send(RpcClient *client, const NfsAddr *addr, const PortmapQuery *query) {
+        struct pmap3_mapping map = mapping3(query->program, query->version);
 
         if (addr->addr.ss_family == AF_INET6) {
                 client->reply = got_addr3;
@@ -66,3 +77,47 @@ int portmap_query(const NfsAddr *addr, PortmapQuery *queries, uint32_t n, uint64
         client_close(&client);
         return r;
 }
+
+/* ---- as a protocol of NfsConn ---- */
+
+static int encode_getport2(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
+        (void) buffer;
+        return COMPAT_CALL(pmap2_getport, rpc, (int) call->args.getport.program, (int) call->args.getport.version,
+                           IPPROTO_TCP, cb, userdata);
+}
+
+static int decode_getport2(NfsCall *call, void *reply, void *buffer) {
+        uint32_t port = *(const uint32_t *) reply;
+
+        (void) buffer;
+        if (port > UINT16_MAX)
+                return -EBADMSG;
+        call->res.port = (uint16_t) port;
+        return 0;
+}
+
+static int encode_getport3(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
+        struct pmap3_mapping map = mapping3(call->args.getport.program, call->args.getport.version);
+
+        (void) buffer;
+        return COMPAT_CALL(pmap3_getaddr, rpc, &map, cb, userdata);
+}
+
+static int decode_getport3(NfsCall *call, void *reply, void *buffer) {
+        (void) buffer;
+        return addr3_port(((const struct pmap3_string_result *) reply)->addr, &call->res.port);
+}
+
+const NfsOps portmap2_ops = {
+        .program = PROGRAM_PORTMAP,
+        .version = 2,
+        .status_errno = nfs_status_errno,
+        .procs = { [PORTMAP_GETPORT] = { encode_getport2, decode_getport2 } },
+};
+
+const NfsOps portmap3_ops = {
+        .program = PROGRAM_PORTMAP,
+        .version = 3,
+        .status_errno = nfs_status_errno,
+        .procs = { [PORTMAP_GETPORT] = { encode_getport3, decode_getport3 } },
+};

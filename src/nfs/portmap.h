@@ -3,9 +3,9 @@
  */
 #pragma once
 
-#include "nfs/types.h"
+#include "nfs/conn.h"
 
-#define PORTMAP_PORT 111
+#define PORTMAP_PORT NFS_PORTMAP_PORT
 
 typedef struct PortmapQuery {
         uint32_t program, version;

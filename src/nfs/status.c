@@ -58,6 +58,26 @@ static const struct {
         { 10006, "MNT3ERR_SERVERFAULT" },
 };
 
+int nlm_status_errno(uint32_t status) {
+        switch (status) {
+        case NLM_GRANTED:
+                return 0;
+        case NLM_DENIED:
+        case NLM_BLOCKED:
+                return EAGAIN;
+        case NLM_DEADLOCK:
+                return EDEADLK;
+        case NLM_ROFS:
+                return EROFS;
+        case NLM_STALE_FH:
+                return ESTALE;
+        case NLM_FBIG:
+                return EOVERFLOW;
+        default:
+                return ENOLCK;
+        }
+}
+
 int nfs_status_errno(uint32_t status) {
         for (size_t i = 0; i < ELEMENTSOF(statuses); i++)
                 if (statuses[i].status == status)

@@ -16,6 +16,7 @@ const NfsOps nfs_v3_ops = {
         .program = NFS_PROGRAM,
         .version = NFS_V3,
         .status_delay = NFS3ERR_JUKEBOX,
+        .status_errno = nfs_status_errno,
         .dirent_next = v3_dirent_next,
         .procs =
                 {
@@ -34,6 +35,7 @@ static const char *const proc_names[NFS_N_PROCS] = {
         "NULL",    "GETATTR",     "SETATTR", "LOOKUP", "ACCESS",   "READLINK", "READ",   "WRITE",
         "CREATE",  "MKDIR",       "SYMLINK", "MKNOD",  "REMOVE",   "RMDIR",    "RENAME", "LINK",
         "READDIR", "READDIRPLUS", "FSSTAT",  "FSINFO", "PATHCONF", "COMMIT",
+        "NLM_NULL", "NLM_TEST",    "NLM_LOCK", "NLM_CANCEL", "NLM_UNLOCK", "GETPORT",
 };
 
 const char *nfs_proc_name(enum NfsProc proc) {

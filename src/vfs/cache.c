@@ -164,6 +164,14 @@ void cache_expire(Inode *inode) {
         inode_unlock(inode);
 }
 
+void cache_zap(Inode *inode) {
+        inode_lock(inode);
+        inode->attr_valid = 0;
+        memset(inode->access, 0, sizeof inode->access);
+        inode->pages.known = false;
+        inode_unlock(inode);
+}
+
 void cache_name_gone(Vfs *vfs) {
         atomic_store_explicit(&vfs->name_gone_at, now_ns(), memory_order_release);
 }

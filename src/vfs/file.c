@@ -95,13 +95,15 @@ static void open_finish(Op *op) {
 /* ---- close ---- */
 
 /* false: there is no such open. */
-static bool release(VfsReactor *vr, Inode *inode, uint64_t fh) {
+static bool release(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, uint64_t flock_owner) {
         Open *open = open_get(vr->vfs, fh, inode->nodeid);
         NfsCred cred;
 
         if (!open)
                 return false;
         cred = open->record->cred;
+        if (locks_known(inode))
+                locks_drop_open(vr, inode, fh, has_flock, flock_owner);
         open_remove(vr->vfs, open);
         /* FLUSH came before, for each close(2); but data of a mmap may have been written since */
         pending_commit(vr, inode);
@@ -110,9 +112,9 @@ static bool release(VfsReactor *vr, Inode *inode, uint64_t fh) {
         return true;
 }
 
-void vfs_release(Op *op, uint64_t nodeid, uint64_t fh) {
+void vfs_release(Op *op, uint64_t nodeid, uint64_t fh, bool has_flock, uint64_t flock_owner) {
         if (op_begin(op, nodeid))
-                op_reply_err(op, release(op->reactor, op->inode, fh) ? 0 : EBADF);
+                op_reply_err(op, release(op->reactor, op->inode, fh, has_flock, flock_owner) ? 0 : EBADF);
 }
 
 void vfs_open_unheard(VfsReactor *vr, uint64_t nodeid, uint64_t fh) {
@@ -120,36 +122,64 @@ void vfs_open_unheard(VfsReactor *vr, uint64_t nodeid, uint64_t fh) {
 
         if (!inode)
                 return;
-        (void) release(vr, inode, fh);
+        (void) release(vr, inode, fh, false, 0);
         inode_unpin(vr->vfs, inode);
 }
 
-static void flushed(Op *op) {
+static void synced(Op *op) {
         op_reply_err(op, op->wait.err);
 }
 
-/* A file of which nothing is pending has only a latched error to tell. */
-static void flush(Op *op, uint64_t nodeid, uint64_t fh) {
+/* Pins the inode; the open's credentials. NULL: answered. */
+static Open *flush_begin(Op *op, uint64_t nodeid, uint64_t fh) {
         Open *open;
 
         if (!op_begin(op, nodeid))
-                return;
+                return NULL;
         open = open_get(op->reactor->vfs, fh, nodeid);
         if (!open)
-                return op_reply_err(op, EBADF);
-        if (!pending_wait(op, true, true, flushed))
-                op_reply_err(op, pending_take_error(op->inode));
+                op_reply_err(op, EBADF);
+        else
+                op->cred = open->record->cred;
+        return open;
 }
 
-/* close(2) of a descriptor that cannot write must not take the error that a writer is to hear. */
-void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh) {
-        Open *open = open_get(op->reactor->vfs, fh, nodeid);
+/* then(op), with op->wait.err. A file of which nothing is pending has only a latched error to tell. */
+static void flush_data(Op *op, void (*then)(Op *op)) {
+        if (pending_wait(op, true, true, then))
+                return;
+        op->wait.err = pending_take_error(op->inode);
+        then(op);
+}
 
-        if (open && (open->record->flags & O_ACCMODE) == O_RDONLY)
-                return op_reply_err(op, 0);
-        flush(op, nodeid, fh);
+static void flush_unlocked(Op *op) {
+        op_reply_err(op, op->wait.err ? op->wait.err : op->lock.err);
+}
+
+/* POSIX: a process loses its locks on a file with the first descriptor of it that it closes. After the data. */
+static void flush_unlock(Op *op) {
+        if (!locks_known(op->inode))
+                return op_reply_err(op, op->wait.err);
+        if (!op->interrupted)
+                return locks_drop_owner(op, LOCK_POSIX, op->lock.owner, flush_unlocked);
+        locks_drop_owner(op, LOCK_POSIX, op->lock.owner, NULL);
+        op_reply_err(op, op->wait.err);
+}
+
+void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner) {
+        Open *open = flush_begin(op, nodeid, fh);
+
+        if (!open)
+                return;
+        op->lock.owner = owner;
+        if ((open->record->flags & O_ACCMODE) != O_RDONLY)
+                return flush_data(op, flush_unlock);
+        /* close(2) of a descriptor that cannot write must not take the error that a writer is to hear */
+        if (!locks_known(op->inode) || !pending_wait(op, true, false, flush_unlock))
+                flush_unlock(op);
 }
 
 void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh) {
-        flush(op, nodeid, fh);
+        if (flush_begin(op, nodeid, fh))
+                flush_data(op, synced);
 }

@@ -153,7 +153,7 @@ void vfs_interrupt(Op *op) {
                 return;
         op->interrupted = true;
         if (op->call_pending && !op->out_of_time)
-                nfs_call_cancel(&op->call);
-        else
-                pending_interrupt(op);
+                return nfs_call_cancel(&op->call);
+        pending_interrupt(op);
+        locks_interrupt(op);
 }

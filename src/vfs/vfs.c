@@ -41,6 +41,8 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
                 r = open_table_load(vfs);
         if (r >= 0)
                 r = extent_table_load(vfs);
+        if (r >= 0)
+                r = locks_new(vfs);
         if (r < 0) {
                 (void) vfs_free(vfs);
                 return r;
@@ -54,6 +56,7 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
 Vfs *vfs_free(Vfs *vfs) {
         if (!vfs)
                 return NULL;
+        locks_free(vfs);
         ahead_drop_all(vfs);
         extent_table_free(vfs);
         inode_table_free(vfs);
@@ -84,6 +87,12 @@ static void connection_changed(void *userdata, bool up) {
         atomic_store(&vr->vfs->memory->server_up[vr->index], up ? 1 : 2);
 }
 
+static void connection_made(void *userdata) {
+        VfsReactor *vr = userdata;
+
+        locks_suspect(vr->vfs);
+}
+
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret) {
         const SessionOptions *options = vfs->options;
         const NfsMountResult *mount = &vfs->memory->mount;
@@ -102,6 +111,7 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
                 .next_xid = &vfs->memory->next_xid[index],
                 .source_port = &vfs->memory->source_port[index],
                 .state_changed = connection_changed,
+                .connected = connection_made,
                 .userdata = vr,
         };
         int r;
@@ -115,7 +125,10 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
         vr->reactor = reactor;
         TAILQ_INIT(&vr->syncs);
         r = nfs_conn_new(reactor, &config, &vr->conn);
+        if (r >= 0 && index == 0)
+                r = locks_start(vr);
         if (r < 0) {
+                (void) nfs_conn_free(vr->conn);
                 free(vr);
                 return r;
         }
@@ -131,6 +144,7 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
 VfsReactor *vfs_reactor_free(VfsReactor *vr) {
         if (!vr)
                 return NULL;
+        locks_stop(vr);
         timer_disarm(&vr->writeback);
         (void) nfs_conn_free(vr->conn);
         free(vr);

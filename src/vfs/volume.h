@@ -7,6 +7,7 @@
  *   Inode.lock       what is known of one file: attributes, versions, data on its way (room_lock may be taken inside)
  *   room_lock        free extents, and who waits for one
  *   ahead_lock       names read ahead (taken also inside table_lock)
+ *   Locks.mutex      byte-range locks, all of them (the others may be taken inside; calls are sent inside)
  */
 #pragma once
 
@@ -76,6 +77,7 @@ struct Inode {
         uint32_t n_writing;    /* own WRITEs in flight */
         AccessEntry access[ACCESS_CACHE_SIZE];
         unsigned access_next;
+        struct LockFile *locks; /* Locks.mutex */
         Pending *pending; /* written here, and not yet on the server's stable storage; NULL: nothing */
 
         /* for what is unlinked while open (remove.c); table_lock */
@@ -153,6 +155,7 @@ struct Vfs {
         bool has_fsstat;
         NfsFsStat fsstat;
 
+        struct Locks *locks; /* NULL: they are local */
 };
 
 struct VfsReactor {
@@ -161,6 +164,7 @@ struct VfsReactor {
         Reactor *reactor;
         NfsConn *conn;
         CredEntry creds[CRED_CACHE_SIZE];
+        unsigned n_lock_waiters; /* Locks.mutex */
         unsigned n_background; /* RPCs that no op waits for: removals, WRITEs, COMMITs */
         Timer writeback;
         TAILQ_HEAD(, VfsSync) syncs;
@@ -256,6 +260,8 @@ void cache_name_gone(Vfs *vfs);
 bool cache_links_known(Vfs *vfs, Inode *inode);
 /* Ask the server next time. */
 void cache_expire(Inode *inode);
+/* Nothing that is cached of it is to be believed any more, nor what the kernel read of it. */
+void cache_zap(Inode *inode);
 /* The cached attributes if they are believed at now: 1 and *ret, *ret_left (ns). With stale, any age. */
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
 /* How long names found (found: or not found) in dir may be believed without asking: ns. */
@@ -381,3 +387,22 @@ void op_wake(Op *op, int err);
 void writeback_start(VfsReactor *vr);
 /* Starts to commit the file that has held its data for longest. */
 void writeback_relieve(VfsReactor *vr);
+
+/* ---- lock.c: byte-range locks ---- */
+
+/* Reads what a former worker left. 0 or -ENOMEM. Nothing if all locks are local. */
+int locks_new(Vfs *vfs);
+void locks_free(Vfs *vfs);
+/* On the first reactor: connects to the lock manager. 0 or negative errno. */
+int locks_start(VfsReactor *vr);
+void locks_stop(VfsReactor *vr);
+/* Has the file locks of anybody? A hint: may be wrong about what another thread is just doing. */
+bool locks_known(const Inode *inode);
+/* Gives back owner's locks on op->inode; done(op) follows, with op->lock.err. done NULL: in the background. */
+void locks_drop_owner(Op *op, enum LockKind kind, uint64_t owner, void (*done)(Op *op));
+/* The same for what goes with an open file, in the background. */
+void locks_drop_open(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, uint64_t flock_owner);
+/* op waits for a lock and was interrupted: answered with EINTR. Nothing if it does not. */
+void locks_interrupt(Op *op);
+/* The server may have restarted: ask its lock manager. Any thread. */
+void locks_suspect(Vfs *vfs);

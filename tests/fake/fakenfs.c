@@ -22,7 +22,7 @@
 #define CONNS_MAX  64
 #define FAULTS_MAX 32
 #define INPUT_MAX  (4u << 20)
-#define KEYS       256
+#define KEYS       320
 
 typedef struct Output {
         STAILQ_ENTRY(Output) link;
@@ -497,6 +497,45 @@ void fakenfs_set_verifier(FakeNfs *fake, uint64_t verifier) {
         (void) pthread_mutex_lock(&fake->lock);
         fake->state.verifier = verifier;
         (void) pthread_mutex_unlock(&fake->lock);
+}
+
+void fakenfs_set_grace(FakeNfs *fake, bool grace) {
+        (void) pthread_mutex_lock(&fake->lock);
+        fake->state.grace = grace;
+        (void) pthread_mutex_unlock(&fake->lock);
+}
+
+void fakenfs_forget_locks(FakeNfs *fake) {
+        (void) pthread_mutex_lock(&fake->lock);
+        fake->state.n_locks = 0;
+        (void) pthread_mutex_unlock(&fake->lock);
+}
+
+void fakenfs_hold_lock(FakeNfs *fake, uint64_t id, uint32_t svid, bool exclusive, uint64_t offset, uint64_t length) {
+        FakeLock lock = {
+                .id = id,
+                .start = offset,
+                .end = length ? offset + length - 1 : UINT64_MAX,
+                .svid = svid,
+                .exclusive = exclusive,
+                .owner = "\0other\0client",
+                .owner_len = 13,
+        };
+
+        (void) pthread_mutex_lock(&fake->lock);
+        proto_set_lock(&fake->state, &lock, true);
+        (void) pthread_mutex_unlock(&fake->lock);
+}
+
+uint32_t fakenfs_locks(FakeNfs *fake, uint64_t id, FakeLock *ret, uint32_t max) {
+        uint32_t n = 0;
+
+        (void) pthread_mutex_lock(&fake->lock);
+        for (uint32_t i = 0; i < fake->state.n_locks && n < max; i++)
+                if (fake->state.locks[i].id == id)
+                        ret[n++] = fake->state.locks[i];
+        (void) pthread_mutex_unlock(&fake->lock);
+        return n;
 }
 
 /* Returns when the server's thread has done it. */

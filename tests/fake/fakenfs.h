@@ -1,5 +1,5 @@
 /*
- * A fault-injecting server: MOUNT3, NFSv3 and portmapper version 2 on one TCP port, in a thread of its own.
+ * A fault-injecting server: MOUNT3, NFSv3, NLM version 4 and portmapper version 2 on one TCP port, in a thread of its own.
  *
  * There is no libnfs in it: every byte is written by hand, so that every byte can be made wrong. The file
  * system is a fiction: the root holds f0 .. f<n_files-1> of 1 MiB, whose bytes fakenfs_byte() tells,
@@ -22,29 +22,30 @@ enum FakeAction {
         FAKE_CLOSE,       /* do not execute, close the connection */
         FAKE_CLOSE_AFTER, /* execute, then close without a reply */
         FAKE_PARTIAL,     /* the first arg bytes of the reply, then close */
-        FAKE_STATUS,      /* nfsstat3 (mountstat3) = arg, not executed */
+        FAKE_STATUS,      /* nfsstat3 (mountstat3, nlm4_stats) = arg, not executed */
         FAKE_GARBAGE,     /* a well-framed record, random behind the XID */
         FAKE_BAD_XID,     /* the reply under an XID nobody asked with; the right one never comes */
         FAKE_RAW_LENGTH,  /* the record marker announces arg bytes */
         FAKE_ACCEPT,      /* accept_stat = arg: 1 PROG_UNAVAIL .. 5 SYSTEM_ERR */
         FAKE_DENY,        /* MSG_DENIED, AUTH_ERROR, auth_stat = arg */
         FAKE_LENGTH,      /* a forged length: READ data, READLINK, READDIR* name, MNT flavours; READDIRPLUS:
-                             entries */
+                             entries; NLM: the cookie, TEST: the holder's owner */
         FAKE_FRAGMENT,    /* the reply in record fragments of arg bytes */
         FAKE_LOOP,        /* READDIRPLUS: a handle length of -40 that leads the decoder back to the entry */
         FAKE_TRICKLE,     /* the first arg bytes of the reply one by one, a millisecond apart */
         FAKE_COUNT,       /* READ, WRITE: transfers arg bytes, whatever was asked */
-        FAKE_NAME,        /* READDIR*: the first name: 0 empty, 1 "a/b", 2 256 bytes, 3 a NUL inside */
+        FAKE_NAME,        /* READDIR*: the first name: 0 empty, 1 "a/b", 2 256 bytes, 3 a NUL inside; NLM: another cookie */
         FAKE_CALL,        /* a CALL message instead of a reply */
         FAKE_TYPE,        /* attributes: file type = arg */
         FAKE_N_ACTIONS,
 };
 
-/* Keys of procedures: NFS 0..21, MOUNT 100.., portmapper 200... */
+/* Keys of procedures: NFS 0..21, MOUNT 100.., portmapper 200.., lock manager 300... */
 #define FAKE_ANY     (-1)
 #define FAKE_MNT     101
 #define FAKE_UMNT    103
 #define FAKE_GETPORT 203
+#define FAKE_NLM(proc) (300 + (proc)) /* 0 NULL, 1 TEST, 2 LOCK, 3 CANCEL, 4 UNLOCK */
 
 typedef struct FakeNfsConfig {
         const char *address; /* NULL: 127.0.0.1 */
@@ -54,7 +55,7 @@ typedef struct FakeNfsConfig {
         uint32_t refuse;                 /* MNT status for other paths; 0: NOENT */
         bool require_resvport;           /* MNT: ACCES from ports >= 1024 */
         uint32_t flavor;                 /* the one security flavour; 0: AUTH_SYS */
-        uint16_t mountd_port, nfsd_port; /* what GETPORT says; 0: this one. 1: not registered */
+        uint16_t mountd_port, nfsd_port, nlm_port; /* what GETPORT says; 0: this one. 1: not registered */
 } FakeNfsConfig;
 
 /* NULL with errno. */
@@ -70,6 +71,25 @@ uint16_t fakenfs_port(const FakeNfs *fake);
 void fakenfs_fault(FakeNfs *fake, int key, enum FakeAction action, uint32_t arg, uint32_t skip,
                    uint32_t times);
 void fakenfs_clear(FakeNfs *fake);
+
+/*
+ * The lock manager grants what no other owner (svid and owner bytes) holds. In its grace period only what is reclaimed;
+ * what is reclaimed without one is refused. Forgetting the locks: as after a reboot.
+ */
+void fakenfs_set_grace(FakeNfs *fake, bool grace);
+void fakenfs_forget_locks(FakeNfs *fake);
+/* A lock of another client. length 0: to the end. */
+void fakenfs_hold_lock(FakeNfs *fake, uint64_t id, uint32_t svid, bool exclusive, uint64_t offset, uint64_t length);
+/* All locks on id, of anybody; at most max. end is inclusive. */
+typedef struct FakeLock {
+        uint64_t id, start, end;
+        uint32_t svid;
+        bool exclusive;
+        uint8_t owner_len;
+        uint8_t owner[64];
+        char caller[64];
+} FakeLock;
+uint32_t fakenfs_locks(FakeNfs *fake, uint64_t id, FakeLock *ret, uint32_t max);
 
 /* The write verifier is another one: as after a reboot. */
 void fakenfs_set_verifier(FakeNfs *fake, uint64_t verifier);

@@ -1,5 +1,5 @@
 /*
- * See proto.h. RFC 1813 (NFS, MOUNT), RFC 5531 (RPC), RFC 1833 (portmapper), written out by hand.
+ * See proto.h. RFC 1813 (NFS, MOUNT), RFC 5531 (RPC), RFC 1833 (portmapper), XNFS (NLM), written out by hand.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #define PROG_PORTMAP 100000
 #define PROG_NFS     100003
 #define PROG_MOUNT   100005
+#define PROG_NLM     100021
 #define FILE_SIZE    (1u << 20)
 #define ROOT_ID      1
 #define DIR_ID       (UINT64_C(1) << 40) /* d0 */
@@ -485,7 +486,132 @@ static void reply_portmap(Writer *w, const ProtoRequest *request) {
                 port = w->state->config->mountd_port;
         else if (prog == PROG_NFS)
                 port = w->state->config->nfsd_port;
+        else if (prog == PROG_NLM)
+                port = w->state->config->nlm_port;
         put32(w, port == 0 ? w->state->port : port == 1 ? 0 : port);
+}
+
+/* ---- the lock manager ---- */
+
+enum { NLM_GRANTED, NLM_DENIED, NLM_DENIED_NOLOCKS, NLM_BLOCKED, NLM_DENIED_GRACE };
+
+static bool same_owner(const FakeLock *a, const FakeLock *b) {
+        return a->svid == b->svid && a->owner_len == b->owner_len && memcmp(a->owner, b->owner, a->owner_len) == 0;
+}
+
+static void lock_add(ProtoState *state, const FakeLock *lock, uint64_t start, uint64_t end) {
+        FakeLock *added = &state->locks[state->n_locks];
+
+        if (state->n_locks == LOCKS_MAX)
+                abort();
+        *added = *lock;
+        added->start = start;
+        added->end = end;
+        state->n_locks++;
+}
+
+void proto_set_lock(ProtoState *state, const FakeLock *lock, bool hold) {
+        uint32_t n = state->n_locks;
+
+        for (uint32_t i = 0; i < n; i++) {
+                FakeLock old = state->locks[i];
+
+                if (old.id != lock->id || !same_owner(&old, lock) || old.start > lock->end || old.end < lock->start)
+                        continue;
+                if (old.start < lock->start)
+                        lock_add(state, &old, old.start, lock->start - 1);
+                if (old.end > lock->end)
+                        lock_add(state, &old, lock->end + 1, old.end);
+                state->locks[i].id = 0; /* goes below */
+        }
+        for (uint32_t i = 0; i < state->n_locks;)
+                if (state->locks[i].id == 0)
+                        state->locks[i] = state->locks[--state->n_locks];
+                else
+                        i++;
+        if (hold)
+                lock_add(state, lock, lock->start, lock->end);
+}
+
+static const FakeLock *lock_in_the_way(const ProtoState *state, const FakeLock *lock) {
+        for (uint32_t i = 0; i < state->n_locks; i++) {
+                const FakeLock *other = &state->locks[i];
+
+                if (other->id == lock->id && !same_owner(other, lock) && other->start <= lock->end &&
+                    other->end >= lock->start && (other->exclusive || lock->exclusive))
+                        return other;
+        }
+        return NULL;
+}
+
+static void get_lock(Reader *r, FakeLock *ret) {
+        uint64_t length;
+        uint32_t len;
+        const uint8_t *owner;
+
+        get_name(r, ret->caller, sizeof ret->caller);
+        ret->id = get_handle(r);
+        owner = get_opaque(r, &len);
+        ret->owner_len = (uint8_t) (len < sizeof ret->owner ? len : sizeof ret->owner);
+        memcpy(ret->owner, owner, ret->owner_len);
+        ret->svid = get32(r);
+        ret->start = get64(r);
+        length = get64(r);
+        ret->end = length ? ret->start + length - 1 : UINT64_MAX;
+}
+
+static void put_holder(Writer *w, const FakeLock *holder) {
+        put32(w, holder->exclusive);
+        put32(w, holder->svid);
+        put32(w, faulty(w, FAKE_LENGTH) ? w->fault->arg : holder->owner_len);
+        put_bytes(w, holder->owner, holder->owner_len);
+        put64(w, holder->start);
+        put64(w, holder->end == UINT64_MAX ? 0 : holder->end - holder->start + 1);
+}
+
+static uint32_t lock_status(ProtoState *state, const FakeLock *lock, bool reclaim) {
+        if (reclaim != state->grace)
+                return NLM_DENIED_GRACE;
+        if (lock_in_the_way(state, lock))
+                return NLM_DENIED;
+        return NLM_GRANTED;
+}
+
+static void reply_nlm(Writer *w, const ProtoRequest *request) {
+        Reader r = { request->args, request->len, false };
+        bool kept = w->fault && (w->fault->action == FAKE_CLOSE || w->fault->action == FAKE_STATUS);
+        const FakeLock *holder = NULL;
+        FakeLock lock = { 0 };
+        const uint8_t *cookie;
+        uint32_t len, status = NLM_GRANTED;
+
+        if (request->proc == 0 || request->proc > 4)
+                return;
+        cookie = get_opaque(&r, &len);
+        if (request->proc == 2 || request->proc == 3)
+                (void) get32(&r); /* block */
+        if (request->proc < 4)
+                lock.exclusive = get32(&r) != 0;
+        get_lock(&r, &lock);
+        if (request->proc == 1) {
+                holder = lock_in_the_way(w->state, &lock);
+                status = holder ? NLM_DENIED : NLM_GRANTED;
+        } else if (request->proc == 2) {
+                status = lock_status(w->state, &lock, get32(&r) != 0);
+        }
+        if (faulty(w, FAKE_STATUS))
+                status = w->fault->arg;
+        if (status == NLM_GRANTED && !kept && (request->proc == 2 || request->proc == 4))
+                proto_set_lock(w->state, &lock, request->proc == 2);
+
+        put32(w, faulty(w, FAKE_LENGTH) && !holder ? w->fault->arg : len);
+        if (faulty(w, FAKE_NAME))
+                put_bytes(w, "wrong cookie", len);
+        else
+                put_bytes(w, cookie, len);
+        put32(w, status);
+        if (request->proc == 1 && status == NLM_DENIED)
+                put_holder(w, holder ? holder : &lock);
 }
 
 /* ---- RPC ---- */
@@ -511,7 +637,7 @@ int proto_parse(const uint8_t *record, size_t len, ProtoRequest *ret) {
         ret->n_groups = get32(&cred);
         (void) get32(&r); /* verifier */
         (void) get_opaque(&r, &n);
-        base = ret->prog == PROG_MOUNT ? 100 : ret->prog == PROG_PORTMAP ? 200 : 0;
+        base = ret->prog == PROG_MOUNT ? 100 : ret->prog == PROG_PORTMAP ? 200 : ret->prog == PROG_NLM ? 300 : 0;
         ret->key = (int) (base + ret->proc);
         ret->args = r.at;
         ret->len = r.left;
@@ -564,6 +690,8 @@ size_t proto_reply(ProtoState *state, const ProtoRequest *request, const FakeFau
                 reply_mount(&w, request);
         } else if (request->prog == PROG_PORTMAP) {
                 reply_portmap(&w, request);
+        } else if (request->prog == PROG_NLM) {
+                reply_nlm(&w, request);
         }
         if (faulty(&w, FAKE_GARBAGE))
                 for (uint8_t *p = buf + 4; p < w.at; p++)

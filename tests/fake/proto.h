@@ -25,12 +25,20 @@ typedef struct ProtoRequest {
         uint16_t source_port;
 } ProtoRequest;
 
+#define LOCKS_MAX 512
+
 /* State the procedures use. */
 typedef struct ProtoState {
         const FakeNfsConfig *config;
         uint16_t port;
         uint64_t verifier, next_id;
+        bool grace;
+        FakeLock locks[LOCKS_MAX];
+        uint32_t n_locks;
 } ProtoState;
+
+/* The owner's locks in the range go; then, if hold, this one is there. */
+void proto_set_lock(ProtoState *state, const FakeLock *lock, bool hold);
 
 /* -1: not a call, or cut short. */
 int proto_parse(const uint8_t *record, size_t len, ProtoRequest *ret);

@@ -35,7 +35,7 @@ fi
 
 T=/tmp/nfsvol-test.$$
 PORT=20490
-MOUNT_PORTS=port=$PORT,mountport=$((PORT + 1))
+MOUNT_PORTS=port=$PORT,mountport=$((PORT + 1)),nlmport=$((PORT + 2))
 SRC=127.0.0.1:/export
 export NFSVOL_RUNDIR=$T/run
 cases=0 failed=0

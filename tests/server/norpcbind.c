@@ -1,12 +1,34 @@
 /*
- * For LD_PRELOAD into Debian's nfs-ganesha 4.3, so that it serves NFSv3 and MOUNT3 on a machine (or in a
+ * For LD_PRELOAD into Debian's nfs-ganesha 4.3, so that it serves NFSv3, MOUNT3 and NLM on a machine (or in a
  * network namespace) without rpcbind and without rpc.statd.
  *
  * Its build registers with rpcbind and ends if that fails: rpcb_set() and rpcb_unset() here say that all went
- * well. NLM is switched off in the tests' configuration, so nothing asks for a status monitor.
+ * well. Before it grants a client its first lock it asks the status monitor of this machine (program 100024) to watch
+ * over that client: it gets a connection to a thread of this process, which says yes to everything.
  */
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PROG_STATUS 100024
+enum { SM_MON = 2, SM_UNMON = 3, SM_UNMON_ALL = 4 };
+
+/* libntirpc's */
+struct netbuf {
+        unsigned maxlen, len;
+        void *buf;
+};
+#define CLNT_CREATE_FLAG_CLOSE 0x10
+
 int rpcb_set(unsigned program, unsigned version, const void *config, const void *address);
 int rpcb_unset(unsigned program, unsigned version, const void *config);
+void *clnt_ncreate_timed(const char *host, uint32_t program, uint32_t version, const char *class, const void *timeout);
 
 int rpcb_set(unsigned program, unsigned version, const void *config, const void *address) {
         (void) program;
@@ -21,4 +43,85 @@ int rpcb_unset(unsigned program, unsigned version, const void *config) {
         (void) version;
         (void) config;
         return 1;
+}
+
+static int read_all(int fd, void *buf, size_t size) {
+        size_t done;
+        ssize_t n;
+
+        for (done = 0; done < size; done += (size_t) n)
+                if ((n = read(fd, (char *) buf + done, size - done)) <= 0)
+                        return -1;
+        return 0;
+}
+
+/*
+ * One connection. A reply: marker, XID, REPLY, accepted, no verifier, SUCCESS, results. When the last client is
+ * unmonitored the server forgets the connection, without closing it.
+ */
+static void *status_monitor(void *arg) {
+        int fd = (int) (intptr_t) arg;
+        uint32_t marker, call[256], reply[9];
+        bool last = false;
+
+        while (!last && read_all(fd, &marker, sizeof marker) == 0) {
+                uint32_t len = ntohl(marker) & 0x7fffffff, words = 7;
+
+                if (len < 24 || len > sizeof call || read_all(fd, call, len) < 0)
+                        break;
+                memset(reply, 0, sizeof reply);
+                reply[1] = call[0];
+                reply[2] = htonl(1);
+                switch (ntohl(call[5])) {
+                case SM_MON: /* succeeded, state */
+                        words = 9;
+                        reply[8] = htonl(1);
+                        break;
+                case SM_UNMON:
+                case SM_UNMON_ALL: /* state */
+                        last = true;
+                        words = 8;
+                        reply[7] = htonl(1);
+                        break;
+                }
+                reply[0] = htonl(0x80000000u | (words - 1) * 4);
+                if (write(fd, reply, words * 4) != (ssize_t) (words * 4))
+                        break;
+        }
+        (void) close(fd);
+        return NULL;
+}
+
+/* A connection of this process to itself: -1, or the client's end. */
+static int connect_monitor(struct sockaddr_in *addr) {
+        int listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), server = -1;
+        socklen_t len = sizeof *addr;
+        pthread_t thread;
+
+        if (bind(listen_fd, (struct sockaddr *) addr, sizeof *addr) == 0 &&
+            getsockname(listen_fd, (struct sockaddr *) addr, &len) == 0 && listen(listen_fd, 1) == 0 &&
+            connect(fd, (struct sockaddr *) addr, sizeof *addr) == 0)
+                server = accept(listen_fd, NULL, NULL);
+        (void) close(listen_fd);
+        if (server < 0 || pthread_create(&thread, NULL, status_monitor, (void *) (intptr_t) server) != 0) {
+                (void) close(fd);
+                return -1;
+        }
+        (void) pthread_detach(thread);
+        return fd;
+}
+
+void *clnt_ncreate_timed(const char *host, uint32_t program, uint32_t version, const char *class, const void *timeout) {
+        void *(*create)(const char *, uint32_t, uint32_t, const char *, const void *);
+        void *(*create_on)(int, const struct netbuf *, uint32_t, uint32_t, unsigned, unsigned, unsigned);
+        struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct netbuf netbuf = { sizeof addr, sizeof addr, &addr };
+        int fd;
+
+        *(void **) &create = dlsym(RTLD_NEXT, "clnt_ncreate_timed");
+        *(void **) &create_on = dlsym(RTLD_DEFAULT, "clnt_vc_ncreatef");
+        if (program != PROG_STATUS || !create_on || (fd = connect_monitor(&addr)) < 0)
+                return create(host, program, version, class, timeout);
+        return create_on(fd, &netbuf, program, version, 0, 0, CLNT_CREATE_FLAG_CLOSE);
 }

@@ -92,6 +92,6 @@ Test(v3, attributes_to_set) {
 }
 
 Test(v3, the_table_is_complete) {
-        for (int proc = 0; proc < NFS_N_PROCS; proc++)
+        for (int proc = 0; proc < NFS3_N_PROCS; proc++)
                 cr_assert(nfs_v3_ops.procs[proc].encode && nfs_v3_ops.procs[proc].decode, "%d", proc);
 }

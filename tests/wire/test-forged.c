@@ -24,7 +24,7 @@ TestSuite(forged, .init = setup, .fini = teardown, .timeout = 60);
 Test(forged, libnfs_uses_our_functions) {
         static const char *const names[] = {
                 "libnfs_zdr_bytes", "libnfs_zdr_opaque", "libnfs_zdr_string", "libnfs_zdr_array",
-                "zdr_malloc",       "zdr_entry3",        "zdr_entryplus3",
+                "zdr_malloc",       "zdr_entry3",        "zdr_entryplus3",   "zdr_nlm4_oh",
         };
         Dl_info ours, library, symbol;
 
@@ -182,7 +182,7 @@ Test(forged, mount_flavours) {
 /* Random bytes behind a good header, for every procedure. */
 Test(forged, garbage_everywhere) {
         for (int round = 0; round < 20; round++)
-                for (int proc = 0; proc < NFS_N_PROCS; proc++)
+                for (int proc = 0; proc < NFS3_N_PROCS; proc++)
                         if (proc != NFS_SYMLINK && proc != NFS_RENAME && proc != NFS_LINK)
                                 cr_assert_geq(forged((enum NfsProc) proc, 2, FAKE_GARBAGE, 0), 0);
 }

@@ -1,0 +1,725 @@
+#!/bin/bash
+# Locks over the network: two clients of one export, as two nodes would be, exclude each other by fcntl(2), open file
+# descriptions and flock(2); waiting, signals, death of a process, of the worker, of the server.
+. "$(dirname "$0")/lib.bash"
+: "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
+export PYTHONPATH=$here PYTHONDONTWRITEBYTECODE=1
+
+soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
+long=$(if soak; then echo 900; else echo 120; fi)
+
+python() { python3 - "$@"; }
+
+two_clients() { # [OPTIONS]: at $M/a and $M/b
+    rm -rf "$T/server/export/"* # what a failed case left locked
+    mount_at "$M/a" "rsize=65536${1:+,$1}"
+    mount_at "$M/b" "rsize=131072${1:+,$1}"
+    [ "$(keepers)" = 2 ]
+}
+
+# of_client LETTER KEY: from the status of the volume mounted there
+of_client() {
+    nfsvol status --json | python3 -c '
+import json, sys
+size = {"a": "rsize=65536", "b": "rsize=131072"}[sys.argv[1]]
+d, = [v for v in json.load(sys.stdin) if size in v["options"].split(",")]
+for k in sys.argv[2].split("."):
+    d = d[k]
+print(d)' "$1" "$2"
+}
+
+# The files and processes of each case are gone at its end, and so must the locks be: at the server too.
+no_locks() {
+    [ "$(of_client a counters.locks_held)" = 0 ] && [ "$(of_client b counters.locks_held)" = 0 ]
+}
+
+healthy() {
+    [ "$(of_client a restarts)$(of_client b restarts)" = "${1:-00}" ]
+    wait_for 3 no_locks
+    [ "$(of_client a counters.locks_lost)$(of_client b counters.locks_lost)" = 00 ]
+}
+
+case_kinds_in_force() {
+    local options want
+    while IFS='|' read -r options want; do
+        mount_at "$M" "$options"
+        [ "$(status_of locks)" = "$want" ] || fail "$options: $(status_of locks)"
+        "$PROGRAMS/posix" "$M" flock ofd_lock fcntl_lock_ranges >"$T/posix.tap" || { cat "$T/posix.tap"; return 1; }
+        echo "$options: $(status_of rpcs | tr -d '\n')"
+        case $want in
+            local*) ! status_of rpcs | grep NLM_ ;;
+            *) status_of rpcs | grep NLM_LOCK ;;
+        esac
+        umount "$M"
+        wait_for 10 no_volumes
+    done <<END
+|network
+lock|network
+local_lock=none|network
+nolock|local
+local_lock=all|local
+local_lock=flock|fcntl: network, flock: local
+local_lock=posix|fcntl: local, flock: network
+nlmport=1|local: the server has no lock manager
+nlmport=1,nolock|local
+END
+}
+
+case_no_lock_manager() {
+    local rc=0
+    mount_at "$M" lock,nlmport=1 2>err || rc=$?
+    [ $rc = 32 ]
+    grep -q 'no lock manager (NLM version 4) at 127.0.0.1: no answer at port 1 (Connection refused)' err
+    grep -q nolock err
+    no_volumes
+    # nor by its portmapper, as there is none
+    rc=0
+    mount -t fuse.nfs -o "port=$PORT,mountport=$((PORT + 1)),linger=0,lock" "$SRC" "$M" 2>err || rc=$?
+    [ $rc = 32 ]
+    grep -q 'its portmapper cannot be asked (Connection refused)' err
+    mount -t fuse.nfs -o "port=$PORT,mountport=$((PORT + 1)),linger=0,lock,local_lock=all" "$SRC" "$M"
+    [ "$(status_of locks)" = local ]
+}
+
+case_two_clients_exclude_each_other() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+(a, fa), (b, fb) = opened(m + "/a/f") + opened(m + "/b/f")
+for take in ("lock", "ofd"):
+    equal(a.do(take, fa), None)
+    equal(b.do("lock", fb), "EAGAIN", take)
+    equal(b.do("ofd", fb), "EAGAIN", take)
+    equal(b.do("flock", fb, fcntl.LOCK_EX | fcntl.LOCK_NB), "EAGAIN", take)
+    equal(b.do("flock", fb, fcntl.LOCK_SH | fcntl.LOCK_NB), "EAGAIN", take)
+    equal(a.do(take, fa, READ), None)
+    equal(b.do("ofd", fb, READ), None)
+    equal(a.do(take, fa, WRITE), "EAGAIN")
+    equal(b.do("ofd", fb, UNLOCK), None)
+    equal(a.do(take, fa, WRITE), None)
+    equal(a.do(take, fa, UNLOCK), None)
+    equal(b.do("lock", fb), None)
+    equal(a.do(take, fa), "EAGAIN")
+    equal(b.do("lock", fb, UNLOCK), None)
+equal(a.do("flock", fa, fcntl.LOCK_SH), None)
+equal(b.do("flock", fb, fcntl.LOCK_SH | fcntl.LOCK_NB), None)
+equal(b.do("flock", fb, fcntl.LOCK_EX | fcntl.LOCK_NB), "EAGAIN")
+equal(a.do("flock", fa, fcntl.LOCK_UN), None)
+equal(b.do("flock", fb, fcntl.LOCK_EX | fcntl.LOCK_NB), None)
+equal(a.do("flock", fa, fcntl.LOCK_SH | fcntl.LOCK_NB), "EAGAIN")
+# what the close of a descriptor takes with it: its open file description's, nobody else's
+equal(b.do("close", fb), None)
+eventually(1, lambda: a.do("flock", fa, fcntl.LOCK_SH | fcntl.LOCK_NB) is None)
+equal(a.do("flock", fa, fcntl.LOCK_UN), None)
+fb, other = b.do("open", m + "/b/f"), b.do("open", m + "/b/f")
+equal(b.do("ofd", fb, WRITE, 0, 10), None)
+equal(b.do("lock", fb, WRITE, 20, 10), None)
+equal(b.do("close", other), None)  # POSIX: all of the process' own
+equal(a.do("lock", fa, WRITE, 20, 10), None)
+equal(a.do("lock", fa, WRITE, 0, 10), "EAGAIN")
+equal(b.do("close", fb), None)
+eventually(1, lambda: a.do("lock", fa, WRITE, 0, 10) is None)
+PY
+    healthy
+}
+
+case_ranges_between_clients() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+(a, fa), (c, fc), (b, fb) = opened(m + "/a/f", 2) + opened(m + "/b/f")
+equal(a.do("lock", fa, WRITE, 10, 10), None)
+equal(a.do("lock", fa, READ, 100, 10), None)
+equal(a.do("lock", fa, UNLOCK, 14, 2), None)  # splits it
+for p, f in ((b, fb), (c, fc)):
+    equal(p.do("lock", f, WRITE, 14, 2), None)
+    for start in (13, 16, 19):
+        equal(p.do("lock", f, WRITE, start, 1), "EAGAIN", start)
+    equal(p.do("lock", f, READ, 100, 10), None)
+    equal(p.do("lock", f, WRITE, 105, 1), "EAGAIN")
+    equal(p.do("lock", f, UNLOCK), None)
+# who: of this node by its process, of another one as 0, which is all that FUSE can tell
+equal(c.do("test", fc, WRITE, 0, 12), (WRITE, 10, 4, a.pid))
+equal(b.do("test", fb, WRITE, 0, 12), (WRITE, 10, 4, 0))
+equal(b.do("test", fb, WRITE, 100, 1), (READ, 100, 10, 0))
+equal(b.do("test", fb, READ, 100, 1)[0], UNLOCK)
+equal(b.do("test", fb, WRITE, 14, 2)[0], UNLOCK)
+equal(a.do("lock", fa, WRITE, 14, 2), None)  # one again
+equal(b.do("test", fb, WRITE, 0, 12), (WRITE, 10, 10, 0))
+equal(a.do("lock", fa, WRITE, 110, 0), None)
+equal(b.do("test", fb, WRITE, 1 << 40, 1), (WRITE, 110, 0, 0))
+equal(a.do("lock", fa, WRITE, (1 << 63) - 2, 1), None)
+PY
+    healthy
+}
+
+case_waiters_are_handed_the_lock() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+(a, fa), (c, fc), (b, fb) = opened(m + "/a/f", 2) + opened(m + "/b/f")
+for take, wait, give in (("lock", "wait_lock", ("lock", UNLOCK)), ("ofd", "wait_ofd", ("ofd", UNLOCK)),
+                         ("flock", "flock", ("flock", fcntl.LOCK_UN))):
+    how = (fcntl.LOCK_EX,) if take == "flock" else ()
+    for (p, fp), (q, fq), bound in (((a, fa), (b, fb), 1.5), ((b, fb), (a, fa), 1.5), ((a, fa), (c, fc), 0.5)):
+        equal(p.do(take, fp, *how), None)
+        q.start(wait, fq, *how)
+        assert q.waiting(0.5), (take, "did not wait")
+        equal(p.do("pwrite", fp, take.encode(), 0), len(take))
+        equal(p.do(give[0], fp, give[1]), None)
+        began = time.time()
+        equal(q.result(5), None)
+        assert time.time() - began < bound, (take, time.time() - began)
+        equal(q.do("pread", fq, 10, 0)[:len(take)], take.encode())  # what was written under the lock
+        equal(q.do(give[0], fq, give[1]), None)
+PY
+    healthy
+}
+
+case_killed_waiter() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+(a, fa), (b, fb), (c, fc) = opened(m + "/a/f") + opened(m + "/b/f", 2)
+equal(a.do("lock", fa), None)
+for p, f in ((b, fb), (c, fc)):
+    p.start("wait_lock", f)
+    assert p.waiting(0.3)
+b.kill()
+b.reap(1)
+assert c.waiting(0.3)
+equal(a.do("lock", fa, UNLOCK), None)
+equal(c.result(3), None)
+equal(a.do("lock", fa), "EAGAIN")
+# a waiter behind a holder of its own node
+d, fd = opened(m + "/b/f")[0]
+d.start("wait_lock", fd)
+assert d.waiting(0.3)
+d.kill()
+d.reap(1)
+equal(c.do("lock", fc, UNLOCK), None)
+equal(a.do("lock", fa), None)
+PY
+    healthy
+}
+
+case_interrupted_waiter() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+(a, fa), (b, fb), (c, fc) = opened(m + "/a/f") + opened(m + "/b/f", 2)
+equal(a.do("lock", fa), None)
+for wait, args in (("wait_lock", ()), ("wait_ofd", ()), ("flock", (fcntl.LOCK_EX,))):
+    equal(b.do("handle", signal.SIGUSR1), None)
+    b.start(wait, fb, *args)
+    assert b.waiting(0.3)
+    b.kill(signal.SIGUSR1)
+    equal(b.result(1), "EINTR", wait)
+    # a handler with SA_RESTART: it goes on waiting, and gets the lock
+    equal(b.do("handle", signal.SIGUSR1, True), None)
+    b.start(wait, fb, *args)
+    for _ in range(3):
+        assert b.waiting(0.2)
+        b.kill(signal.SIGUSR1)
+    assert b.waiting(0.3)
+    equal(a.do("lock", fa, UNLOCK), None)
+    equal(b.result(3), None)
+    equal(a.do("lock", fa), "EAGAIN")
+    equal(b.do("flock", fb, fcntl.LOCK_UN) if wait == "flock" else b.do(wait[5:], fb, UNLOCK), None)
+    equal(a.do("lock", fa), None)
+PY
+    healthy
+}
+
+# Within a node, as the kernel does it for local files.
+case_deadlock() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+(a, fa), (b, fb), (c, fc) = opened(m + "/a/f", 3)
+for i, (p, f) in enumerate(((a, fa), (b, fb), (c, fc))):
+    equal(p.do("lock", f, WRITE, i, 1), None)
+a.start("wait_lock", fa, WRITE, 1, 1)
+b.start("wait_lock", fb, WRITE, 2, 1)
+assert a.waiting(0.3) and b.waiting(0.1)
+equal(c.do("wait_lock", fc, WRITE, 0, 1), "EDEADLK")
+equal(c.do("lock", fc, UNLOCK, 2, 1), None)
+equal(b.result(1), None)
+equal(b.do("lock", fb, UNLOCK), None)
+equal(a.result(1), None)
+PY
+    healthy
+}
+
+case_killed_holder() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+for take, args in (("lock", ()), ("ofd", ()), ("flock", (fcntl.LOCK_EX,))):
+    (a, fa), (b, fb), (c, fc) = opened(m + "/a/f") + opened(m + "/b/f") + opened(m + "/a/f")
+    equal(a.do(take, fa, *args), None)
+    equal(b.do("lock", fb), "EAGAIN")
+    a.kill()
+    began = time.time()
+    a.reap()
+    eventually(1, lambda: b.do("lock", fb) is None)
+    print(f"{take}: free after {1000 * (time.time() - began):.0f} ms")
+    equal(c.do("lock", fc), "EAGAIN")
+    b.kill()
+    b.reap()
+    eventually(1, lambda: c.do("lock", fc) is None)
+    c.kill()
+    c.reap()
+PY
+    healthy
+}
+
+# An inherited open file description, and a process that has none of it any more.
+case_inherited() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+b, fb = opened(m + "/b/f")[0]
+fd = os.open(m + "/a/f", os.O_RDWR)
+fcntl.flock(fd, fcntl.LOCK_EX)
+pid = os.fork()
+if pid == 0:
+    time.sleep(1)
+    os._exit(0)
+os.close(fd)
+equal(b.do("lock", fb), "EAGAIN")  # the child has it still
+os.waitpid(pid, 0)
+eventually(1, lambda: b.do("lock", fb) is None)
+equal(b.do("lock", fb, UNLOCK), None)
+# POSIX locks are not inherited
+fd = os.open(m + "/a/f", os.O_RDWR)
+fcntl.lockf(fd, fcntl.LOCK_EX)
+pid = os.fork()
+if pid == 0:
+    os.close(fd)
+    os._exit(0)
+os.waitpid(pid, 0)
+equal(b.do("lock", fb), "EAGAIN")
+os.close(fd)
+equal(b.do("lock", fb), None)
+PY
+    healthy
+}
+
+# N processes on each of two clients count in a file, under a lock; and write into each other's way only without one.
+count_on_both() { # DIR_A DIR_B PROCESSES ROUNDS HOW
+    python "$@" <<'PY'
+from locks import *
+from locks import _lock
+a, b, n, rounds, how = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+with open(a + "/counter", "w") as f:
+    f.write("0")
+with open(a + "/inside", "w") as f:
+    f.write("nobody")
+def take(fd):
+    if how == "flock": fcntl.flock(fd, fcntl.LOCK_EX)
+    else: _lock(fd, F_OFD_SETLKW if how == "ofd" else fcntl.F_SETLKW, WRITE, 0, 0)
+def give(fd):
+    if how == "flock": fcntl.flock(fd, fcntl.LOCK_UN)
+    else: _lock(fd, F_OFD_SETLK if how == "ofd" else fcntl.F_SETLK, UNLOCK, 0, 0)
+children = []
+for i in range(2 * n):
+    d = (a, b)[i % 2]
+    pid = os.fork()
+    if pid:
+        children.append(pid)
+        continue
+    fd = os.open(d + "/counter", os.O_RDWR)
+    inside = os.open(d + "/inside", os.O_RDWR)
+    me = f"{i:06d}"
+    waited = 0
+    for k in range(rounds):
+        began = time.time()
+        take(fd)
+        waited = max(waited, time.time() - began)
+        count = int(os.pread(fd, 20, 0))
+        if k % 10 == 0:
+            was = os.pread(inside, 6, 0)
+            if was != b"nobody":
+                print(f"process {i} round {k}: {was} is inside too", flush=True)
+                os._exit(1)
+            os.pwrite(inside, me.encode(), 0)
+            time.sleep(0.001)
+            if os.pread(inside, 6, 0) != me.encode():
+                print(f"process {i} round {k}: somebody came in", flush=True)
+                os._exit(1)
+            os.pwrite(inside, b"nobody", 0)
+        os.pwrite(fd, b"%d" % (count + 1), 0)
+        give(fd)
+    print(f"process {i}: waited {waited:.2f} s at most", flush=True)
+    os._exit(0)
+for pid in children:
+    equal(os.waitpid(pid, 0)[1], 0)
+with open(a + "/counter") as f, open(b + "/counter") as g:
+    equal((int(f.read()), int(g.read())), (2 * n * rounds,) * 2)
+PY
+}
+
+limit_two_counters=$long
+case_two_counters() {
+    two_clients
+    SECONDS=0
+    count_on_both "$M/a" "$M/b" 1 1000 fcntl
+    echo "2 x 1000 in $SECONDS s"
+    healthy
+}
+
+limit_contention=$long
+case_contention() {
+    local how
+    two_clients
+    for how in fcntl ofd flock; do
+        SECONDS=0
+        count_on_both "$M/a" "$M/b" 4 "$(if soak; then echo 1000; else echo 100; fi)" $how
+        echo "$how: $SECONDS s"
+    done
+    healthy
+}
+
+limit_contention_nconnect_4=$long
+case_contention_nconnect_4() {
+    two_clients nconnect=4
+    count_on_both "$M/a" "$M/b" 4 100 fcntl
+    count_on_both "$M/a" "$M/b" 4 100 flock
+    mkdir "$M/a/posix"
+    "$PROGRAMS/posix" "$M/a/posix" $(grep -o 'CASE([a-z_]*lock[a-z_]*)' "$here/posix-lock.c" | sed 's/CASE(\(.*\))/\1/') \
+        >"$T/posix.tap" || { cat "$T/posix.tap"; return 1; }
+    healthy
+}
+
+# Both append to one log, whose end each sees as the other left it.
+limit_two_appenders=$long
+case_two_appenders() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+open(m + "/a/log", "w").close()
+children = []
+for i in range(2):
+    pid = os.fork()
+    if pid:
+        children.append(pid)
+        continue
+    fd = os.open(m + ("/a", "/b")[i] + "/log", os.O_RDWR)
+    for k in range(500):
+        fcntl.lockf(fd, fcntl.LOCK_EX)
+        os.pwrite(fd, b"%d %06d\n" % (i, k), os.fstat(fd).st_size)
+        fcntl.lockf(fd, fcntl.LOCK_UN)
+    os._exit(0)
+for pid in children:
+    equal(os.waitpid(pid, 0)[1], 0)
+for d in ("/a", "/b"):
+    with open(m + d + "/log") as f:
+        lines = f.read().splitlines()
+    equal(sorted(lines), [f"{i} {k:06d}" for i in range(2) for k in range(500)])
+PY
+    healthy
+}
+
+kill_worker() { # LETTER
+    local old
+    old=$(of_client "$1" worker_pid)
+    kill -KILL "$old"
+    wait_for 10 sh -c "! kill -0 $old 2>/dev/null"
+}
+
+case_worker_killed() {
+    two_clients
+    mkfifo "$T/to" "$T/from"
+    python3 /dev/stdin "$M" "$T/to" "$T/from" <<'PY' &
+from locks import *
+m = sys.argv[1]
+answers, asked = open(sys.argv[2]), open(sys.argv[3], "w")
+def kill_worker(letter):
+    print(letter, file=asked, flush=True)
+    equal(answers.readline(), "done\n")
+(a, fa), (c, fc), (d, fd), (b, fb), (e, fe) = opened(m + "/a/f", 3) + opened(m + "/b/f", 2)
+equal(a.do("lock", fa, WRITE, 0, 10), None)
+equal(a.do("lock", fa, UNLOCK, 4, 1), None)
+equal(a.do("ofd", fa, READ, 100, 10), None)
+c.start("wait_lock", fc, WRITE, 0, 10)  # for somebody of its node
+b.start("wait_lock", fb, WRITE, 9, 1)   # for another node
+assert c.waiting(0.3) and b.waiting(0)
+for i in range(5):                      # more often than a request may kill a worker
+    kill_worker("a")
+    kill_worker("b")
+    assert c.waiting(0.3) and b.waiting(0), i
+    equal(d.do("lock", fd, WRITE, 9, 1), "EAGAIN")
+    equal(e.do("lock", fe, WRITE, 100, 1), "EAGAIN")
+    equal(e.do("test", fe, WRITE, 0, 100), (WRITE, 0, 4, 0))
+    equal(d.do("test", fd, WRITE, 0, 100), (WRITE, 0, 4, a.pid))
+    equal(d.do("lock", fd, WRITE, 4, 1), None)
+    equal(d.do("lock", fd, UNLOCK, 4, 1), None)
+# the interrupted one leaves though the INTERRUPT went to a worker that is no more
+equal(d.do("handle", signal.SIGUSR1), None)
+d.start("wait_lock", fd, WRITE, 0, 1)
+assert d.waiting(0.2)
+kill_worker("a")
+d.kill(signal.SIGUSR1)
+equal(d.result(2), "EINTR")
+equal(a.do("lock", fa, UNLOCK), None)
+first = [p for p in (b, c) if not p.waiting(2)]
+assert first
+for p, f in ((b, fb), (c, fc)) if first[0] is b else ((c, fc), (b, fb)):
+    equal(p.result(4), None)
+    equal(p.do("lock", f, UNLOCK), None)
+equal(e.do("lock", fe, WRITE, 100, 1), "EAGAIN")
+a.kill()                                # the open file description's lock goes with it, after all that
+a.reap()
+eventually(1, lambda: e.do("lock", fe, WRITE, 100, 1) is None)
+print("end", file=asked, flush=True)
+PY
+    local script=$! letter rc=0
+    exec 7>"$T/to" 8<"$T/from"
+    while read -r letter <&8 && [ "$letter" != end ]; do
+        kill_worker "$letter"
+        echo done >&7
+    done
+    wait $script || rc=$?
+    [ $rc = 0 ]
+    wait_for 3 no_locks
+}
+
+# kill -9 of both workers, again and again, while all count.
+limit_killed_under_contention=$long
+case_killed_under_contention() {
+    local load rc=0 n=0
+    two_clients
+    count_on_both "$M/a" "$M/b" 3 200 fcntl & load=$!
+    while kill -0 $load 2>/dev/null; do
+        sleep 0.4
+        kill_worker a || break
+        kill_worker b || break
+        n=$((n + 2))
+    done
+    wait $load || rc=$?
+    echo "$n kills, restarts $(of_client a restarts) $(of_client b restarts)"
+    [ $n -gt 3 ]
+    [ $rc = 0 ]
+    wait_for 3 no_locks
+    [ "$(of_client a counters.locks_lost)$(of_client b counters.locks_lost)" = 00 ]
+}
+
+# A server of its own, with a grace period.
+with_grace() { # SECONDS
+    G_GRACE=$1 server start "$T/graced" 20600
+    MOUNT_PORTS=port=20600,mountport=20601,nlmport=20602
+}
+
+limit_server_restarted=90
+case_server_restarted() {
+    trap 'server stop "$T/graced"' EXIT
+    with_grace 8
+    two_clients
+    mkfifo "$T/to2" "$T/from2"
+    python3 /dev/stdin "$M" "$T/to2" "$T/from2" <<'PY' &
+from locks import *
+m = sys.argv[1]
+answers, asked = open(sys.argv[2]), open(sys.argv[3], "w")
+def ask(what):
+    print(what, file=asked, flush=True)
+    equal(answers.readline(), "done\n")
+(a, fa), (c, fc), (b, fb) = opened(m + "/a/f", 2) + opened(m + "/b/f")
+# the grace period of the first start is waited out
+began = time.time()
+equal(a.do("lock", fa, WRITE, 0, 10), None)
+print(f"the first lock came after {time.time() - began:.1f} s")
+equal(a.do("lock", fa, UNLOCK, 5, 1), None)
+equal(a.do("ofd", fa, READ, 20, 10), None)
+b.start("wait_lock", fb, WRITE, 0, 1)
+assert b.waiting(0.3)
+for how in ("kill", "stop"):
+    ask(how)
+    equal(a.do("pwrite", fa, b"x", 0), 1)  # it is back
+    began = time.time()
+    equal(c.do("lock", fc, WRITE, 0, 1), "EAGAIN")  # known here
+    assert b.waiting(10)
+    # what was not locked is free, once the grace period is over; what was is still
+    equal(c.do("lock", fc, WRITE, 5, 1), None)
+    equal(c.do("lock", fc, UNLOCK, 5, 1), None)
+equal(a.do("lock", fa, UNLOCK), None)
+equal(b.result(5), None)
+equal(b.do("lock", fb, WRITE, 20, 1), "EAGAIN")
+print("end", file=asked, flush=True)
+PY
+    local script=$! how rc=0
+    exec 7>"$T/to2" 8<"$T/from2"
+    while read -r how <&8 && [ "$how" != end ]; do
+        server "$how" "$T/graced"
+        server restart "$T/graced"
+        echo done >&7
+    done
+    wait $script || rc=$?
+    [ $rc = 0 ]
+    healthy
+}
+
+# The server crashes while all count; in its grace period only those who had locks get them.
+limit_server_killed_under_contention=$long
+case_server_killed_under_contention() {
+    local load n=0 rc=0
+    trap 'server stop "$T/graced"' EXIT
+    with_grace 4
+    two_clients timeo=20
+    count_on_both "$M/a" "$M/b" 2 300 fcntl & load=$!
+    while kill -0 $load 2>/dev/null; do
+        sleep 1.5
+        if [ $n -lt 3 ] && kill -0 $load 2>/dev/null && [ "$(cat "$T/graced/export/counter")" -gt $((n * 200 + 50)) ]; then
+            server kill "$T/graced"
+            server restart "$T/graced"
+            n=$((n + 1))
+        fi
+    done
+    wait $load || rc=$?
+    echo "$n restarts"
+    [ $n -gt 0 ]
+    [ $rc = 0 ]
+    healthy
+}
+
+# A server without a grace period: another client may be faster.
+limit_lock_lost=60
+case_lock_lost() {
+    two_clients
+    mkfifo "$T/to3" "$T/from3"
+    python3 /dev/stdin "$M" "$T/to3" "$T/from3" <<'PY' &
+from locks import *
+m = sys.argv[1]
+answers, asked = open(sys.argv[2]), open(sys.argv[3], "w")
+def ask(what):
+    print(what, file=asked, flush=True)
+    equal(answers.readline(), "done\n")
+(a, fa), (b, fb) = opened(m + "/a/f") + opened(m + "/b/f")
+equal(a.do("lock", fa, WRITE, 0, 10), None)
+equal(a.do("lock", fa, WRITE, 20, 10), None)
+ask("restart")
+eventually(5, lambda: b.do("lock", fb, WRITE, 0, 1) is None)
+ask("go_on")
+eventually(5, lambda: a.do("test", fa, WRITE, 0, 1)[0] == WRITE)
+eventually(5, lambda: b.do("test", fb, WRITE, 20, 1)[0] == WRITE)  # the other one is held again
+equal(a.do("lock", fa, UNLOCK), None)
+equal(b.do("lock", fb, WRITE, 20, 1), None)
+equal(b.do("lock", fb, WRITE, 0, 1), None)
+print("end", file=asked, flush=True)
+PY
+    local script=$! what rc=0
+    exec 7>"$T/to3" 8<"$T/from3"
+    while read -r what <&8 && [ "$what" != end ]; do
+        case $what in
+            restart)
+                kill -STOP "$(of_client a worker_pid)"
+                server kill
+                server restart
+                ;;
+            go_on) kill -CONT "$(of_client a worker_pid)" ;;
+        esac
+        echo done >&7
+    done
+    wait $script || rc=$?
+    [ $rc = 0 ]
+    [ "$(of_client a counters.locks_lost)" = 1 ]
+    [ "$(of_client b counters.locks_lost)" = 0 ]
+    wait_for 3 no_locks
+}
+
+# A waiter while the server hangs can be killed, and what it may have been granted is not kept.
+case_server_hangs() {
+    two_clients
+    mkfifo "$T/to4" "$T/from4"
+    python3 /dev/stdin "$M" "$T/to4" "$T/from4" <<'PY' &
+from locks import *
+m = sys.argv[1]
+answers, asked = open(sys.argv[2]), open(sys.argv[3], "w")
+def ask(what):
+    print(what, file=asked, flush=True)
+    equal(answers.readline(), "done\n")
+(a, fa), (b, fb) = opened(m + "/a/f") + opened(m + "/b/f")
+ask("pause")
+a.start("wait_lock", fa)
+assert a.waiting(0.5)
+a.kill()
+a.reap(2)
+ask("cont")
+eventually(3, lambda: b.do("lock", fb) is None)
+print("end", file=asked, flush=True)
+PY
+    local script=$! what rc=0
+    exec 7>"$T/to4" 8<"$T/from4"
+    while read -r what <&8 && [ "$what" != end ]; do
+        server "$what"
+        echo done >&7
+    done
+    wait $script || rc=$?
+    [ $rc = 0 ]
+    healthy
+}
+
+# The end of a volume with locks held: its connection is aborted under the holder.
+case_aborted() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+(a, fa), (b, fb) = opened(m + "/a/f") + opened(m + "/b/f")
+equal(a.do("lock", fa), None)
+equal(b.do("lock", fb), "EAGAIN")
+minor = os.minor(os.stat(m + "/a").st_dev)
+with open("/proc/self/mountinfo") as f:
+    assert f" 0:{minor} " in f.read()
+os.makedirs("/sys/fs/fuse/connections", exist_ok=True)
+if not os.path.exists(f"/sys/fs/fuse/connections/{minor}/abort"):
+    os.system("mount -t fusectl fusectl /sys/fs/fuse/connections")
+with open(f"/sys/fs/fuse/connections/{minor}/abort", "w") as f:
+    f.write("1")
+eventually(5, lambda: b.do("lock", fb) is None)
+PY
+    unmount_all
+    wait_for 10 sh -c '! pgrep -x nfsvol-keeper >/dev/null'
+    rm -f "$NFSVOL_RUNDIR"/*.lock # an aborted volume leaves it behind
+}
+
+# As many waiters as there may be; the others are told ENOLCK, and all goes on.
+limit_many_waiters=60
+case_many_waiters() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+(a, fa), (b, fb) = opened(m + "/a/f") + opened(m + "/b/f")
+equal(b.do("lock", fb), None)
+waiters = opened(m + "/a/f", 160)
+for p, f in waiters:
+    p.start("wait_lock", f)
+eventually(10, lambda: sum(not p.waiting(0) for p, _ in waiters) == 160 - 128)
+refused = [p for p, _ in waiters if not p.waiting(0)]
+for p in refused:
+    equal(p.result(), "ENOLCK")
+equal(a.do("lock", fa, WRITE), "EAGAIN")
+equal(os.listdir(m + "/a"), ["f"])
+equal(b.do("lock", fb, UNLOCK), None)
+for p, f in waiters:
+    if p not in refused:
+        p.start("lock", f, UNLOCK)  # behind the wait
+for p, _ in waiters:
+    if p not in refused:
+        equal(p.result(20), None)
+        equal(p.result(20), None)
+PY
+    healthy
+}
+
+run_cases "$@"

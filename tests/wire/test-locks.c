@@ -1,0 +1,591 @@
+/*
+ * vfs/'s locks against a lock manager that misbehaves: what is not answered, answered with nonsense, blocked, refused for a
+ * time; callers who do not wait for the answer; a server that restarts, with and without a grace period, at another
+ * port; a worker that dies. Each time the server must hold in the end what the callers were told, and nothing else.
+ */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "harness.h"
+#include "vfs/vfs.h"
+
+#define ID      5 /* f3 */
+
+/* Also in a child, where Criterion's own cannot be used. */
+#define CHECK(x)                                                                                             \
+        do {                                                                                                 \
+                if (!(x)) {                                                                                  \
+                        (void) fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                       \
+                        abort();                                                                             \
+                }                                                                                            \
+        } while (0)
+
+typedef struct TestOp {
+        Op op;
+        int n_done;
+        int err;
+        uint64_t nodeid, fh;
+        VfsLock lock;
+        unsigned n_waits;
+} TestOp;
+
+static FakeNfs *fake;
+static Memory *memory;
+static SessionOptions options;
+static Reactor *reactor;
+static Vfs *vfs;
+static VfsReactor *vr;
+static uint64_t nodeid, fh, fh2;
+
+/* ---- ops ---- */
+
+static void done(Op *op, int err) {
+        TestOp *t = container_of(op, TestOp, op);
+
+        t->err = err;
+        t->n_done++;
+}
+
+static void reply_entry(Op *op, const VfsEntry *entry) {
+        container_of(op, TestOp, op)->nodeid = entry->nodeid;
+        done(op, 0);
+}
+
+static void reply_open(Op *op, uint64_t handle, unsigned flags) {
+        (void) flags;
+        container_of(op, TestOp, op)->fh = handle;
+        done(op, 0);
+}
+
+static void reply_lock(Op *op, const VfsLock *lock) {
+        container_of(op, TestOp, op)->lock = *lock;
+        done(op, 0);
+}
+
+static void waiting(Op *op) {
+        container_of(op, TestOp, op)->n_waits++;
+}
+
+static const OpReply reply = {
+        .err = done,
+        .entry = reply_entry,
+        .open = reply_open,
+        .lock = reply_lock,
+        .waiting = waiting,
+};
+
+static void init(TestOp *t) {
+        static uint64_t unique = 1;
+
+        *t = (TestOp){ .op = { .reply = &reply, .reactor = vr, .unique = unique++ } };
+}
+
+static bool is_done(const TestOp *t, uint32_t timeout_ms) {
+        uint64_t end = now_ns() + timeout_ms * NSEC_PER_MSEC;
+
+        while (t->n_done == 0 && now_ns() < end)
+                CHECK(reactor_turn(reactor, end) >= 0);
+        CHECK(t->n_done <= 1);
+        return t->n_done == 1;
+}
+
+static void turn_for(uint32_t ms) {
+        TestOp never = { 0 };
+
+        (void) is_done(&never, ms);
+}
+
+static int result(TestOp *t) {
+        CHECK(is_done(t, 10000));
+        return t->err;
+}
+
+static void lock_start(TestOp *t, uint64_t owner, enum LockType type, uint64_t start, uint64_t end, bool wait) {
+        VfsLock lock = { .type = type, .start = start, .end = end, .pid = (pid_t) owner };
+
+        init(t);
+        vfs_setlk(&t->op, nodeid, owner == 2 ? fh2 : fh, LOCK_POSIX, owner, &lock, wait);
+}
+
+static int lock(uint64_t owner, enum LockType type, uint64_t start, uint64_t end) {
+        TestOp t;
+
+        lock_start(&t, owner, type, start, end, false);
+        return result(&t);
+}
+
+/* ---- what the server has ---- */
+
+static uint32_t server_has(FakeLock *ret) {
+        FakeLock locks[16];
+        uint32_t n = fakenfs_locks(fake, ID, locks, ELEMENTSOF(locks));
+
+        if (ret && n > 0)
+                *ret = locks[0];
+        return n;
+}
+
+/* Within two seconds. type NONE: nothing. */
+static bool server_comes_to(enum LockType type, uint64_t start, uint64_t end) {
+        uint64_t limit = now_ns() + 2 * NSEC_PER_SEC;
+        FakeLock held = { 0 };
+
+        for (;;) {
+                uint32_t n = server_has(&held);
+
+                if (type == LOCK_NONE ? n == 0
+                                      : n == 1 && held.exclusive == (type == LOCK_EXCLUSIVE) && held.start == start &&
+                                                held.end == (end == LOCK_END ? UINT64_MAX : end))
+                        return true;
+                if (now_ns() > limit)
+                        return false;
+                turn_for(10);
+        }
+}
+
+/* ---- a worker ---- */
+
+static void worker_start(void) {
+        CHECK(reactor_new(&reactor) == 0);
+        CHECK(vfs_new(memory, &options, &vfs) == 0);
+        CHECK(vfs_reactor_new(vfs, 0, reactor, &vr) == 0);
+}
+
+static void worker_end(void) {
+        vr = vfs_reactor_free(vr);
+        reactor = reactor_free(reactor);
+        vfs = vfs_free(vfs);
+}
+
+static void prepare(void) {
+        static const FakeNfsConfig config = { .n_files = 100 };
+        NfsMountConfig mount = { .host = "127.0.0.1", .path = "/x", .cred = &test_cred, .timeout_ms = 5000 };
+        char message[512];
+        int fd;
+
+        log_open(LOG_TARGET_STDERR, "test", NULL);
+        log_set_max_level(LOG_CRIT);
+        fake = fakenfs_start(&config);
+        cr_assert_not_null(fake);
+        options = (SessionOptions){ .timeo = 3, .retrans = 1, .nconnect = 1, .noresvport = true };
+        mount.port = mount.mountport = mount.nlmport = fakenfs_port(fake);
+        mount.nlm = NFS_NLM_REQUIRED;
+        cr_assert_eq(memory_new(&memory, &fd), 0);
+        (void) close(fd);
+        memory->n_reactors = 1;
+        (void) snprintf(memory->source, sizeof memory->source, "127.0.0.1:/x");
+        cr_assert_eq(nfs_export_mount(&mount, &memory->mount, message, sizeof message), NFS_MOUNT_OK, "%s", message);
+        options.nlmport = memory->mount.nlmport;
+}
+
+static void open_file(void) {
+        TestOp t;
+
+        init(&t);
+        vfs_lookup(&t.op, 1, "f3");
+        cr_assert_eq(result(&t), 0);
+        nodeid = t.nodeid;
+        for (int i = 0; i < 2; i++) {
+                init(&t);
+                vfs_open(&t.op, nodeid, O_RDWR);
+                cr_assert_eq(result(&t), 0);
+                *(i ? &fh2 : &fh) = t.fh;
+        }
+}
+
+static void setup(void) {
+        prepare();
+        worker_start();
+        open_file();
+}
+
+static void teardown(void) {
+        worker_end();
+        (void) munmap(memory, sizeof *memory);
+        fake = fakenfs_stop(fake);
+}
+
+TestSuite(locks, .init = setup, .fini = teardown, .timeout = 60);
+
+/* ---- */
+
+Test(locks, owners_are_kept_apart) {
+        FakeLock held[4];
+        TestOp t;
+
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        cr_assert_eq(lock(2, LOCK_EXCLUSIVE, 9, 9), EAGAIN);
+        cr_assert_eq(lock(2, LOCK_EXCLUSIVE, 10, LOCK_END), 0);
+        cr_assert_eq(fakenfs_locks(fake, ID, held, ELEMENTSOF(held)), 2);
+        cr_assert_neq(held[0].svid, held[1].svid);
+        cr_assert_eq(fakenfs_executed(fake, FAKE_NLM(2)), 2, "what is known here is not asked for");
+        fakenfs_hold_lock(fake, ID + 1, 7, true, 0, 0); /* of another file */
+
+        init(&t);
+        vfs_flush(&t.op, nodeid, fh2, 2);
+        cr_assert_eq(result(&t), 0);
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 0, 9));
+        init(&t);
+        vfs_release(&t.op, nodeid, fh, false, 0); /* as of an open file description: they go with their fh */
+        cr_assert_eq(result(&t), 0);
+        cr_assert(server_comes_to(LOCK_NONE, 0, 0));
+        turn_for(50);
+        cr_assert_eq(atomic_load(&memory->n_locks), 0);
+}
+
+Test(locks, nonsense_for_an_answer) {
+        static const enum FakeAction actions[] = { FAKE_GARBAGE, FAKE_NAME, FAKE_LENGTH };
+
+        for (size_t i = 0; i < ELEMENTSOF(actions); i++) {
+                fakenfs_fault(fake, FAKE_NLM(2), actions[i], 0xfffffff0, 0, 1);
+                cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), EIO, "%zu", i);
+                cr_assert(server_comes_to(LOCK_NONE, 0, 0), "it had granted it");
+                fakenfs_clear(fake);
+        }
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        /* an unlock is repeated until it is understood */
+        fakenfs_fault(fake, FAKE_NLM(4), FAKE_GARBAGE, 0, 0, 1);
+        (void) lock(1, LOCK_NONE, 0, LOCK_END);
+        cr_assert(server_comes_to(LOCK_NONE, 0, 0));
+        turn_for(1200);
+        cr_assert_eq(lock(2, LOCK_EXCLUSIVE, 0, 9), 0);
+}
+
+Test(locks, a_connection_that_breaks) {
+        fakenfs_fault(fake, FAKE_NLM(2), FAKE_CLOSE_AFTER, 0, 0, 1);
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        fakenfs_fault(fake, FAKE_NLM(2), FAKE_CLOSE, 0, 0, 1);
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 10, 19), 0);
+        fakenfs_fault(fake, FAKE_NLM(4), FAKE_CLOSE_AFTER, 0, 0, 1);
+        cr_assert_eq(lock(1, LOCK_NONE, 0, 9), 0);
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 10, 19));
+        cr_assert_eq(atomic_load(&memory->n_locks_lost), 0);
+}
+
+/* It was not asked to block. */
+Test(locks, blocked_is_cancelled) {
+        TestOp t;
+
+        fakenfs_fault(fake, FAKE_NLM(2), FAKE_STATUS, NLM_BLOCKED, 0, 1);
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), EAGAIN);
+        cr_assert_eq(fakenfs_seen(fake, FAKE_NLM(3)), 1);
+        fakenfs_fault(fake, FAKE_NLM(2), FAKE_STATUS, NLM_BLOCKED, 0, 2);
+        lock_start(&t, 1, LOCK_EXCLUSIVE, 0, 9, true);
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(fakenfs_seen(fake, FAKE_NLM(3)), 3);
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 0, 9));
+}
+
+Test(locks, grace_period_is_waited_out) {
+        TestOp t, other;
+
+        fakenfs_set_grace(fake, true);
+        lock_start(&t, 1, LOCK_EXCLUSIVE, 0, 9, false);
+        lock_start(&other, 2, LOCK_EXCLUSIVE, 20, 29, true);
+        cr_assert_not(is_done(&t, 700));
+        cr_assert_eq(other.n_done, 0);
+        vfs_interrupt(&other.op);
+        cr_assert_eq(result(&other), EINTR);
+        fakenfs_set_grace(fake, false);
+        cr_assert_eq(result(&t), 0);
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 0, 9));
+}
+
+Test(locks, statuses) {
+        static const struct {
+                uint32_t status;
+                int err;
+        } cases[] = { { NLM_DENIED_NOLOCKS, ENOLCK }, { NLM_DEADLOCK, EDEADLK }, { NLM_STALE_FH, ESTALE },
+                      { NLM_FBIG, EOVERFLOW },        { NLM_FAILED, ENOLCK },    { 4711, ENOLCK } };
+        TestOp t;
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                fakenfs_fault(fake, FAKE_NLM(2), FAKE_STATUS, cases[i].status, 0, 1);
+                lock_start(&t, 1, LOCK_EXCLUSIVE, 0, 9, true);
+                cr_assert_eq(result(&t), cases[i].err);
+        }
+        turn_for(20);
+        cr_assert_eq(atomic_load(&memory->n_locks), 0);
+        for (uint32_t i = 0; i < atomic_load(&memory->locks_high); i++)
+                cr_assert_eq(atomic_load(&memory->locks[i].state), LOCK_FREE);
+}
+
+Test(locks, test_of_a_lock) {
+        VfsLock wanted = { .type = LOCK_EXCLUSIVE, .start = 0, .end = LOCK_END };
+        TestOp t;
+
+        fakenfs_hold_lock(fake, ID, 7, false, 100, 0);
+        init(&t);
+        vfs_getlk(&t.op, nodeid, fh, 1, &wanted);
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(t.lock.type, LOCK_SHARED);
+        cr_assert_eq(t.lock.start, 100);
+        cr_assert_eq(t.lock.end, LOCK_END);
+        wanted.end = 99;
+        init(&t);
+        vfs_getlk(&t.op, nodeid, fh, 1, &wanted);
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(t.lock.type, LOCK_NONE);
+}
+
+/* ---- callers who go ---- */
+
+Test(locks, interrupted_in_flight) {
+        TestOp t;
+
+        fakenfs_fault(fake, FAKE_NLM(2), FAKE_DELAY, 300, 0, 1);
+        lock_start(&t, 1, LOCK_EXCLUSIVE, 0, 9, true);
+        turn_for(50);
+        vfs_interrupt(&t.op);
+        cr_assert(is_done(&t, 100));
+        cr_assert_eq(t.err, EINTR);
+        /* the same again, as after a restarted system call: it waits until that is settled, and gets it */
+        lock_start(&t, 1, LOCK_EXCLUSIVE, 5, 6, true);
+        cr_assert_eq(result(&t), 0);
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 5, 6));
+}
+
+/* What was held before is held afterwards, as it was. */
+Test(locks, interrupted_upgrade) {
+        TestOp t;
+
+        cr_assert_eq(lock(1, LOCK_SHARED, 0, 9), 0);
+        fakenfs_fault(fake, FAKE_NLM(2), FAKE_DELAY, 200, 0, 1);
+        lock_start(&t, 1, LOCK_EXCLUSIVE, 0, 19, true);
+        turn_for(50);
+        vfs_interrupt(&t.op);
+        cr_assert_eq(result(&t), EINTR);
+        cr_assert(server_comes_to(LOCK_SHARED, 0, 9));
+        cr_assert_eq(lock(2, LOCK_SHARED, 5, 5), 0);
+}
+
+Test(locks, interrupted_while_polling) {
+        uint64_t seen;
+        TestOp t;
+
+        fakenfs_hold_lock(fake, ID, 7, true, 0, 0);
+        lock_start(&t, 1, LOCK_EXCLUSIVE, 0, 9, true);
+        cr_assert_not(is_done(&t, 500));
+        seen = fakenfs_seen(fake, FAKE_NLM(2));
+        cr_assert(seen >= 3 && seen <= 5, "50, 100, 200.. ms: %u", (unsigned) seen);
+        cr_assert_geq(t.n_waits, 1);
+        cr_assert_eq(atomic_load(&memory->n_lock_waiters), 1);
+        vfs_interrupt(&t.op);
+        cr_assert_eq(result(&t), EINTR);
+        cr_assert_eq(atomic_load(&memory->n_lock_waiters), 0);
+        seen = fakenfs_seen(fake, FAKE_NLM(2));
+        turn_for(1200);
+        cr_assert_eq(fakenfs_seen(fake, FAKE_NLM(2)), seen, "nobody asks any more");
+        cr_assert_eq(server_has(NULL), 1);
+}
+
+/* The oldest first, whoever asks for how much. */
+Test(locks, waiters_in_turn) {
+        TestOp t[3];
+
+        fakenfs_hold_lock(fake, ID, 7, true, 0, 0);
+        for (unsigned i = 0; i < 3; i++) {
+                lock_start(&t[i], i + 1, LOCK_EXCLUSIVE, 0, 9, true);
+                cr_assert_not(is_done(&t[i], 100));
+        }
+        fakenfs_forget_locks(fake);
+        for (unsigned i = 0; i < 3; i++) {
+                cr_assert_eq(result(&t[i]), 0, "%u", i);
+                for (unsigned k = i + 1; k < 3; k++)
+                        cr_assert_eq(t[k].n_done, 0);
+                cr_assert_eq(lock(i + 1, LOCK_NONE, 0, LOCK_END), 0);
+                if (i < 2)
+                        cr_assert(is_done(&t[i + 1], 40), "handed on at once");
+        }
+}
+
+/* ---- the server restarts ---- */
+
+static void restart(bool grace) {
+        fakenfs_forget_locks(fake);
+        fakenfs_set_grace(fake, grace);
+        fakenfs_kick(fake);
+}
+
+Test(locks, reclaimed_in_the_grace_period) {
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        restart(true);
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 0, 9));
+        fakenfs_set_grace(fake, false);
+        fakenfs_kick(fake); /* no restart: nothing changes */
+        turn_for(300);
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 0, 9));
+        cr_assert_eq(lock(1, LOCK_NONE, 0, 9), 0);
+        cr_assert(server_comes_to(LOCK_NONE, 0, 0));
+        cr_assert_eq(atomic_load(&memory->n_locks_lost), 0);
+}
+
+Test(locks, taken_again_without_a_grace_period) {
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        cr_assert_eq(lock(1, LOCK_NONE, 4, 4), 0);
+        restart(false);
+        turn_for(500);
+        cr_assert_eq(server_has(NULL), 2);
+        cr_assert_eq(atomic_load(&memory->n_locks_lost), 0);
+}
+
+Test(locks, lost_to_another_client) {
+        VfsLock wanted = { .type = LOCK_EXCLUSIVE, .start = 0, .end = LOCK_END };
+        TestOp t;
+
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        cr_assert_eq(lock(1, LOCK_SHARED, 20, 29), 0);
+        fakenfs_listen(fake, false);
+        fakenfs_forget_locks(fake);
+        fakenfs_hold_lock(fake, ID, 7, true, 5, 1);
+        fakenfs_listen(fake, true);
+        turn_for(1000);
+        cr_assert_eq(atomic_load(&memory->n_locks_lost), 1);
+        cr_assert_eq(atomic_load(&memory->n_locks), 1);
+        init(&t);
+        vfs_getlk(&t.op, nodeid, fh2, 2, &wanted);
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(t.lock.start, 20, "the other one is there still");
+}
+
+/* A lock manager that comes back at another port: the portmapper tells. As root, and if port 111 is free. */
+Test(locks, another_port) {
+        static const FakeNfsConfig config = { .n_files = 100 };
+        FakeNfs *moved = fakenfs_start(&config), *portmapper, *old = fake;
+        FakeNfsConfig portmap = { .port = 111, .nlm_port = fakenfs_port(moved) };
+
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        portmapper = fakenfs_start(&portmap);
+        if (!portmapper) {
+                moved = fakenfs_stop(moved);
+                cr_skip("port 111 is not ours to have");
+        }
+        options.nlmport = 0;
+        fakenfs_listen(old, false);
+        fake = moved;
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 0, 9));
+        cr_assert_eq(memory->mount.nlmport, fakenfs_port(moved));
+        cr_assert_eq(lock(2, LOCK_EXCLUSIVE, 10, 19), 0);
+        cr_assert_eq(server_has(NULL), 2);
+        worker_end();
+        fake = old;
+        fakenfs_listen(old, true);
+        worker_start(); /* for teardown */
+        moved = fakenfs_stop(moved);
+        portmapper = fakenfs_stop(portmapper);
+}
+
+/* ---- soft ---- */
+
+Test(locks, soft_gives_up_and_is_settled_later) {
+        TestOp t;
+
+        worker_end();
+        options.soft = true;
+        worker_start();
+        open_file();
+        fakenfs_fault(fake, FAKE_NLM(2), FAKE_DROP, 0, 0, 0); /* done, but no answer */
+        lock_start(&t, 1, LOCK_EXCLUSIVE, 0, 9, true);
+        cr_assert_eq(result(&t), EIO);
+        fakenfs_clear(fake);
+        cr_assert(server_comes_to(LOCK_NONE, 0, 0));
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        fakenfs_fault(fake, FAKE_NLM(4), FAKE_DROP, 0, 0, 0);
+        lock_start(&t, 1, LOCK_NONE, 0, 9, false);
+        cr_assert_eq(result(&t), EIO);
+        fakenfs_clear(fake);
+        /* taken again before that is settled: it is not what is given back then */
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 5, 6), 0);
+        turn_for(1500);
+        cr_assert(server_comes_to(LOCK_EXCLUSIVE, 5, 6));
+        cr_assert_eq(atomic_load(&memory->n_locks), 1);
+}
+
+/* ---- a worker dies ---- */
+
+/* What f does is done by a worker that dies then; the records are what it leaves. */
+static void in_a_worker_that_dies(void (*f)(void)) {
+        int status;
+        pid_t pid;
+
+        worker_end();
+        pid = fork();
+        cr_assert_geq(pid, 0);
+        if (pid == 0) {
+                worker_start();
+                f();
+                (void) kill(getpid(), SIGKILL);
+        }
+        (void) waitpid(pid, &status, 0);
+        cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        worker_start();
+}
+
+static void holds(void) {
+        CHECK(lock(1, LOCK_EXCLUSIVE, 0, 9) == 0);
+        CHECK(lock(1, LOCK_NONE, 4, 4) == 0);
+}
+
+Test(locks, a_successor_holds_what_was_held) {
+        FakeLock held[4];
+
+        in_a_worker_that_dies(holds);
+        cr_assert_eq(atomic_load(&memory->n_locks), 2);
+        cr_assert_eq(lock(2, LOCK_EXCLUSIVE, 9, 9), EAGAIN);
+        cr_assert_eq(lock(2, LOCK_EXCLUSIVE, 4, 4), 0);
+        cr_assert_eq(lock(2, LOCK_NONE, 4, 4), 0);
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 4, 4), 0);
+        cr_assert_eq(fakenfs_locks(fake, ID, held, ELEMENTSOF(held)), 3, "it does not merge");
+        cr_assert(held[0].svid == held[1].svid && held[1].svid == held[2].svid, "the same owner for the server");
+        cr_assert_eq(lock(1, LOCK_NONE, 0, LOCK_END), 0);
+        cr_assert(server_comes_to(LOCK_NONE, 0, 0));
+}
+
+static TestOp unanswered;
+
+static void asks(void) {
+        lock_start(&unanswered, 1, LOCK_EXCLUSIVE, 0, 9, true);
+        CHECK(!is_done(&unanswered, 100));
+}
+
+/* Granted, and nobody was told: the request is executed again by the journal, or it was interrupted. */
+Test(locks, a_successor_settles_what_was_asked) {
+        fakenfs_fault(fake, FAKE_NLM(2), FAKE_DROP, 0, 0, 1);
+        in_a_worker_that_dies(asks);
+        fakenfs_clear(fake);
+        cr_assert(server_comes_to(LOCK_NONE, 0, 0));
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+}
+
+static void gives_back(void) {
+        CHECK(lock(1, LOCK_EXCLUSIVE, 0, 9) == 0);
+        CHECK(lock(1, LOCK_SHARED, 20, 29) == 0);
+        lock_start(&unanswered, 1, LOCK_NONE, 0, 9, false);
+        CHECK(!is_done(&unanswered, 100));
+}
+
+Test(locks, a_successor_gives_back_what_was_to_be) {
+        fakenfs_fault(fake, FAKE_NLM(4), FAKE_CLOSE, 0, 0, 0);
+        in_a_worker_that_dies(gives_back);
+        fakenfs_clear(fake);
+        cr_assert(server_comes_to(LOCK_SHARED, 20, 29));
+        turn_for(50);
+        cr_assert_eq(atomic_load(&memory->n_locks), 1);
+}
+
+/* ---- the end ---- */
+
+Test(locks, the_end_gives_all_back) {
+        TestOp t;
+
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        cr_assert_eq(lock(2, LOCK_SHARED, 20, 29), 0);
+        lock_start(&t, 2, LOCK_EXCLUSIVE, 0, 9, true);
+        turn_for(50);
+        vfs_locks_end(vr);
+        cr_assert_eq(result(&t), EINTR);
+        cr_assert(server_comes_to(LOCK_NONE, 0, 0));
+        cr_assert_eq(atomic_load(&memory->n_locks), 0);
+}
