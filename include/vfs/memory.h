@@ -57,6 +57,8 @@ typedef struct Slot {
         uint32_t attempts;      /* how often a worker died over it */
         uint32_t reply_len;
         uint32_t xid;           /* of the changing RPC, for the server's duplicate-request cache; 0: none */
+        uint32_t seal;          /* of the request's head (memory_seal()): it is what the kernel sent */
+        uint32_t reply_seal;    /* of reply[] */
         NfsFh object;           /* what the operation has made so far; len 0: nothing known */
         uint8_t reply[SLOT_REPLY_SIZE] __attribute__((aligned(8)));
         uint8_t request[SLOT_REQUEST_SIZE] __attribute__((aligned(8)));
@@ -112,12 +114,14 @@ enum WorkerState {
         WORKER_STARTING,
         WORKER_SERVING,
         WORKER_FINISHED, /* the kernel has no mount left: do not start another */
+        WORKER_LEFT,     /* told to make room for another */
+        WORKER_REFUSING, /* answers every request with EIO */
 };
 
 typedef struct Memory {
         uint64_t magic;
         uint32_t version;
-        uint32_t size_check; /* sizeof(Memory), low bits: another layout of the same version */
+        uint32_t size_check; /* memory_layout(), low bits: another layout of the same version */
 
         /* set by the keeper before the first worker runs */
         char id[32];
@@ -129,6 +133,10 @@ typedef struct Memory {
         _Atomic uint32_t keeper_pid;
         uint64_t started_at; /* CLOCK_REALTIME seconds */
         char scope[256];     /* the systemd scope; "": none */
+        /* how worker and keeper call each other; -1: nobody is there */
+        int32_t ready_fd;              /* eventfd: the worker serves */
+        int32_t stack_fd;              /* pipe: where the stack of a worker that crashes goes */
+        int32_t ping_fd[REACTORS_MAX]; /* eventfds: a reactor that turns reads it and counts in pongs[] */
 
         /* set by the prober */
         uint32_t mount_error; /* enum NfsMountError */
@@ -139,6 +147,7 @@ typedef struct Memory {
         _Atomic uint32_t worker_pid;
         _Atomic uint32_t worker_state; /* enum WorkerState */
         _Atomic uint32_t worker_starts;
+        _Atomic uint32_t pongs[REACTORS_MAX];
         _Atomic uint32_t server_up[REACTORS_MAX]; /* 2: not responding (nfs(5), retrans), else 1 */
         _Atomic uint64_t unstable_bytes;          /* written, kept until COMMIT */
         _Atomic uint64_t n_inodes, n_opens;
@@ -155,6 +164,12 @@ typedef struct Memory {
         OpenRecord opens[OPENS_MAX] __attribute__((aligned(4096)));
         InodeRecord inodes[INODES_MAX] __attribute__((aligned(4096)));
 } Memory;
+
+/* A check of what a successor must not believe if it was damaged. Not against malice. */
+uint32_t memory_seal(uint32_t seed, const void *data, size_t size);
+
+/* Two programs with the same number can use each other's memory. */
+uint64_t memory_layout(void);
 
 /* A new memory: *ret_fd (without close-on-exec: workers inherit it) and its mapping. 0 or negative errno. */
 int memory_new(Memory **ret, int *ret_fd);
