@@ -388,8 +388,11 @@ static int resume(Keeper *keeper, KeeperArgs *args) {
         log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);
         atomic_store(&keeper->memory->keeper_pid, (uint32_t) getpid());
         record_save_head(keeper);
+        /* nobody else's, so that who waits for their end sees it */
         if (record->control_fd >= 0)
-                (void) fcntl(record->control_fd, F_SETFD, FD_CLOEXEC); /* no worker's */
+                (void) fcntl(record->control_fd, F_SETFD, FD_CLOEXEC);
+        if (record->upgrading && record->upgrade_fd >= 0)
+                (void) fcntl(record->upgrade_fd, F_SETFD, FD_CLOEXEC);
         return 0;
 }
 

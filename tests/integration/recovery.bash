@@ -45,7 +45,10 @@ killed() { # PID...: kill -9, and wait until they are gone
     for pid; do wait_for 10 gone "$pid" || return 1; done
 }
 
-kill_worker() { killed "$(worker_pid)"; }
+kill_worker() {
+    wait_for 10 serves || return 1
+    killed "$(worker_pid)"
+}
 kill_keeper() { # not while its standby is not there yet: that would be both
     local keeper standby
     keeper=$(keeper_pid) && standby=$(standby_pid) || return 1
@@ -63,9 +66,10 @@ upgrade() { nfsvol upgrade "$M" >>"$T/upgrades"; }
 under_load() {
     local seconds=$1 pause=$2 load rc=0 n=0
     shift 2
+    rm -rf "$T/server/export/load" # of a case that failed
     mkdir "$M/load"
     : >"$LOG"
-    "$PROGRAMS/crashload" "$M/load" "$(seconds "$seconds")" 8 "$T/server/export/load" > >(sed 's/^/# /') &
+    "$PROGRAMS/crashload" "$M/load" "$(seconds "$seconds")" 8 "$T/server/export/load" >"$T/summary" &
     load=$!
     while alive $load; do
         sleep "$pause" # between two there must be work
@@ -75,7 +79,7 @@ under_load() {
     done
     wait $load || rc=1
     wait_for 10 serves || rc=1
-    echo "# $n times: $*"
+    echo "# $n times: $*; $(cat "$T/summary")"
     recovered
     [ $n -ge 3 ] || fail "only $n times" || return 1
     rm -rf "$M/load/LOCK"
@@ -235,7 +239,7 @@ case_upgrade_undone() {
     nfsvol upgrade --program "$T/bin/nfsvold.new" "$M" 2>err || rc=$?
     cat err
     [ $rc = 32 ]
-    logged 'the new keeper did not come up'
+    wait_for 5 logged 'the new keeper did not come up'
     wait_for 5 serves
     wait_for 5 standby_is_not "$(keeper_pid)"
     [ "$(cat "$M/x")" = 2 ]
@@ -355,6 +359,7 @@ case_all_killed() {
         ! volume_of "$pid" "$id" || pids+=("$pid")
     done
     [ ${#pids[@]} -ge 3 ]
+    kill -STOP "${pids[@]}" # so that none of them sees another one's end
     killed "${pids[@]}"
     ! ls "$M/a" 2>err
     grep -qi 'not connected\|aborted' err
@@ -388,6 +393,7 @@ volume_of() { # PID ID
 case_keeper_and_standby_killed() {
     mount_at "$M"
     worker=$(worker_pid)
+    wait_for 5 standby_is_not 0
     killed "$(keeper_pid)" "$(standby_pid)"
     echo x >"$M/x"
     nfsvol list | tee out
