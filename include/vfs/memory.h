@@ -57,7 +57,7 @@ typedef struct Slot {
         uint32_t attempts;      /* how often a worker died over it */
         uint32_t reply_len;
         uint32_t xid;           /* of the changing RPC, for the server's duplicate-request cache; 0: none */
-        uint32_t seal;          /* of the request's head (memory_seal()): it is what the kernel sent */
+        uint32_t seal;          /* of the request, of a WRITE its head (memory_seal()): it is what the kernel sent */
         uint32_t reply_seal;    /* of reply[] */
         NfsFh object;           /* what the operation has made so far; len 0: nothing known */
         uint8_t reply[SLOT_REPLY_SIZE] __attribute__((aligned(8)));
@@ -82,6 +82,8 @@ typedef struct Journal {
 } Journal;
 
 /* Node id = index | generation << 32; the root is index 1, generation 0, so its node id is FUSE's. */
+#define RECORD_LOST 2 /* damaged: the kernel may still have its id, so nothing else ever gets it */
+
 typedef struct InodeRecord {
         _Atomic uint32_t used; /* published last */
         uint32_t generation;
@@ -89,6 +91,7 @@ typedef struct InodeRecord {
         uint64_t fileid;
         uint32_t type; /* S_IFMT */
         NfsFh fh;
+        uint32_t seal;      /* of index, generation, fileid, type and fh */
         uint64_t silly_dir; /* unlinked while open: the directory that holds its .nfs name; 0: no */
 } InodeRecord;
 
@@ -99,6 +102,7 @@ typedef struct OpenRecord {
         uint64_t unique; /* of the request that made it: executed again, it finds it */
         uint32_t flags;  /* open(2) */
         NfsCred cred;
+        uint32_t seal; /* of index and all the above */
 } OpenRecord;
 
 /* Counted by the reactor's thread, read by anyone. */

@@ -86,9 +86,12 @@ static inline struct fuse_in_header *slot_header(FuseChannel *channel, Slot *slo
         return (struct fuse_in_header *) (void *) slot->request;
 }
 
-/* Request and slot belong together: a damaged node id must not name another file. */
+/* A damaged node id must not name another file, nor a damaged name be without an end. */
 static inline uint32_t slot_seal_of(const Slot *slot, const struct fuse_in_header *header) {
-        return memory_seal(slot->len, header, sizeof *header);
+        /* where a WRITE goes may be decided here (WRITE_PLACED); its data are too much to look at */
+        size_t size = header->opcode == FUSE_WRITE ? sizeof *header : MIN(slot->len, (uint32_t) SLOT_REQUEST_SIZE);
+
+        return memory_seal(slot->len, header, size);
 }
 
 static inline void slot_seal(Slot *slot, const struct fuse_in_header *header) {
