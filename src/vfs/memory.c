@@ -77,7 +77,7 @@ static int memory_map(int fd, Memory **ret) {
 }
 
 int memory_new(Memory **ret, int *ret_fd) {
-        _cleanup_(fd_closep) int fd = memfd_create("nfsvol", 0);
+        _cleanup_(fd_closep) int fd = memfd_create("nfsvol", MFD_ALLOW_SEALING);
         Memory *memory;
         int r;
 
@@ -85,6 +85,7 @@ int memory_new(Memory **ret, int *ret_fd) {
                 return -errno;
         if (ftruncate(fd, sizeof(Memory)) < 0)
                 return -errno;
+        (void) fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL); /* a worker must not pull it away */
         r = memory_map(fd, &memory);
         if (r < 0)
                 return r;
@@ -101,6 +102,14 @@ int memory_new(Memory **ret, int *ret_fd) {
         return 0;
 }
 
+static bool memory_is_sane(const Memory *memory) {
+        return memory->magic == MEMORY_MAGIC && memory->version == MEMORY_VERSION &&
+               memory->size_check == (uint32_t) memory_layout() && memory->n_reactors >= 1 &&
+               memory->n_reactors <= REACTORS_MAX && memory->mount.n_addrs <= NFS_ADDRS_MAX &&
+               memory->mount.root.len <= NFS_FH_MAX &&
+               atomic_load(&((Memory *) (uintptr_t) memory)->init_len) <= sizeof memory->init_request;
+}
+
 int memory_attach(int fd, Memory **ret) {
         struct stat st;
         Memory *memory;
@@ -113,14 +122,17 @@ int memory_attach(int fd, Memory **ret) {
         r = memory_map(fd, &memory);
         if (r < 0)
                 return r;
-        if (memory->magic != MEMORY_MAGIC || memory->version != MEMORY_VERSION ||
-            memory->size_check != (uint32_t) memory_layout() || memory->n_reactors < 1 || memory->n_reactors > REACTORS_MAX) {
+        if (!memory_is_sane(memory)) {
                 (void) munmap(memory, sizeof *memory);
                 return -EPROTO;
         }
         /* strings came from the keeper, but their ends are ours to make sure of */
+        memory->id[sizeof memory->id - 1] = '\0';
         memory->source[sizeof memory->source - 1] = '\0';
         memory->options[sizeof memory->options - 1] = '\0';
+        memory->scope[sizeof memory->scope - 1] = '\0';
+        memory->mount_message[sizeof memory->mount_message - 1] = '\0';
+        memory->mount.export[sizeof memory->mount.export - 1] = '\0';
         *ret = memory;
         return 0;
 }

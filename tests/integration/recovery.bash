@@ -407,6 +407,63 @@ case_keeper_and_standby_killed() {
     wait_for 10 gone "$worker"
 }
 
+# The recovery memory, damaged at random under a worker that then dies: what is read is right or is an error, and workers do
+# not die for ever.
+limit_memory_damaged=$long
+case_memory_damaged() {
+    mount_at "$M"
+    python3 - "$M" <<'PY'
+import glob, json, mmap, os, random, signal, subprocess, sys
+m, rounds = sys.argv[1], 10
+random.seed(1)
+def status():
+    d = json.loads(subprocess.run(["nfsvol", "status", "--json"], stdout=subprocess.PIPE).stdout)
+    return d[0] if isinstance(d, list) else d
+def content(i): return bytes([65 + i % 26]) * 4096
+fds, direct = {}, mmap.mmap(-1, 4096)
+for i in range(40):
+    with open(f"{m}/{i}", "wb") as f: f.write(content(i))
+    fds[i] = os.open(f"{m}/{i}", os.O_RDONLY | os.O_DIRECT)
+keeper = status()["keeper_pid"]
+memory = [p for p in glob.glob(f"/proc/{keeper}/fd/*") if os.readlink(p).startswith("/memfd:nfsvol ")][0]
+wrong, errors, right = 0, 0, 0
+def check(fd, i):
+    global wrong, errors, right
+    try: n = os.preadv(fd, [direct], 0)
+    except OSError: errors += 1; return
+    if n == 4096 and direct[:] == content(i): right += 1
+    else: wrong += 1; print("file", i, "is", direct[:8], n)
+def damage():
+    with open(memory, "r+b", buffering=0) as f:
+        end, at, extents = os.fstat(f.fileno()).st_size, 0, []
+        while at < end:
+            try: a = os.lseek(f.fileno(), at, os.SEEK_DATA)
+            except OSError: break
+            at = os.lseek(f.fileno(), a, os.SEEK_HOLE)
+            extents.append((a, at))
+        for k in range(30):
+            # the last extents are the tables: small, and what it is all about
+            a, b = random.choice(extents[-2:] if k % 3 else extents)
+            if k % 3: b = min(b, a + 41 * 150)
+            f.seek(random.randrange(a, b)); f.write(bytes([random.randrange(256)]))
+for r in range(rounds):
+    worker = status()["worker_pid"]
+    if worker: os.kill(worker, signal.SIGSTOP)
+    damage()
+    if worker: os.kill(worker, signal.SIGKILL)
+    for i in range(40):
+        check(fds[i], i)
+        try: fd = os.open(f"{m}/{i}", os.O_RDONLY | os.O_DIRECT)
+        except OSError: errors += 1; continue
+        check(fd, i)
+        os.close(fd)
+s = status()
+print("#", rounds, "times damaged:", right, "reads right,", errors, "errors,", wrong, "wrong;", s["restarts"], "restarts,", s["state"])
+assert wrong == 0 and right > 0 and s["restarts"] <= rounds * 8
+PY
+    rm -f "$T"/server/export/[0-9]*
+}
+
 run_cases "$@"
 kill "${journal_pid:-}" 2>/dev/null
 [ "$failed" = 0 ]
