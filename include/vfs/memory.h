@@ -160,7 +160,7 @@ typedef struct Memory {
 
         /* FUSE_INIT as the kernel sent it, and our answer: what was negotiated is state */
         _Atomic uint32_t init_len;
-        uint8_t init_request[256];
+        uint8_t init_request[256] __attribute__((aligned(8)));
         _Atomic uint32_t init_replied;
 
         ReactorStats stats[REACTORS_MAX];
