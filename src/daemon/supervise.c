@@ -2,14 +2,15 @@
  * The worker is started, watched, and started again.
  *
  * Whoever is the keeper need not be the parent of the worker (after a keeper's death it is not), so it is watched by
- * pidfd; how it ended is then not known, only whether it had finished (WORKER_FINISHED). A worker that is there is
- * adopted, one that is not is started; which of the two it is, its role (role.c) tells.
+ * pidfd; how it ended is then not known, only whether it had finished (WORKER_FINISHED, and the kernel says so too). A
+ * worker that is there is adopted, one that is not is started; which of the two it is, its role (role.c) tells.
  *
  * Restarts are immediate, unless workers die again and again without having answered anything: then after a while. After
  * IDLE_DEATHS_MAX of them the volume is failing: a process that needs nothing of what may be broken answers every request
  * with EIO (fuse/refuse.c), so that nobody hangs, and every RETRY_S another worker is tried.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -165,6 +166,14 @@ void supervise_mark_end(Keeper *keeper, const char *why) {
         record->died_at = now_ns();
 }
 
+/* The kernel has no mount left, or was told to abort. What the worker says of that is not enough: we would unmount. */
+static bool connection_has_ended(const Keeper *keeper) {
+        const Memory *head = (const void *) keeper->record->head;
+        struct pollfd pfd = { .fd = head->fuse_fd[0] };
+
+        return poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR);
+}
+
 static int worker_restart(Keeper *keeper) {
         KeeperRecord *record = keeper->record;
 
@@ -209,8 +218,7 @@ static int worker_gone(sd_event_source *source, int fd, uint32_t revents, void *
         keeper->worker_fd = fd_close(keeper->worker_fd);
         keeper->worker_pid = 0;
         stack_log(keeper);
-        if ((!known || (si.si_code == CLD_EXITED && si.si_status == 0)) &&
-            atomic_load(&keeper->memory->worker_state) == WORKER_FINISHED)
+        if (atomic_load(&keeper->memory->worker_state) == WORKER_FINISHED && connection_has_ended(keeper))
                 return keeper_over(keeper);
         if (upgrade_worker_gone(keeper, end))
                 return 0;

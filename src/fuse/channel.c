@@ -209,7 +209,11 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
         bool executed = slot->attempts > 0 && atomic_load_explicit(&slot->state, memory_order_relaxed) == SLOT_EXEC;
         struct fuse_in_header *header = slot_header(channel, slot);
         struct fuse_buf buf = { .mem = header, .size = slot->len };
+        uint8_t setattr[sizeof *header + sizeof(struct fuse_setattr_in)] __attribute__((aligned(8)));
 
+        /* libfuse writes into its arguments; a successor must find what the kernel sent */
+        if (header->opcode == FUSE_SETATTR && slot->len <= sizeof setattr)
+                buf.mem = memcpy(setattr, header, slot->len);
         fop->op = (Op){
                 .reply = &fuse_op_reply,
                 .reactor = channel->vr,
