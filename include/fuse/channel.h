@@ -29,3 +29,15 @@ FuseVolume *fuse_volume_free(FuseVolume *volume);
  */
 int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsReactor *vr, FuseChannel **ret);
 FuseChannel *fuse_channel_free(FuseChannel *channel);
+
+/*
+ * Stops reading. left(userdata) is called once, on the channel's thread and perhaps at once, when every request that had
+ * been read has been answered: from then on nothing is lost if the process ends.
+ */
+void fuse_channel_leave(FuseChannel *channel, void (*left)(void *userdata), void *userdata);
+
+/*
+ * Answers every request with EIO, those in the journal too, until the kernel has no mount left (0). For a process that
+ * does nothing else. What must not be lost (INIT, RELEASE) is left in the journal for a worker. 0 or negative errno.
+ */
+int fuse_refuse(Memory *memory);

@@ -63,6 +63,8 @@ typedef struct Slot {
         uint32_t step;          /* EXEC: which changing RPC of the operation (vfs/'s numbers) */
         _Atomic uint32_t xid;   /* EXEC: under which it went out; 0: it did not. Sent again under the same, the server's
                                  * duplicate-request cache knows whether it has executed it */
+        uint32_t seal;          /* of the request, of a WRITE its head (memory_seal()): it is what the kernel sent */
+        uint32_t reply_seal;    /* of reply[] */
         NfsFh object;           /* what the operation has made so far; len 0: nothing known */
         uint8_t reply[SLOT_REPLY_SIZE] __attribute__((aligned(8)));
         uint8_t request[SLOT_REQUEST_SIZE] __attribute__((aligned(8)));
@@ -86,6 +88,8 @@ typedef struct Journal {
 } Journal;
 
 /* Node id = index | generation << 32; the root is index 1, generation 0, so its node id is FUSE's. */
+#define RECORD_LOST 2 /* damaged: the kernel may still have its id, so nothing else ever gets it */
+
 typedef struct InodeRecord {
         _Atomic uint32_t used; /* published last */
         uint32_t generation;
@@ -94,6 +98,7 @@ typedef struct InodeRecord {
         uint32_t type; /* S_IFMT */
         NfsFh fh;
         _Atomic int32_t write_error; /* errno latched for the next write, flush or fsync */
+        uint32_t seal;      /* of index, generation, fileid, type and fh */
         uint64_t silly_dir; /* unlinked while open: the directory that holds its .nfs name; 0: no */
 } InodeRecord;
 
@@ -104,6 +109,7 @@ typedef struct OpenRecord {
         uint64_t unique; /* of the request that made it: executed again, it finds it */
         uint32_t flags;  /* open(2) */
         NfsCred cred;
+        uint32_t seal; /* of index and all the above */
 } OpenRecord;
 
 enum LockType { LOCK_NONE, LOCK_SHARED, LOCK_EXCLUSIVE };
@@ -142,7 +148,7 @@ enum ExtentState {
 };
 
 #define EXTENT_SIZES    3
-#define EXTENTS_SMALL   8192u /* of 4 KiB */
+#define EXTENTS_SMALL   16384u /* of 4 KiB */
 #define EXTENTS_MEDIUM  512u  /* of 64 KiB */
 #define EXTENTS_LARGE   128u  /* of IO_MAX */
 #define EXTENTS_MAX     (EXTENTS_SMALL + EXTENTS_MEDIUM + EXTENTS_LARGE)
@@ -154,13 +160,14 @@ typedef struct ExtentRecord {
         _Atomic uint32_t len;
         uint64_t nodeid;
         uint64_t offset;
+        NfsCred cred;
+        uint32_t seal;          /* of index, nodeid, offset and cred: it is written to that file, there, or nowhere */
         uint64_t seq;           /* where two of a file overlap, the greater one is the newer */
         _Atomic uint32_t done;  /* of len: what the server has taken already */
         _Atomic uint32_t xid;   /* of the WRITE that is or was on its way; 0: none */
         uint32_t reactor;       /* which sent it: the server knows XIDs by connection */
         uint32_t stable;        /* enum NfsStable it is sent with */
         uint8_t verf[NFS_VERF_SIZE]; /* UNSTABLE */
-        NfsCred cred;
 } ExtentRecord;
 
 typedef struct ExtentStore {
@@ -184,12 +191,14 @@ enum WorkerState {
         WORKER_STARTING,
         WORKER_SERVING,
         WORKER_FINISHED, /* the kernel has no mount left: do not start another */
+        WORKER_LEFT,     /* told to make room for another */
+        WORKER_REFUSING, /* answers every request with EIO */
 };
 
 typedef struct Memory {
         uint64_t magic;
         uint32_t version;
-        uint32_t size_check; /* sizeof(Memory), low bits: another layout of the same version */
+        uint32_t size_check; /* memory_layout(), low bits: another layout of the same version */
 
         /* set by the keeper before the first worker runs */
         char id[32];
@@ -201,6 +210,10 @@ typedef struct Memory {
         _Atomic uint32_t keeper_pid;
         uint64_t started_at; /* CLOCK_REALTIME seconds */
         char scope[256];     /* the systemd scope; "": none */
+        /* how worker and keeper call each other; -1: nobody is there */
+        int32_t ready_fd;              /* eventfd: the worker serves */
+        int32_t stack_fd;              /* pipe: where the stack of a worker that crashes goes */
+        int32_t ping_fd[REACTORS_MAX]; /* eventfds: a reactor that turns reads it and counts in pongs[] */
 
         /* set by the prober */
         uint32_t mount_error; /* enum NfsMountError */
@@ -213,6 +226,7 @@ typedef struct Memory {
         _Atomic uint32_t worker_state; /* enum WorkerState */
         _Atomic uint32_t worker_starts;
         _Atomic uint32_t worker_faulted; /* the last one died by its own doing, not by kill(2): a request may have done it */
+        _Atomic uint32_t pongs[REACTORS_MAX];
         _Atomic uint32_t server_up[REACTORS_MAX]; /* 2: not responding (nfs(5), retrans), else 1 */
         _Atomic uint64_t dirty_bytes;             /* written, and not yet taken by the server */
         _Atomic uint64_t unstable_bytes;          /* taken by it, kept until COMMIT */
@@ -227,7 +241,7 @@ typedef struct Memory {
 
         /* FUSE_INIT as the kernel sent it, and our answer: what was negotiated is state */
         _Atomic uint32_t init_len;
-        uint8_t init_request[256];
+        uint8_t init_request[256] __attribute__((aligned(8)));
         _Atomic uint32_t init_replied;
 
         ReactorStats stats[REACTORS_MAX];
@@ -237,6 +251,12 @@ typedef struct Memory {
         LockRecord locks[LOCKS_MAX] __attribute__((aligned(4096)));
         InodeRecord inodes[INODES_MAX] __attribute__((aligned(4096)));
 } Memory;
+
+/* A check of what a successor must not believe if it was damaged. Not against malice. */
+uint32_t memory_seal(uint32_t seed, const void *data, size_t size);
+
+/* Two programs with the same number can use each other's memory. */
+uint64_t memory_layout(void);
 
 /* A new memory: *ret_fd (without close-on-exec: workers inherit it) and its mapping. 0 or negative errno. */
 int memory_new(Memory **ret, int *ret_fd);

@@ -92,7 +92,8 @@ typedef struct json_t json_t;
 /* 0 and *ret_fd; -ECONNREFUSED or -ENOENT: no daemon; *ret_fd is -1 if it lives, but is very busy. */
 int control_connect(const char *id, int *ret_fd);
 bool control_is_alive(const char *id);
-/* 0 and the daemon's object (owned by the caller); -ETIMEDOUT: it does not answer; -EBADMSG; ... */
+/* 0 and the daemon's object (owned by the caller); -ETIMEDOUT: it does not answer; -EBADMSG; -ECONNRESET: it ended... */
+int control_call(const char *id, const char *request, uint64_t deadline, json_t **ret_answer);
 int control_status(const char *id, uint64_t deadline, json_t **ret_status);
 
 /* Starting a volume (volume.c). */
@@ -115,6 +116,9 @@ int volume_start(const StartRequest *request, enum StartResult *ret_result, char
 /* Removes what a dead daemon left behind. The volume's lock is held. */
 void volume_clean(const char *id);
 
+/* nfsvold: beside this program (a build, a scratch prefix), or where it was configured to be. 0 or negative errno. */
+int daemon_find(char *buf, size_t size);
+
 /* Running nfsvold (spawn.c). 0 and its status line without the newline, or an exit code; on an error it is
  * gone. */
 int daemon_spawn(const StartRequest *request, pid_t *ret_pid, char ret_line[static DAEMON_STATUS_MAX],
@@ -130,6 +134,7 @@ typedef struct VolumeInfo {
         size_t users;
         json_t *status; /* what the daemon said, or NULL */
         const char *state;
+        const char *problem; /* what is to be done about it, or NULL */
 } VolumeInfo;
 
 typedef struct VolumeList {
@@ -142,8 +147,20 @@ typedef struct VolumeList {
 int volume_list_read(VolumeList *ret, bool ask);
 void volume_list_done(VolumeList *list);
 
+/* What a user calls a volume: a directory it is mounted on, a source, an id; NULL: all of them. */
+typedef struct VolumeName {
+        const char *text;
+        dev_t dev;
+        Source source;
+} VolumeName;
+
+void volume_name_init(VolumeName *name, const VolumeList *list, const char *text);
+void volume_name_done(VolumeName *name);
+bool volume_matches(const VolumeInfo *info, const VolumeName *name);
+
 /* The verbs. argv[0] is the name to use in messages. They return exit codes. */
 int cmd_mount(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_upgrade(int argc, char **argv);

@@ -118,7 +118,7 @@ static int control_receive(int fd, uint64_t deadline, char **ret_text) {
         return 0;
 }
 
-int control_status(const char *id, uint64_t deadline, json_t **ret_status) {
+int control_call(const char *id, const char *request, uint64_t deadline, json_t **ret_answer) {
         _cleanup_(fd_closep) int fd = -1;
         _cleanup_(freep) char *text = NULL;
         json_t *object;
@@ -129,7 +129,7 @@ int control_status(const char *id, uint64_t deadline, json_t **ret_status) {
                 return r;
         if (fd < 0)
                 return -ETIMEDOUT;
-        r = control_send(fd, "{\"verb\":\"status\"}\n", deadline);
+        r = control_send(fd, request, deadline);
         if (r < 0)
                 return r;
         r = control_receive(fd, deadline, &text);
@@ -138,8 +138,12 @@ int control_status(const char *id, uint64_t deadline, json_t **ret_status) {
         object = json_loads(text, 0, NULL);
         if (!json_is_object(object)) {
                 json_decref(object);
-                return -EBADMSG;
+                return *text ? -EBADMSG : -ECONNRESET;
         }
-        *ret_status = object;
+        *ret_answer = object;
         return 0;
+}
+
+int control_status(const char *id, uint64_t deadline, json_t **ret_status) {
+        return control_call(id, "{\"verb\":\"status\"}\n", deadline, ret_status);
 }

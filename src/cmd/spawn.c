@@ -22,8 +22,7 @@
 #define ENV_MAX        32
 #define DAEMON_PATH    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-/* Beside this program (a build, a scratch prefix), or where it was configured to be. */
-static int daemon_find(char *buf, size_t size) {
+int daemon_find(char *buf, size_t size) {
         char self[PATH_MAX];
         ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 

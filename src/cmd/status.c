@@ -55,7 +55,7 @@ static void print_uptime(const json_t *status) {
 static void print_processes(const json_t *status) {
         const json_t *keeper = json_object_get(status, "keeper_pid"),
                      *worker = json_object_get(status, "worker_pid");
-        const json_t *restarts = json_object_get(status, "restarts");
+        const json_t *standby = json_object_get(status, "standby_pid");
         char text[128];
         int n = 0;
 
@@ -65,10 +65,30 @@ static void print_processes(const json_t *status) {
         if (json_is_integer(worker))
                 n += snprintf(text + n, sizeof text - (size_t) n, ", worker %lld",
                               (long long) json_integer_value(worker));
-        if (json_is_integer(restarts))
-                (void) snprintf(text + n, sizeof text - (size_t) n, ", restarted %lld times",
-                                (long long) json_integer_value(restarts));
+        if (json_integer_value(standby) > 0)
+                (void) snprintf(text + n, sizeof text - (size_t) n, ", standby %lld",
+                                (long long) json_integer_value(standby));
         print_line("processes", text);
+}
+
+/* What has happened to them so far. */
+static void print_restarts(const json_t *status) {
+        long long restarts = (long long) json_integer_value(json_object_get(status, "restarts"));
+        long long keepers = (long long) json_integer_value(json_object_get(status, "keeper_restarts"));
+        long long upgrades = (long long) json_integer_value(json_object_get(status, "upgrades"));
+        const json_t *stall = json_object_get(status, "stall");
+        char text[256];
+        int n;
+
+        if (restarts + keepers + upgrades == 0)
+                return;
+        n = snprintf(text, sizeof text, "worker %lld, keeper %lld, upgrades %lld", restarts, keepers, upgrades);
+        if (json_is_object(stall) && n > 0 && (size_t) n < sizeof text)
+                (void) snprintf(text + n, sizeof text - (size_t) n, "; pause %.1f ms, longest %.1f ms",
+                                json_number_value(json_object_get(stall, "last_ms")),
+                                json_number_value(json_object_get(stall, "worst_ms")));
+        print_line("restarts", text);
+        print_string(status, "last_end", "the last one");
 }
 
 static void print_server(const json_t *status) {
@@ -150,8 +170,12 @@ static void status_print(const VolumeList *list, const VolumeInfo *info) {
         if (info->id[0])
                 print_line("volume", info->id);
         print_line("state", info->state);
+        if (info->problem)
+                print_line("problem", info->problem);
+        print_string(status, "problem", "problem");
         print_string(status, "options", "options");
         print_processes(status);
+        print_restarts(status);
         print_uptime(status);
         print_server(status);
         print_requests(status);
@@ -183,47 +207,22 @@ static json_t *status_to_json(const VolumeInfo *info) {
                 (void) json_object_set_new(object, "id", json_string(info->id));
         (void) json_object_set_new(object, "source", json_string(info->source));
         (void) json_object_set_new(object, "state", json_string(info->state));
+        if (info->problem)
+                (void) json_object_set_new(object, "problem", json_string(info->problem));
         (void) json_object_set_new(object, "users", json_integer((json_int_t) info->users));
         return object;
 }
 
-/* dev of what is mounted on a directory; 0: nothing of ours. */
-static dev_t dev_of_target(const VolumeList *list, const char *path) {
-        _cleanup_(freep) char *canonical = NULL, *real = NULL;
-        const MountEntry *entry;
-
-        if (path_canonical_parent(path, &canonical) < 0)
-                return 0;
-        entry = mount_table_find(&list->table, canonical);
-        if (entry)
-                return entry->dev;
-        /* Not a mount point of ours, so it may be touched: perhaps a symbolic link to one. */
-        real = realpath(path, NULL);
-        entry = real ? mount_table_find(&list->table, real) : NULL;
-        return entry ? entry->dev : 0;
-}
-
-static bool volume_matches(const VolumeInfo *info, const char *what, dev_t dev, const Source *source) {
-        if (!what)
-                return true;
-        if (dev != 0)
-                return info->dev == dev;
-        return strcmp(info->id, what) == 0 || (source->text && strcmp(info->source, source->text) == 0);
-}
-
 static int status_report(const VolumeList *list, const char *what, bool json) {
-        _cleanup_(freep) char *message = NULL;
-        _cleanup_(source_done) Source source = {0};
-        dev_t dev = what ? dev_of_target(list, what) : 0;
+        _cleanup_(volume_name_done) VolumeName name;
         json_t *array = json ? json_array() : NULL;
         size_t n = 0;
 
-        if (what)
-                (void) source_parse(what, &source, &message);
+        volume_name_init(&name, list, what);
         for (size_t i = 0; i < list->n; i++) {
                 const VolumeInfo *info = &list->items[i];
 
-                if (!volume_matches(info, what, dev, &source))
+                if (!volume_matches(info, &name))
                         continue;
                 if (json)
                         (void) json_array_append_new(array, status_to_json(info));

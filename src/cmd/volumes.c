@@ -1,7 +1,7 @@
 /*
  * Which volumes there are: the run directory, the mount table and, if asked to, the daemons put together.
  *
- * Nothing here touches a file system of ours, so it is truthful while servers hang. What a daemon does
+ * Nothing here touches a file system of ours that has a daemon, so it is truthful while servers hang. What a daemon does
  * not answer is reported as that; the counts come from the kernel in any case.
  */
 #include <dirent.h>
@@ -9,11 +9,13 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statfs.h>
 
 #include "cmd.h"
 #include "sys/rundir.h"
 
 #define ANSWER_TIMEOUT (2 * NSEC_PER_SEC)
+#define TOUCH_TIMEOUT  (1 * NSEC_PER_SEC)
 
 static bool is_volume_id(const char *name) {
         return strlen(name) == VOLUME_ID_SIZE - 1 && strspn(name, "0123456789abcdef") == VOLUME_ID_SIZE - 1;
@@ -29,6 +31,31 @@ static VolumeInfo *volume_list_add(VolumeList *list) {
         return &items[list->n++];
 }
 
+static void touch(void *arg, BoundedResult *result) {
+        struct statfs st;
+
+        result->result = statfs(arg, &st) < 0 ? -errno : 0;
+}
+
+/*
+ * Nobody listens. If the connection has ended as well, so have all processes; else a worker lives on without a keeper and
+ * a standby. Only here is a file system of ours touched, by a process that may hang.
+ */
+static void volume_autopsy(VolumeInfo *info) {
+        BoundedResult result = {.result = -ENOTCONN};
+        char path[PATH_MAX];
+
+        info->state = "dead";
+        info->problem = "its processes have been killed, all at once: unmount it (umount -l) wherever it is mounted, and "
+                        "mount it again";
+        if (volume_mountpoint(info->id, path, sizeof path) < 0 || info->dev == 0 ||
+            bounded_call(touch, path, now_ns() + TOUCH_TIMEOUT, &result) < 0 || result.result != 0)
+                return;
+        info->state = "unattended";
+        info->problem = "its keeper and the standby have been killed, nobody will start another worker: unmount it (umount "
+                        "-l) and mount it again when that is convenient";
+}
+
 static void volume_ask(VolumeInfo *info, bool ask) {
         const char *state;
         int fd, r;
@@ -42,7 +69,7 @@ static void volume_ask(VolumeInfo *info, bool ask) {
         if (r == -ETIMEDOUT)
                 info->state = "daemon does not answer";
         else if (r == -ECONNREFUSED || r == -ENOENT)
-                info->state = "dead";
+                volume_autopsy(info);
         else if (r == -EACCES)
                 info->state = "unknown";
         else if (r < 0)
@@ -65,9 +92,9 @@ static int volume_add_id(VolumeList *list, const char *id, bool ask) {
         (void) snprintf(info->id, sizeof info->id, "%s", id);
         if (volume_mountpoint(id, path, sizeof path) == 0)
                 entry = mount_table_find(&list->table, path);
+        info->dev = entry ? entry->dev : 0;
         volume_ask(info, ask);
         if (entry) {
-                info->dev = entry->dev;
                 info->users = mount_table_count(&list->table, entry->dev, path);
                 source = entry->source;
         } else if (info->status && json_string_value(json_object_get(info->status, "source")))
@@ -147,4 +174,41 @@ void volume_list_done(VolumeList *list) {
         free(list->items);
         mount_table_done(&list->table);
         *list = (VolumeList){0};
+}
+
+/* dev of what is mounted on a directory; 0: nothing of ours. */
+static dev_t dev_of_target(const VolumeList *list, const char *path) {
+        _cleanup_(freep) char *canonical = NULL, *real = NULL;
+        const MountEntry *entry;
+
+        if (path_canonical_parent(path, &canonical) < 0)
+                return 0;
+        entry = mount_table_find(&list->table, canonical);
+        if (entry)
+                return entry->dev;
+        /* Not a mount point of ours, so it may be touched: perhaps a symbolic link to one. */
+        real = realpath(path, NULL);
+        entry = real ? mount_table_find(&list->table, real) : NULL;
+        return entry ? entry->dev : 0;
+}
+
+void volume_name_init(VolumeName *name, const VolumeList *list, const char *text) {
+        _cleanup_(freep) char *message = NULL;
+
+        *name = (VolumeName){.text = text, .dev = text ? dev_of_target(list, text) : 0};
+        if (text)
+                (void) source_parse(text, &name->source, &message);
+}
+
+void volume_name_done(VolumeName *name) {
+        source_done(&name->source);
+}
+
+bool volume_matches(const VolumeInfo *info, const VolumeName *name) {
+        if (!name->text)
+                return true;
+        if (name->dev != 0)
+                return info->dev == name->dev;
+        return strcmp(info->id, name->text) == 0 ||
+               (name->source.text && strcmp(info->source, name->source.text) == 0);
 }

@@ -1,19 +1,20 @@
 /*
  * The control socket: <rundir>/<id>/control. One line of JSON in, one object out, closed. Root's only (the
  * directory is 0700). A client that sends nothing is dropped; answers are small and go out in one send, so no
- * client can hold the keeper up.
+ * client can hold the keeper up. The standby has the socket too, so that it accepts, or keeps waiting, whoever comes
+ * between two keepers.
  */
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "base/log.h"
 #include "daemon.h"
 
-#define REQUEST_MAX 1024
+#define REQUEST_MAX 8192
 
 typedef struct Client {
         Keeper *keeper;
@@ -30,35 +31,64 @@ static void client_free(Client *client) {
         free(client);
 }
 
-static char *verb_status(const Keeper *keeper) {
-        return status_format(keeper);
+static void send_line(int fd, const char *text) {
+        (void) send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void control_answer(int fd, json_t *object) {
+        char *text = object ? json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+        char *line = NULL;
+
+        if (fd >= 0 && asprintf(&line, "%s\n", text ? text : "{\"error\":\"out of memory\"}") >= 0)
+                send_line(fd, line);
+        free(line);
+        free(text);
+        json_decref(object);
+        (void) fd_close(fd);
+}
+
+static void verb_status(Client *client, const json_t *request) {
+        _cleanup_(freep) char *text = status_format(client->keeper);
+
+        (void) request;
+        if (text)
+                send_line(client->fd, text);
+}
+
+/* {"program": PATH}: answered when it is done, or has failed. */
+static void verb_upgrade(Client *client, const json_t *request) {
+        const char *program = json_string_value(json_object_get(request, "program"));
+
+        if (!program || *program != '/')
+                return send_line(client->fd, "{\"error\":\"upgrade to what? (program: a path)\"}\n");
+        upgrade_start(client->keeper, program, TAKE_FD(client->fd));
 }
 
 static const struct {
         const char *name;
-        char *(*run)(const Keeper *keeper);
+        void (*run)(Client *client, const json_t *request);
 } verbs[] = {
         { "status", verb_status },
+        { "upgrade", verb_upgrade },
 };
 
-static char *answer(const Keeper *keeper, const char *request) {
-        json_t *object = json_loads(request, 0, NULL);
+static void answer(Client *client) {
+        json_t *object = json_loads(client->request, 0, NULL);
         const char *verb = json_string_value(json_object_get(object, "verb"));
-        char *text = NULL;
+        unsigned i = 0;
 
-        for (unsigned i = 0; verb && i < ELEMENTSOF(verbs) && !text; i++)
-                if (strcmp(verb, verbs[i].name) == 0)
-                        text = verbs[i].run(keeper);
-        if (!text)
-                text = strdup("{\"error\":\"no such verb\"}\n");
+        while (i < ELEMENTSOF(verbs) && !(verb && strcmp(verb, verbs[i].name) == 0))
+                i++;
+        if (i < ELEMENTSOF(verbs))
+                verbs[i].run(client, object);
+        else
+                send_line(client->fd, "{\"error\":\"no such verb\"}\n");
         json_decref(object);
-        return text;
 }
 
 static int client_ready(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         Client *client = userdata;
         ssize_t n = read(fd, client->request + client->len, sizeof client->request - 1 - client->len);
-        char *text;
 
         (void) source;
         (void) revents;
@@ -70,12 +100,10 @@ static int client_ready(sd_event_source *source, int fd, uint32_t revents, void 
         }
         if (n > 0 && !strchr(client->request, '\n') && client->len < sizeof client->request - 1)
                 return 0;
-        if (client->len > 0) {
-                text = answer(client->keeper, client->request);
-                if (text)
-                        (void) send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
-                free(text);
-        }
+        /* its descriptor may live longer than it does */
+        client->source = sd_event_source_disable_unref(client->source);
+        if (client->len > 0)
+                answer(client);
         client_free(client);
         return 0;
 }
@@ -114,20 +142,33 @@ static int control_ready(sd_event_source *source, int fd, uint32_t revents, void
 
 int control_listen(Keeper *keeper) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
+        struct stat st;
         _cleanup_(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         if (fd < 0)
                 return -errno;
-        if ((size_t) snprintf(address.sun_path, sizeof address.sun_path, "%s/control", keeper->directory) >=
+        if ((size_t) snprintf(address.sun_path, sizeof address.sun_path, "%s/control", keeper->record->directory) >=
             sizeof address.sun_path)
                 return -ENAMETOOLONG;
         (void) unlink(address.sun_path);
         if (bind(fd, (struct sockaddr *) &address, sizeof address) < 0 || listen(fd, 128) < 0)
                 return -errno;
-        keeper->control_fd = TAKE_FD(fd);
+        if (stat(address.sun_path, &st) < 0)
+                return -errno;
+        keeper->record->control_ino = st.st_ino;
+        keeper->record->control_fd = TAKE_FD(fd);
         return 0;
 }
 
 int control_watch(Keeper *keeper) {
-        return sd_event_add_io(keeper->event, &keeper->control, keeper->control_fd, EPOLLIN, control_ready, keeper);
+        int fd = keeper->record->control_fd;
+
+        return fd < 0 ? 0 : sd_event_add_io(keeper->event, &keeper->control, fd, EPOLLIN, control_ready, keeper);
+}
+
+void control_close(Keeper *keeper) {
+        keeper->control = sd_event_source_disable_unref(keeper->control);
+        if (keeper->record->control_fd >= 0)
+                (void) shutdown(keeper->record->control_fd, SHUT_RDWR);
+        keeper->record->control_fd = fd_close(keeper->record->control_fd);
 }

@@ -1,6 +1,6 @@
 /*
  * /dev/fuse: opened, mounted, cloned. The descriptors have no close-on-exec, so that each worker inherits them;
- * their numbers are in the memory. The last close of one ends its requests, so the keeper keeps them all.
+ * their numbers are in the memory. The last close of one ends its requests, so the keeper keeps them all, and its standby.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,9 +23,9 @@ void device_set_readahead(const Keeper *keeper) {
         char path[128], value[32];
         int r;
 
-        (void) snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(keeper->dev),
-                        minor(keeper->dev));
-        (void) snprintf(value, sizeof value, "%u", MAX(keeper->read_size / 1024 * 4, 512u));
+        (void) snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(keeper->record->dev),
+                        minor(keeper->record->dev));
+        (void) snprintf(value, sizeof value, "%u", MAX(keeper->record->read_size / 1024 * 4, 512u));
         r = io_write_file(path, value);
         if (r < 0)
                 log_notice("read-ahead stays as it is: %s: %s", path, strerror(-r));
@@ -39,9 +39,9 @@ static int find_device(Keeper *keeper) {
         r = mount_table_read(&table);
         if (r < 0)
                 return r;
-        entry = mount_table_find(&table, keeper->mountpoint);
+        entry = mount_table_find(&table, keeper->record->mountpoint);
         if (entry)
-                keeper->dev = entry->dev;
+                keeper->record->dev = entry->dev;
         mount_table_done(&table);
         return entry ? 0 : -ENOENT;
 }
@@ -82,12 +82,12 @@ int device_mount(Keeper *keeper, char *text, size_t size) {
         (void) snprintf(data, sizeof data, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,max_read=%u%s",
                         memory->fuse_fd[0], MAX(read_size, 4096u),
                         options.session.default_permissions ? ",default_permissions" : "");
-        if (mount(memory->source, keeper->mountpoint, "fuse.nfs", 0, data) < 0) {
+        if (mount(memory->source, keeper->record->mountpoint, "fuse.nfs", 0, data) < 0) {
                 r = -errno;
-                (void) snprintf(text, size, "cannot mount at %s: %s", keeper->mountpoint, strerror(-r));
+                (void) snprintf(text, size, "cannot mount at %s: %s", keeper->record->mountpoint, strerror(-r));
                 goto finish;
         }
-        keeper->mounted = true;
+        keeper->record->mounted = true;
         for (unsigned i = 1; i < memory->n_reactors && r >= 0; i++)
                 r = clone_device(keeper, i);
         if (r < 0) {
@@ -96,10 +96,10 @@ int device_mount(Keeper *keeper, char *text, size_t size) {
         }
         r = find_device(keeper);
         if (r < 0) {
-                (void) snprintf(text, size, "%s is not in the mount table: %s", keeper->mountpoint, strerror(-r));
+                (void) snprintf(text, size, "%s is not in the mount table: %s", keeper->record->mountpoint, strerror(-r));
                 goto finish;
         }
-        keeper->read_size = MAX(read_size, 4096u);
+        keeper->record->read_size = MAX(read_size, 4096u);
 
 finish:
         mount_options_done(&options);

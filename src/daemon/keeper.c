@@ -5,12 +5,14 @@
  * Its life: make the memory; have a prober ask the server; mount; start the worker; tell the helper; then wait
  * for one of these:
  *
- *   the worker ended       finished (the kernel has no mount left): so do we. Anything else: start another
+ *   the worker             supervise.c: it ended; watchdog.c: it is stuck
+ *   the standby            standby.c: who comes after us
  *   the mount table        users.c: no users for a while, take the volume down
- *   the control socket     control.c
+ *   the control socket     control.c; upgrade.c
  *   SIGTERM, SIGINT        take the mountpoint away now, unmount what nobody is using; serve those that are left
  *
- * On any failure before the helper was told, nothing is left behind.
+ * On any failure before the helper was told, nothing is left behind. A keeper that comes after another one
+ * (keeper_resume()) finds all that in the record, and the worker at work.
  */
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -32,9 +34,6 @@
 #include "sys/rundir.h"
 
 #define PROBE_BOUND_MS 14000 /* of a prober that does not come back although it bounds itself */
-
-static int worker_spawn(Keeper *keeper);
-static int worker_respawn(Keeper *keeper, unsigned delay_ms);
 
 /* ---- telling the helper ---- */
 
@@ -87,9 +86,15 @@ static int memory_fill(Keeper *keeper) {
         char *why = NULL;
         int r;
 
-        r = memory_new(&keeper->memory, &keeper->memory_fd);
-        if (r < 0)
+        r = record_new(keeper);
+        if (r >= 0)
+                r = role_take(keeper->record_fd);
+        if (r >= 0)
+                r = memory_new(&keeper->memory, &keeper->record->memory_fd);
+        if (r < 0) {
+                keeper_tell(keeper, "error 2 cannot make the recovery memory: %s", strerror(-r));
                 return r;
+        }
         mount_options_init(&options);
         r = mount_options_parse(&options, args->options, &why);
         if (r >= 0) {
@@ -112,7 +117,7 @@ static int memory_fill(Keeper *keeper) {
 /* ---- the prober ---- */
 
 static int wait_bounded(pid_t pid, int timeout_ms, int *ret_status) {
-        _cleanup_(fd_closep) int fd = (int) syscall(SYS_pidfd_open, pid, 0);
+        _cleanup_(fd_closep) int fd = process_open(pid);
         struct pollfd pfd = { .fd = fd, .events = POLLIN };
 
         if (fd >= 0 && poll(&pfd, 1, timeout_ms) == 0)
@@ -138,7 +143,7 @@ static int probe(Keeper *keeper) {
         pid_t pid;
 
         memory->mount_error = NFS_MOUNT_INTERNAL;
-        r = spawn_role(keeper, "--prober", &pid);
+        r = spawn_role(keeper, NULL, "--prober", keeper->record->memory_fd, -1, &pid);
         if (r >= 0)
                 r = wait_bounded(pid, PROBE_BOUND_MS, &status);
         if (r < 0) {
@@ -166,90 +171,6 @@ static int probe(Keeper *keeper) {
         }
         source_done(&source);
         return r;
-}
-
-/* ---- the worker ---- */
-
-static int restart_fired(sd_event_source *source, uint64_t usec, void *userdata) {
-        Keeper *keeper = userdata;
-
-        (void) usec;
-        keeper->restart_timer = sd_event_source_disable_unref(source);
-        return worker_respawn(keeper, 0);
-}
-
-/* Another worker in delay_ms. One that cannot be started (no memory, no processes) is tried again in a second. */
-static int worker_respawn(Keeper *keeper, unsigned delay_ms) {
-        uint64_t now;
-        int r;
-
-        if (delay_ms == 0) {
-                r = worker_spawn(keeper);
-                if (r >= 0)
-                        return 0;
-                log_error("no worker can be started, trying again: %s", strerror(-r));
-                delay_ms = 1000;
-        }
-        r = sd_event_now(keeper->event, CLOCK_MONOTONIC, &now);
-        if (r < 0)
-                return r;
-        return sd_event_add_time(keeper->event, &keeper->restart_timer, CLOCK_MONOTONIC,
-                                 now + (uint64_t) delay_ms * 1000, 0, restart_fired, keeper);
-}
-
-static uint64_t count_replies(const Keeper *keeper) {
-        uint64_t n = 0;
-
-        for (unsigned i = 0; i < keeper->memory->n_reactors; i++)
-                n += atomic_load(&keeper->memory->stats[i].replies);
-        return n;
-}
-
-/* Restarts are immediate, unless workers die again and again without having answered anything: then after a
- * while, up to 5 s. */
-static int worker_restart(Keeper *keeper) {
-        unsigned shift;
-
-        if (count_replies(keeper) != keeper->replies_at_start)
-                keeper->idle_deaths = 0;
-        if (++keeper->idle_deaths <= 3)
-                return worker_respawn(keeper, 0);
-        shift = MIN(keeper->idle_deaths - 4, 6u);
-        return worker_respawn(keeper, MIN(100u << shift, 5000u));
-}
-
-/* What a program does to itself, and an exit that it had no reason for. */
-static bool is_fault(const siginfo_t *si) {
-        return si->si_code == CLD_EXITED ||
-               (si->si_status != SIGKILL && si->si_status != SIGTERM && si->si_status != SIGINT);
-}
-
-static int worker_ended(sd_event_source *source, const siginfo_t *si, void *userdata) {
-        Keeper *keeper = userdata;
-
-        (void) sd_event_source_disable_unref(source);
-        keeper->worker_pid = 0;
-        atomic_store(&keeper->memory->worker_faulted, is_fault(si));
-        if (si->si_code == CLD_EXITED && si->si_status == 0 &&
-            atomic_load(&keeper->memory->worker_state) == WORKER_FINISHED)
-                return sd_event_exit(keeper->event, 0);
-        if (si->si_code == CLD_EXITED)
-                log_error("the worker ended with status %d: starting another", si->si_status);
-        else
-                log_error("the worker was killed by signal %d (%s): starting another", si->si_status,
-                          strsignal(si->si_status));
-        return worker_restart(keeper);
-}
-
-static int worker_spawn(Keeper *keeper) {
-        int r;
-
-        r = spawn_role(keeper, "--worker", &keeper->worker_pid);
-        if (r < 0)
-                return r;
-        keeper->replies_at_start = count_replies(keeper);
-        atomic_fetch_add(&keeper->memory->worker_starts, 1);
-        return sd_event_add_child(keeper->event, NULL, keeper->worker_pid, WEXITED, worker_ended, keeper);
 }
 
 /* ---- signals ---- */
@@ -282,7 +203,8 @@ static void signals_block(void) {
         (void) sigaddset(&set, SIGCHLD);
         (void) sigaddset(&set, SIGTERM);
         (void) sigaddset(&set, SIGINT);
-        (void) signal(SIGCHLD, SIG_DFL);
+        for (unsigned i = 0; i < 3; i++)
+                (void) signal((const int[]){ SIGCHLD, SIGTERM, SIGINT }[i], SIG_DFL);
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -301,16 +223,16 @@ static int directory_make(Keeper *keeper) {
         real = realpath(rundir(), NULL);
         if (!real)
                 return -errno;
-        if ((size_t) snprintf(keeper->directory, sizeof keeper->directory, "%s/%s", real, keeper->args->id) >=
-                    sizeof keeper->directory - 8 ||
-            (size_t) snprintf(keeper->mountpoint, sizeof keeper->mountpoint, "%s/mnt", keeper->directory) >=
-                    sizeof keeper->mountpoint)
+        if ((size_t) snprintf(keeper->record->directory, sizeof keeper->record->directory, "%s/%s", real, keeper->args->id) >=
+                    sizeof keeper->record->directory - 8 ||
+            (size_t) snprintf(keeper->record->mountpoint, sizeof keeper->record->mountpoint, "%s/mnt", keeper->record->directory) >=
+                    sizeof keeper->record->mountpoint)
                 return -ENAMETOOLONG;
-        if (mkdir(keeper->directory, 0700) < 0 && errno != EEXIST)
+        if (mkdir(keeper->record->directory, 0700) < 0 && errno != EEXIST)
                 return -errno;
-        if (mkdir(keeper->mountpoint, 0700) < 0 && errno != EEXIST)
+        if (mkdir(keeper->record->mountpoint, 0700) < 0 && errno != EEXIST)
                 return -errno;
-        (void) snprintf(path, sizeof path, "%s/key", keeper->directory);
+        (void) snprintf(path, sizeof path, "%s/key", keeper->record->directory);
         fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (fd < 0)
                 return -errno;
@@ -321,16 +243,16 @@ static int directory_make(Keeper *keeper) {
 static void directory_remove(Keeper *keeper) {
         char path[600];
 
-        if (keeper->mounted)
-                (void) umount2(keeper->mountpoint, MNT_DETACH);
-        keeper->mounted = false;
-        keeper->control_fd = fd_close(keeper->control_fd);
-        (void) snprintf(path, sizeof path, "%s/control", keeper->directory);
+        if (keeper->record->mounted)
+                (void) umount2(keeper->record->mountpoint, MNT_DETACH);
+        keeper->record->mounted = false;
+        control_close(keeper);
+        (void) snprintf(path, sizeof path, "%s/control", keeper->record->directory);
         (void) unlink(path);
-        (void) snprintf(path, sizeof path, "%s/key", keeper->directory);
+        (void) snprintf(path, sizeof path, "%s/key", keeper->record->directory);
         (void) unlink(path);
-        (void) rmdir(keeper->mountpoint);
-        (void) rmdir(keeper->directory);
+        (void) rmdir(keeper->record->mountpoint);
+        (void) rmdir(keeper->record->directory);
 }
 
 /* Until the worker has answered the kernel's INIT, which takes a millisecond or so; bounded. */
@@ -342,6 +264,22 @@ static void wait_init(const Keeper *keeper) {
                 (void) nanosleep(&step, NULL);
         if (!atomic_load(&keeper->memory->init_replied))
                 log_warning("the worker has not answered the kernel yet");
+}
+
+/* What a keeper waits for. */
+static int watch(Keeper *keeper) {
+        int r;
+
+        r = sd_event_new(&keeper->event);
+        if (r >= 0)
+                r = control_watch(keeper);
+        if (r >= 0)
+                r = signals_watch(keeper);
+        if (r >= 0)
+                r = supervise_prepare(keeper);
+        if (r >= 0)
+                r = watchdog_watch(keeper);
+        return r;
 }
 
 /* Else the helper has been told. */
@@ -361,49 +299,153 @@ static int put_up(Keeper *keeper) {
         }
         r = control_listen(keeper);
         if (r >= 0)
-                r = sd_event_new(&keeper->event);
-        if (r >= 0)
-                r = control_watch(keeper);
-        if (r >= 0)
-                r = signals_watch(keeper);
-        if (r >= 0)
-                r = worker_spawn(keeper);
+                r = watch(keeper);
+        if (r >= 0) {
+                record_save_head(keeper);
+                r = supervise_spawn(keeper, NULL, "--worker");
+        }
         if (r >= 0) {
                 wait_init(keeper);
                 device_set_readahead(keeper);
                 r = users_watch(keeper);
         }
+        if (r >= 0)
+                r = standby_start(keeper);
         if (r < 0)
                 keeper_tell(keeper, "error 2 cannot start the volume: %s", strerror(-r));
         return r;
 }
 
-int keeper_main(const KeeperArgs *args) {
-        static Keeper keeper;
+/* ---- the loop ---- */
+
+int keeper_over(Keeper *keeper) {
+        keeper->record->over = true; /* for a standby that takes over in this very moment */
+        return sd_event_exit(keeper->event, 0);
+}
+
+static int keeper_run(Keeper *keeper) {
         int r;
 
-        keeper = (Keeper){ .args = args, .memory_fd = -1, .control_fd = -1, .mountinfo_fd = -1 };
+        r = sd_event_loop(keeper->event);
+        if (r < 0) {
+                log_error("the keeper's event loop failed, the standby takes over: %s", strerror(-r));
+                return 1;
+        }
+        standby_stop(keeper);
+        (void) users_take_down(keeper, true); /* if somebody else unmounted us or aborted the connection */
+        log_info("gone");
+        return 0;
+}
+
+static Keeper *keeper_new(const KeeperArgs *args) {
+        static Keeper keeper;
+
+        keeper = (Keeper){ .args = args, .record_fd = -1, .worker_fd = -1, .standby_fd = -1, .mountinfo_fd = -1 };
+        return &keeper;
+}
+
+int keeper_main(const KeeperArgs *args) {
+        Keeper *keeper = keeper_new(args);
+        int r;
+
         settle(args);
         signals_block();
         log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);
 
-        if (memory_fill(&keeper) < 0 || keeper_enter_scope(&keeper) < 0 || probe(&keeper) < 0)
+        if (memory_fill(keeper) < 0 || keeper_enter_scope(keeper) < 0 || probe(keeper) < 0)
                 return 1;
-        r = put_up(&keeper);
+        r = put_up(keeper);
         if (r < 0) {
-                if (keeper.worker_pid > 0)
-                        (void) kill(keeper.worker_pid, SIGKILL);
-                directory_remove(&keeper);
+                keeper->record->over = true;
+                standby_stop(keeper);
+                if (keeper->worker_fd >= 0)
+                        (void) process_signal(keeper->worker_fd, SIGKILL);
+                directory_remove(keeper);
                 return 1;
         }
-        keeper_tell(&keeper, "ok");
+        keeper_tell(keeper, "ok");
         log_info("serving, options \"%s\"", args->options);
+        return keeper_run(keeper);
+}
 
-        r = sd_event_loop(keeper.event);
+/* ---- a keeper after a keeper ---- */
+
+static int resume(Keeper *keeper, KeeperArgs *args) {
+        KeeperRecord *record = keeper->record;
+        int r;
+
+        /* the worker may have broken what is checked */
+        if (pwrite(record->memory_fd, record->head, sizeof record->head, 0) != (ssize_t) sizeof record->head)
+                return -EIO;
+        r = memory_attach(record->memory_fd, &keeper->memory);
         if (r < 0)
-                log_error("the keeper's event loop failed: %s", strerror(-r));
-        if (keeper.mounted)
-                directory_remove(&keeper); /* somebody else unmounted us or aborted the connection */
-        log_info("gone");
-        return r < 0 ? 1 : 0;
+                return r;
+        *args = (KeeperArgs){ .id = keeper->memory->id, .source = keeper->memory->source,
+                              .options = keeper->memory->options, .status_fd = -1,
+                              .foreground = record->foreground, .debug = record->debug };
+        if (args->debug)
+                log_set_max_level(LOG_DEBUG);
+        log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);
+        atomic_store(&keeper->memory->keeper_pid, (uint32_t) getpid());
+        record_save_head(keeper);
+        /* nobody else's, so that who waits for their end sees it */
+        if (record->control_fd >= 0)
+                (void) fcntl(record->control_fd, F_SETFD, FD_CLOEXEC);
+        if (record->upgrading && record->upgrade_fd >= 0)
+                (void) fcntl(record->upgrade_fd, F_SETFD, FD_CLOEXEC);
+        return 0;
+}
+
+/* The standby of the keeper before this one, if that was this process. */
+static void end_standby(pid_t pid) {
+        if (pid <= 0 || pid == getpid() || waitpid(pid, NULL, WNOHANG) != 0)
+                return; /* ourselves, or not our child */
+        (void) kill(pid, SIGKILL);
+        (void) waitpid(pid, NULL, 0);
+}
+
+int keeper_resume(int record_fd) {
+        static KeeperArgs args;
+        Keeper *keeper = keeper_new(&args);
+        bool taken_over;
+        pid_t former;
+        int r;
+
+        keeper->record_fd = record_fd;
+        signals_block();
+        (void) signal(SIGPIPE, SIG_IGN);
+        (void) prctl(PR_SET_NAME, "nfsvol-keeper");
+        r = record_attach(record_fd, &keeper->record);
+        if (r >= 0)
+                r = role_take(record_fd);
+        if (r >= 0)
+                r = resume(keeper, &args);
+        if (r < 0) {
+                log_error("cannot go on as the keeper: %s", strerror(-r));
+                return 1;
+        }
+        former = keeper->record->standby_pid;
+        taken_over = former == getpid();
+        r = watch(keeper);
+        if (r >= 0)
+                r = standby_start(keeper);
+        if (r >= 0)
+                r = supervise_start(keeper);
+        if (r < 0) {
+                log_error("cannot go on as the keeper: %s", strerror(-r));
+                return 1;
+        }
+        end_standby(former);
+        if (taken_over) {
+                keeper->record->keeper_restarts++;
+                log_warning("the keeper was killed: its standby goes on as the keeper");
+        }
+        upgrade_finish(keeper, taken_over);
+        users_resume(keeper);
+        r = users_watch(keeper);
+        if (r < 0)
+                log_error("who uses the volume cannot be watched: %s", strerror(-r));
+        if (keeper->record->ending)
+                (void) users_end(keeper);
+        return keeper_run(keeper);
 }

@@ -9,15 +9,18 @@
 #include "config.h"
 #include "daemon.h"
 
-enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_TARGET, OPT_STATUS_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_PROBER, OPT_WORKER };
+enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_TARGET, OPT_STATUS_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_LAYOUT,
+       OPT_ROLE };
 
 static void usage(FILE *out) {
         (void) fputs("Usage: nfsvold --id ID --source HOST:/PATH --options TEXT [--target DIR]\n"
                      "               [--status-fd N] [--foreground] [--debug]\n"
+                     "       nfsvold --layout\n"
                      "\n"
                      "Serves one NFS volume: mounts it at " NFSVOL_RUNDIR "/ID/mnt, keeps it mounted while it\n"
                      "has users, and goes away after the last. It is started by mount.fuse.nfs(8) and not meant\n"
-                     "to be started by hand; see nfsvold(8).\n",
+                     "to be started by hand; see nfsvold(8). --layout says of which kind the memory is that it\n"
+                     "leaves to a successor.\n",
                      out);
 }
 
@@ -31,6 +34,9 @@ static bool parse_fd(const char *text, int *ret) {
         return true;
 }
 
+/* What nfsvold starts itself as. Their value is the descriptor of the memory, or of the keepers' record. */
+static int (*const roles[])(int fd) = { prober_main, worker_main, refuser_main, standby_main, keeper_resume };
+
 int main(int argc, char **argv) {
         static const struct option options[] = {
                 { "id", required_argument, NULL, OPT_ID },
@@ -40,14 +46,19 @@ int main(int argc, char **argv) {
                 { "status-fd", required_argument, NULL, OPT_STATUS_FD },
                 { "foreground", no_argument, NULL, OPT_FOREGROUND },
                 { "debug", no_argument, NULL, OPT_DEBUG },
-                { "prober", required_argument, NULL, OPT_PROBER },
-                { "worker", required_argument, NULL, OPT_WORKER },
+                { "prober", required_argument, NULL, OPT_ROLE + 0 },
+                { "worker", required_argument, NULL, OPT_ROLE + 1 },
+                { "refuser", required_argument, NULL, OPT_ROLE + 2 },
+                { "standby", required_argument, NULL, OPT_ROLE + 3 },
+                { "resume", required_argument, NULL, OPT_ROLE + 4 },
+                { "layout", no_argument, NULL, OPT_LAYOUT },
                 { "help", no_argument, NULL, 'h' },
                 { "version", no_argument, NULL, 'V' },
                 { 0 },
         };
         KeeperArgs args = { .options = "", .status_fd = -1 };
-        int prober = -1, worker = -1, c;
+        int role = -1, fd = -1, c;
+        char layout[128];
 
         while ((c = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
                 bool ok = true;
@@ -77,12 +88,10 @@ int main(int argc, char **argv) {
                 case OPT_DEBUG:
                         args.debug = true;
                         break;
-                case OPT_PROBER:
-                        ok = parse_fd(optarg, &prober);
-                        break;
-                case OPT_WORKER:
-                        ok = parse_fd(optarg, &worker);
-                        break;
+                case OPT_LAYOUT:
+                        layout_format(layout, sizeof layout);
+                        (void) puts(layout);
+                        return 0;
                 case 'h':
                         usage(stdout);
                         return 0;
@@ -90,8 +99,13 @@ int main(int argc, char **argv) {
                         (void) puts("nfsvold " NFSVOL_VERSION);
                         return 0;
                 default:
-                        usage(stderr);
-                        return 1;
+                        if (c < OPT_ROLE) {
+                                usage(stderr);
+                                return 1;
+                        }
+                        role = c - OPT_ROLE;
+                        ok = parse_fd(optarg, &fd);
+                        break;
                 }
                 if (!ok) {
                         (void) fprintf(stderr, "nfsvold: bad value for an option: %s\n", optarg);
@@ -100,10 +114,8 @@ int main(int argc, char **argv) {
         }
         if (args.debug)
                 log_set_max_level(LOG_DEBUG);
-        if (prober >= 0)
-                return prober_main(prober);
-        if (worker >= 0)
-                return worker_main(worker);
+        if (role >= 0)
+                return roles[role](fd);
         if (!args.id || !*args.id || !args.source || optind != argc) {
                 usage(stderr);
                 return 1;

@@ -40,8 +40,10 @@ static ServerState server_state(const Memory *memory) {
 }
 
 static const char *state_name(const Keeper *keeper, const ServerState *server) {
-        if (keeper->draining)
+        if (keeper->record->draining)
                 return "draining";
+        if (keeper->record->failing)
+                return "failing";
         if (keeper->worker_pid <= 0 || atomic_load(&keeper->memory->worker_state) != WORKER_SERVING)
                 return "starting";
         if (server->not_responding > 0)
@@ -178,9 +180,31 @@ static json_t *counters_object(const Memory *memory, const Sums *s) {
         return object;
 }
 
+/* Processes that came and went. */
+static void add_lives(const Keeper *keeper, json_t *object) {
+        const KeeperRecord *record = keeper->record;
+        json_t *lives = json_pack("{s:i, s:i, s:i, s:i, s:s, s:{s:i, s:f, s:f}}", "standby_pid",
+                                  keeper->standby_fd >= 0 ? (int) record->standby_pid : 0, "keeper_restarts",
+                                  (int) record->keeper_restarts, "upgrades", (int) record->upgrades, "stuck",
+                                  (int) record->stuck, "last_end", record->death, "stall", "count", (int) record->stalls,
+                                  "last_ms", (double) record->last_stall_us / 1000, "worst_ms",
+                                  (double) record->worst_stall_us / 1000);
+        char problem[512];
+
+        (void) json_object_update(object, lives);
+        json_decref(lives);
+        if (!record->failing)
+                return;
+        (void) snprintf(problem, sizeof problem,
+                        "every request is answered with EIO, because %u workers in a row ended without having answered "
+                        "anything, the last so: %s. The next one is tried in %d s, or now by `nfsvol upgrade %s`",
+                        record->idle_deaths, record->death, supervise_retry_s(keeper), keeper->memory->id);
+        (void) json_object_set_new(object, "problem", json_string(problem));
+}
+
 char *status_format(const Keeper *keeper) {
         const Memory *memory = keeper->memory;
-        uint32_t starts = atomic_load(&((Memory *) memory)->worker_starts);
+        const KeeperRecord *record = keeper->record;
         char *text, *line = NULL;
         ServerState server = server_state(memory);
         Sums sums = { 0 };
@@ -192,11 +216,12 @@ char *status_format(const Keeper *keeper) {
                            memory->options, "state", state_name(keeper, &server), "keeper_pid", (int) getpid(), "worker_pid",
                            (int) keeper->worker_pid, "users", (json_int_t) keeper->n_users, "uptime_s",
                            (json_int_t) ((uint64_t) time(NULL) - memory->started_at), "restarts",
-                           (int) (starts ? starts - 1 : 0), "locks", memory->locks_text, "scope", memory->scope, "server", server_object(keeper, &server),
+                           (int) record->worker_restarts, "locks", memory->locks_text, "scope", memory->scope, "server", server_object(keeper, &server),
                            "requests", "in_flight", (json_int_t) sums.in_flight, "total", (json_int_t) sums.requests,
                            "rpcs", rpcs_object(memory), "counters", counters_object(memory, &sums));
         if (!object)
                 return NULL;
+        add_lives(keeper, object);
         text = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER);
         json_decref(object);
         if (text && asprintf(&line, "%s\n", text) < 0)

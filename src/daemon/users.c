@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "conf/options.h"
@@ -70,17 +71,57 @@ static int count_users(Keeper *keeper) {
         r = mount_table_read(&table);
         if (r < 0)
                 return r;
-        keeper->n_users = mount_table_count(&table, keeper->dev, keeper->mountpoint);
+        keeper->n_users = mount_table_count(&table, keeper->record->dev, keeper->record->mountpoint);
         mount_table_done(&table);
         return 0;
 }
 
-int users_take_down(Keeper *keeper, bool force) {
-        static const char *const leaves[] = { "control", "key" };
+/* Another daemon may have come to be there since a keeper died. */
+static bool mountpoint_is_ours(const Keeper *keeper) {
+        const MountEntry *entry;
+        MountTable table;
+        bool ours;
+
+        if (mount_table_read(&table) < 0)
+                return false;
+        entry = mount_table_find(&table, keeper->record->mountpoint);
+        ours = entry && entry->dev == keeper->record->dev;
+        mount_table_done(&table);
+        return ours;
+}
+
+static bool directory_is_ours(const Keeper *keeper) {
         char path[600];
+        struct stat st;
+
+        (void) snprintf(path, sizeof path, "%s/control", keeper->record->directory);
+        return stat(path, &st) == 0 && st.st_ino == keeper->record->control_ino;
+}
+
+/* Under the volume's lock. It can be done twice: its last step is the one that shows that it was done. */
+static void take_down(Keeper *keeper) {
+        static const char *const leaves[] = { "key", "control" };
+        char path[600];
+
+        control_close(keeper);
+        if (mountpoint_is_ours(keeper) && umount2(keeper->record->mountpoint, MNT_DETACH) < 0)
+                log_warning("cannot detach %s: %s", keeper->record->mountpoint, strerror(errno));
+        if (directory_is_ours(keeper)) {
+                (void) rmdir(keeper->record->mountpoint);
+                for (unsigned i = 0; i < ELEMENTSOF(leaves); i++) {
+                        (void) snprintf(path, sizeof path, "%s/%s", keeper->record->directory, leaves[i]);
+                        (void) unlink(path);
+                }
+                if (rmdir(keeper->record->directory) < 0)
+                        log_warning("%s stays: %s", keeper->record->directory, strerror(errno));
+        }
+        keeper->record->mounted = false;
+}
+
+int users_take_down(Keeper *keeper, bool force) {
         int lock, r;
 
-        if (!keeper->mounted)
+        if (!keeper->record->mounted)
                 return 0;
         r = volume_lock(keeper->memory->id, force ? now_ns() + 2 * NSEC_PER_SEC : 0, &lock);
         if (r < 0 && !force)
@@ -92,22 +133,21 @@ int users_take_down(Keeper *keeper, bool force) {
                 volume_unlock(keeper->memory->id, lock, false);
                 return r < 0 ? r : -EBUSY;
         }
-
-        keeper->control = sd_event_source_disable_unref(keeper->control);
-        keeper->control_fd = fd_close(keeper->control_fd);
-        if (umount2(keeper->mountpoint, MNT_DETACH) < 0)
-                log_warning("cannot detach %s: %s", keeper->mountpoint, strerror(errno));
-        keeper->mounted = false;
-        keeper->draining = true;
-        for (unsigned i = 0; i < ELEMENTSOF(leaves); i++) {
-                (void) snprintf(path, sizeof path, "%s/%s", keeper->directory, leaves[i]);
-                (void) unlink(path);
-        }
-        (void) rmdir(keeper->mountpoint);
-        if (rmdir(keeper->directory) < 0)
-                log_warning("%s stays: %s", keeper->directory, strerror(errno));
+        keeper->record->draining = true; /* from here on a successor finishes it */
+        take_down(keeper);
         volume_unlock(keeper->memory->id, lock, lock >= 0);
         return 0;
+}
+
+void users_resume(Keeper *keeper) {
+        int lock;
+
+        if (!keeper->record->draining || !keeper->record->mounted)
+                return;
+        if (volume_lock(keeper->memory->id, now_ns() + 2 * NSEC_PER_SEC, &lock) < 0)
+                lock = -1;
+        take_down(keeper);
+        volume_unlock(keeper->memory->id, lock, false);
 }
 
 /* Unmounts what is not busy. */
@@ -117,17 +157,17 @@ static void unmount_idle(Keeper *keeper) {
         if (mount_table_read(&table) < 0)
                 return;
         for (size_t i = table.n_entries; i-- > 0;)
-                if (table.entries[i].dev == keeper->dev && strcmp(table.entries[i].target, keeper->mountpoint) != 0 &&
+                if (table.entries[i].dev == keeper->record->dev && strcmp(table.entries[i].target, keeper->record->mountpoint) != 0 &&
                     umount2(table.entries[i].target, UMOUNT_NOFOLLOW) == 0)
                         log_info("unmounted %s", table.entries[i].target);
-        keeper->n_users = mount_table_count(&table, keeper->dev, keeper->mountpoint);
+        keeper->n_users = mount_table_count(&table, keeper->record->dev, keeper->record->mountpoint);
         mount_table_done(&table);
 }
 
 int users_end(Keeper *keeper) {
         int r;
 
-        keeper->ending = true;
+        keeper->record->ending = true;
         r = users_take_down(keeper, true);
         unmount_idle(keeper);
         return r < 0 ? r : check_in(keeper, RETRY_USEC);
@@ -138,11 +178,11 @@ static int users_check(Keeper *keeper) {
         uint64_t now = now_ns(), linger = linger_ns(keeper);
         int r;
 
-        if (keeper->ending) {
+        if (keeper->record->ending) {
                 unmount_idle(keeper);
                 return keeper->n_users > 0 ? check_in(keeper, RETRY_USEC) : 0;
         }
-        if (keeper->draining)
+        if (keeper->record->draining)
                 return 0;
         r = count_users(keeper);
         if (r < 0) {
@@ -170,7 +210,7 @@ static int mountinfo_changed(sd_event_source *source, int fd, uint32_t revents, 
         (void) source;
         (void) fd;
         (void) revents;
-        return keeper->draining ? 0 : check_in(keeper, SETTLE_USEC);
+        return keeper->record->draining ? 0 : check_in(keeper, SETTLE_USEC);
 }
 
 int users_watch(Keeper *keeper) {

@@ -4,6 +4,8 @@
  * One thread per reactor, each with its FUSE channel and its NFS connection; the main thread runs the first.
  * Signals that are meant to end the volume (SIGTERM to its scope) are the keeper's to act on: a worker that obeyed
  * them would take the mounts away from under their users. All it does at a SIGTERM is to commit what has been written.
+ * SIGUSR1 is the keeper's: it makes room for a worker of another version, at an instant at which nothing is in flight
+ * if there is one soon, and else as if it had been killed.
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -16,6 +18,10 @@
 #include "base/log.h"
 #include "daemon.h"
 #include "fuse/channel.h"
+#include "worker.h"
+
+#define LEAVE_BOUND_NS (100 * NSEC_PER_MSEC)
+#define BUSY_BOUND_NS  (200 * NSEC_PER_MSEC) /* for a former worker to be gone altogether */
 
 typedef struct WorkerReactor {
         struct Worker *worker;
@@ -23,7 +29,8 @@ typedef struct WorkerReactor {
         Reactor *reactor;
         VfsReactor *vr;
         FuseChannel *channel;
-        Task commit;
+        Task commit, leave;
+        FdSource ping;
         VfsSync sync;
         pthread_t thread;
         bool running;
@@ -35,7 +42,9 @@ typedef struct Worker {
         Vfs *vfs;
         FuseVolume *volume;
         WorkerReactor reactors[REACTORS_MAX];
-        FdSource sigterm;
+        FdSource signals;
+        Timer leave_timer;
+        _Atomic unsigned n_leaving;
 } Worker;
 
 static void worker_finished(void *userdata) {
@@ -59,14 +68,19 @@ static void worker_confine(void) {
         (void) cap_free(caps);
 }
 
+static void signals_set(sigset_t *set) {
+        (void) sigemptyset(set);
+        (void) sigaddset(set, SIGTERM);
+        (void) sigaddset(set, WORKER_LEAVE);
+}
+
 static void worker_signals(void) {
-        static const int ignored[] = { SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2 };
+        static const int ignored[] = { SIGINT, SIGHUP, SIGPIPE, SIGUSR2 };
         sigset_t set;
 
         for (unsigned i = 0; i < ELEMENTSOF(ignored); i++)
                 (void) signal(ignored[i], SIG_IGN);
-        (void) sigemptyset(&set);
-        (void) sigaddset(&set, SIGTERM);
+        signals_set(&set);
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -83,28 +97,74 @@ static void commit_run(Task *task) {
         vfs_sync_all(wr->vr, &wr->sync);
 }
 
-static void sigterm_ready(FdSource *source, uint32_t events) {
-        Worker *worker = container_of(source, Worker, sigterm);
+/* ---- making room ---- */
+
+static _Noreturn void worker_left(Worker *worker) {
+        atomic_store(&worker->memory->worker_state, WORKER_LEFT);
+        _exit(0);
+}
+
+static void channel_left(void *userdata) {
+        Worker *worker = userdata;
+
+        if (atomic_fetch_sub(&worker->n_leaving, 1) == 1)
+                worker_left(worker);
+}
+
+static void leave_run(Task *task) {
+        WorkerReactor *wr = container_of(task, WorkerReactor, leave);
+
+        fuse_channel_leave(wr->channel, channel_left, wr->worker);
+}
+
+static void leave_late(Timer *timer) {
+        worker_left(container_of(timer, Worker, leave_timer));
+}
+
+static void worker_leave(Worker *worker) {
+        Reactor *reactor = worker->reactors[0].reactor;
+
+        if (atomic_load(&worker->n_leaving))
+                return;
+        atomic_store(&worker->n_leaving, worker->memory->n_reactors);
+        worker->leave_timer.fired = leave_late;
+        timer_arm(reactor, &worker->leave_timer, reactor_now(reactor) + LEAVE_BOUND_NS);
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
+                reactor_post(worker->reactors[i].reactor, &worker->reactors[i].leave);
+}
+
+static void signals_ready(FdSource *source, uint32_t events) {
+        Worker *worker = container_of(source, Worker, signals);
         struct signalfd_siginfo si;
 
         (void) events;
         if (read(source->fd, &si, sizeof si) != sizeof si)
                 return;
+        if (si.ssi_signo == WORKER_LEAVE)
+                return worker_leave(worker);
         for (unsigned i = 0; i < worker->memory->n_reactors; i++)
                 reactor_post(worker->reactors[i].reactor, &worker->reactors[i].commit);
 }
 
-static int watch_sigterm(Worker *worker) {
+static int watch_signals(Worker *worker) {
         sigset_t set;
         int fd;
 
-        (void) sigemptyset(&set);
-        (void) sigaddset(&set, SIGTERM);
+        signals_set(&set);
         fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
         if (fd < 0)
                 return -errno;
-        worker->sigterm.ready = sigterm_ready;
-        return fd_source_add(worker->reactors[0].reactor, &worker->sigterm, fd, EPOLLIN);
+        worker->signals.ready = signals_ready;
+        return fd_source_add(worker->reactors[0].reactor, &worker->signals, fd, EPOLLIN);
+}
+
+/* The keeper wants to know whether this reactor turns. */
+static void ping_ready(FdSource *source, uint32_t events) {
+        WorkerReactor *wr = container_of(source, WorkerReactor, ping);
+
+        (void) events;
+        (void) !read(source->fd, &(uint64_t){ 0 }, sizeof(uint64_t));
+        atomic_fetch_add(&wr->worker->memory->pongs[wr->index], 1);
 }
 
 static void *reactor_thread(void *arg) {
@@ -114,6 +174,7 @@ static void *reactor_thread(void *arg) {
 
         (void) snprintf(name, sizeof name, "reactor%u", wr->index);
         (void) pthread_setname_np(pthread_self(), name);
+        stack_of_thread();
         r = reactor_run(wr->reactor);
         if (r < 0) {
                 log_error("reactor %u ended: %s", wr->index, strerror(-r));
@@ -145,8 +206,12 @@ static int worker_start(Worker *worker) {
 
                 wr->worker = worker;
                 wr->commit.run = commit_run;
+                wr->leave.run = leave_run;
+                wr->ping.ready = ping_ready;
                 wr->index = i;
                 r = reactor_new(&wr->reactor);
+                if (r >= 0 && memory->ping_fd[i] >= 0)
+                        r = fd_source_add(wr->reactor, &wr->ping, memory->ping_fd[i], EPOLLIN);
                 if (r >= 0)
                         r = vfs_reactor_new(worker->vfs, i, wr->reactor, &wr->vr);
                 if (r < 0)
@@ -159,7 +224,7 @@ static int worker_start(Worker *worker) {
                 if (r < 0)
                         return r;
         }
-        r = watch_sigterm(worker);
+        r = watch_signals(worker);
         if (r < 0)
                 return r;
         for (unsigned i = 1; i < memory->n_reactors; i++) {
@@ -178,7 +243,9 @@ static void worker_stop(Worker *worker) {
                 if (wr->running)
                         (void) pthread_join(wr->thread, NULL);
         }
-        fd_source_remove(&worker->sigterm);
+        fd_source_remove(&worker->signals);
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
+                fd_source_remove(&worker->reactors[i].ping);
         for (unsigned i = 0; i < worker->memory->n_reactors; i++)
                 (void) fuse_channel_free(worker->reactors[i].channel);
         for (unsigned i = 0; i < worker->memory->n_reactors; i++) {
@@ -190,38 +257,82 @@ static void worker_stop(Worker *worker) {
         mount_options_done(&worker->options);
 }
 
-int worker_main(int memory_fd) {
-        static Worker worker;
+/* The memory, if nobody else works on it. 0, or an exit code. */
+static int take_over(int memory_fd, Memory **ret) {
+        uint64_t deadline = now_ns() + BUSY_BOUND_NS;
         int r;
 
-        r = memory_attach(memory_fd, &worker.memory);
+        while ((r = role_take(memory_fd)) == -EBUSY && now_ns() < deadline)
+                (void) nanosleep(&(struct timespec){ .tv_nsec = 1000 * 1000 }, NULL);
+        if (r == -EBUSY)
+                return WORKER_EXIT_BUSY;
+        if (r >= 0)
+                r = memory_attach(memory_fd, ret);
         if (r < 0) {
+                log_open(LOG_TARGET_JOURNAL, "nfsvold", NULL);
                 log_error("the recovery memory is not usable: %s", strerror(-r));
                 return 1;
         }
-        log_open(LOG_TARGET_JOURNAL, "nfsvold", worker.memory->source);
+        log_open(LOG_TARGET_JOURNAL, "nfsvold", (*ret)->source);
+        atomic_store(&(*ret)->worker_pid, (uint32_t) getpid());
+        return 0;
+}
+
+int worker_main(int memory_fd) {
+        static Worker the_worker;
+        Worker *worker = &the_worker;
+        Memory *memory;
+        int r;
+
         (void) prctl(PR_SET_NAME, "nfsvol-worker");
         worker_signals();
+        r = take_over(memory_fd, &worker->memory);
+        if (r != 0)
+                return r;
+        memory = worker->memory;
         worker_confine();
+        stack_on_crash(memory->stack_fd);
         /* what is kept until a COMMIT comes and goes in pieces of up to 1 MiB: from the heap, without mmap(2) */
         (void) mallopt(M_MMAP_THRESHOLD, 8 << 20);
         (void) mallopt(M_TRIM_THRESHOLD, 160 << 20); /* above what is kept before a commit is begun */
-        (void) mallopt(M_ARENA_MAX, (int) worker.memory->n_reactors);
+        (void) mallopt(M_ARENA_MAX, (int) memory->n_reactors);
 
-        atomic_store(&worker.memory->worker_pid, (uint32_t) getpid());
-        atomic_store(&worker.memory->worker_state, WORKER_STARTING);
-        r = worker_start(&worker);
+        atomic_store(&memory->worker_state, WORKER_STARTING);
+        r = worker_start(worker);
         if (r < 0) {
                 log_error("the worker cannot start: %s", strerror(-r));
                 return 1;
         }
-        atomic_store(&worker.memory->worker_state, WORKER_SERVING);
-        r = reactor_run(worker.reactors[0].reactor);
+        atomic_store(&memory->worker_state, WORKER_SERVING);
+        (void) !write(memory->ready_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+        r = reactor_run(worker->reactors[0].reactor);
         if (r < 0) {
                 log_error("reactor 0 ended: %s", strerror(-r));
                 _exit(1);
         }
-        atomic_store(&worker.memory->worker_state, WORKER_FINISHED);
-        worker_stop(&worker);
+        atomic_store(&memory->worker_state, WORKER_FINISHED);
+        worker_stop(worker);
+        return 0;
+}
+
+/* Stands in for workers that do not live. It believes of the memory as little as it can. */
+int refuser_main(int memory_fd) {
+        Memory *memory;
+        int r;
+
+        (void) prctl(PR_SET_NAME, "nfsvol-refuser");
+        (void) signal(SIGTERM, SIG_IGN);
+        r = take_over(memory_fd, &memory);
+        if (r != 0)
+                return r;
+        worker_confine();
+        stack_on_crash(memory->stack_fd);
+        atomic_store(&memory->worker_state, WORKER_REFUSING);
+        r = fuse_refuse(memory);
+        if (r < 0) {
+                log_error("cannot even refuse: %s", strerror(-r));
+                return 1;
+        }
+        atomic_store(&memory->worker_state, WORKER_FINISHED);
         return 0;
 }

@@ -61,7 +61,7 @@ static void buffer_give(FuseChannel *channel, int i) {
 /* ---- reading ---- */
 
 static void channel_resume(FuseChannel *channel) {
-        if (channel->ready && !channel->finished && channel->source.reactor)
+        if (channel->ready && !channel->finished && !channel->leaving && channel->source.reactor)
                 (void) fd_source_modify(&channel->source, EPOLLIN);
 }
 
@@ -74,6 +74,8 @@ static void channel_ready(FdSource *source, uint32_t events) {
         FuseChannel *channel = container_of(source, FuseChannel, source);
         unsigned n = 0, limit = channel->many ? READS_PER_TURN : 1;
 
+        if (channel->leaving)
+                return;
         if (events & EPOLLERR) /* the connection was aborted; reported also while there is no room to read */
                 return channel_finish(channel);
         while (n < limit && channel_read(channel))
@@ -180,6 +182,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         slot->object.len = 0;
         slot->step = 0;
         atomic_store_explicit(&slot->xid, 0, memory_order_relaxed);
+        slot_seal(slot, header);
         if (len > SLOT_REQUEST_SIZE)
                 channel->read_buffer = -1;
         slot_set(slot, SLOT_QUEUED); /* with the buffer it stands in: a crash before the next lines finds it there */
@@ -189,17 +192,18 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
                 slot->buffer = -1;
         }
         TAILQ_REMOVE(&channel->free_ops, fop, free_link);
+        channel->n_active++;
         channel_execute(channel, fop);
 }
 
-static void reply_error(FuseChannel *channel, FuseOp *fop, int err) {
-        struct fuse_out_header out = {
-                .len = sizeof out,
-                .error = -err,
-                .unique = slot_header(channel, fop->slot)->unique,
-        };
+static void answer_error(FuseChannel *channel, uint64_t unique, int err) {
+        struct fuse_out_header out = { .len = sizeof out, .error = -err, .unique = unique };
 
         (void) !write(channel->fd, &out, sizeof out);
+}
+
+static void reply_error(FuseChannel *channel, FuseOp *fop, int err) {
+        answer_error(channel, slot_header(channel, fop->slot)->unique, err);
         channel_release(fop);
 }
 
@@ -209,7 +213,11 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
                         atomic_load_explicit(&slot->xid, memory_order_relaxed) != 0;
         struct fuse_in_header *header = slot_header(channel, slot);
         struct fuse_buf buf = { .mem = header, .size = slot->len };
+        uint8_t setattr[sizeof *header + sizeof(struct fuse_setattr_in)] __attribute__((aligned(8)));
 
+        /* libfuse writes into its arguments; a successor must find what the kernel sent */
+        if (header->opcode == FUSE_SETATTR && slot->len <= sizeof setattr)
+                buf.mem = memcpy(setattr, header, slot->len);
         fop->op = (Op){
                 .reply = &fuse_op_reply,
                 .reactor = channel->vr,
@@ -251,7 +259,10 @@ void channel_release(FuseOp *fop) {
         if (buffer >= 0)
                 buffer_give(channel, buffer);
         TAILQ_INSERT_HEAD(&channel->free_ops, fop, free_link);
+        channel->n_active--;
         channel_resume(channel);
+        if (channel->leaving && channel->n_active == 0)
+                reactor_defer(channel->reactor, &channel->left_task); /* when this turn's work is done */
 }
 
 /* ---- the end ---- */
@@ -273,6 +284,24 @@ static void channel_finish(FuseChannel *channel) {
         channel->last_sync.done = channel_synced;
         vfs_locks_end(channel->vr);
         vfs_sync_all(channel->vr, &channel->last_sync);
+}
+
+static void left_run(Task *task) {
+        FuseChannel *channel = container_of(task, FuseChannel, left_task);
+
+        if (channel->left)
+                channel->left(channel->left_userdata);
+        channel->left = NULL;
+}
+
+void fuse_channel_leave(FuseChannel *channel, void (*left)(void *userdata), void *userdata) {
+        channel->leaving = true;
+        channel->left = left;
+        channel->left_userdata = userdata;
+        if (channel->source.reactor)
+                fd_source_remove(&channel->source);
+        if (channel->n_active == 0)
+                reactor_defer(channel->reactor, &channel->left_task);
 }
 
 /* ---- start and recovery ---- */
@@ -304,7 +333,14 @@ static bool slot_is_sane(const FuseChannel *channel, const Slot *slot, const str
 
         (void) channel;
         return slot->len >= sizeof *header && slot->len <= max && header->len == slot->len &&
-               slot->reply_len <= SLOT_REPLY_SIZE;
+               slot->reply_len <= SLOT_REPLY_SIZE && slot->seal == slot_seal_of(slot, header);
+}
+
+static bool reply_is_sane(const Slot *slot, const struct fuse_in_header *header) {
+        const struct fuse_out_header *out = (const void *) slot->reply;
+
+        return slot->reply_len >= sizeof *out && out->len == slot->reply_len && out->unique == header->unique &&
+               slot->reply_seal == memory_seal(slot->reply_len, slot->reply, slot->reply_len);
 }
 
 static void recover_slot(FuseChannel *channel, FuseOp *fop) {
@@ -331,6 +367,8 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
                 return;
         }
         if (!slot_is_sane(channel, slot, header)) {
+                log_error("a request of a former worker is damaged: answered with EIO");
+                answer_error(channel, header->unique, EIO); /* if that is damaged too, the kernel knows no such request */
                 slot->buffer = -1;
                 return slot_set(slot, SLOT_FREE);
         }
@@ -338,9 +376,13 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
         if (slot->buffer >= 0)
                 channel->free_buffers &= ~(1u << slot->buffer);
         TAILQ_REMOVE(&channel->free_ops, fop, free_link);
+        channel->n_active++;
         if (state == SLOT_DONE) {
                 /* ENOENT: it had been answered before the crash */
-                (void) !write(channel->fd, slot->reply, slot->reply_len);
+                if (reply_is_sane(slot, header))
+                        (void) !write(channel->fd, slot->reply, slot->reply_len);
+                else
+                        answer_error(channel, header->unique, EIO);
                 return channel_release(fop);
         }
         if (atomic_load(&channel->volume->memory->worker_faulted))
@@ -386,6 +428,7 @@ int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsRe
         channel->stats = &memory->stats[index];
         channel->source.ready = channel_ready;
         channel->start_task.run = start_run;
+        channel->left_task.run = left_run;
         channel->read_buffer = -1;
         channel->free_buffers = (1u << BUFFERS) - 1;
         TAILQ_INIT(&channel->free_ops);

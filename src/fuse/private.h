@@ -50,6 +50,11 @@ struct FuseChannel {
         bool finished;
         bool many;          /* read until there is nothing more */
         uint64_t last_read; /* ns */
+        unsigned n_active;          /* requests not answered yet */
+        bool leaving;               /* reads no more */
+        void (*left)(void *userdata);
+        void *left_userdata;
+        Task left_task;
         Timer watch_timer;
         Task start_task;
         VfsSync last_sync;
@@ -80,6 +85,18 @@ static inline struct fuse_in_header *slot_header(FuseChannel *channel, Slot *slo
         if (slot->buffer >= 0)
                 return buffer_request(&channel->journal->buffers[slot->buffer]);
         return (struct fuse_in_header *) (void *) slot->request;
+}
+
+/* A damaged node id must not name another file, nor a damaged name be without an end. */
+static inline uint32_t slot_seal_of(const Slot *slot, const struct fuse_in_header *header) {
+        /* where a WRITE goes may be decided here (WRITE_PLACED); its data are too much to look at */
+        size_t size = header->opcode == FUSE_WRITE ? sizeof *header : MIN(slot->len, (uint32_t) SLOT_REQUEST_SIZE);
+
+        return memory_seal(slot->len, header, size);
+}
+
+static inline void slot_seal(Slot *slot, const struct fuse_in_header *header) {
+        slot->seal = slot_seal_of(slot, header);
 }
 
 /* The arguments of a WRITE. The kernel leaves the padding 0; in the journal it says that offset was found by us. */

@@ -59,6 +59,7 @@ static void keep_reply(Slot *slot, const struct iovec *iov, int count) {
                 p += iov[i].iov_len;
         }
         slot->reply_len = (uint32_t) size;
+        slot->reply_seal = memory_seal(slot->reply_len, slot->reply, size);
         atomic_store_explicit(&slot->state, SLOT_DONE, memory_order_release);
 }
 

@@ -8,6 +8,9 @@
  * (dir_version) or of others (ctime) throws all of it away. A name is given once: then the kernel has it. When the
  * whole directory has been read, a name that is not there is not there.
  *
+ * A stale handle says that somebody else has changed names: then nothing that was read is believed any more, for the kernel
+ * looks the name up once more and wants to hear something else.
+ *
  * How much is read is paid for by the LOOKUPs that were sent: a few in a huge directory do not fetch all of it.
  *
  * Thread: any; ahead_lock, a leaf. The READDIRPLUS runs on the reactor that began it.
@@ -262,6 +265,18 @@ void ahead_drop_all(Vfs *vfs) {
         ahead_lock(vfs);
         while (!TAILQ_EMPTY(&vfs->aheads))
                 drop(vfs, TAILQ_FIRST(&vfs->aheads));
+        ahead_unlock(vfs);
+}
+
+void ahead_doubt(Vfs *vfs) {
+        Ahead *ahead;
+
+        ahead_lock(vfs);
+        TAILQ_FOREACH(ahead, &vfs->aheads, ahead_link) {
+                ahead->dir_version = UINT64_MAX; /* what is on its way is not believed either */
+                if (!ahead->in_flight)
+                        forget_names(vfs, ahead);
+        }
         ahead_unlock(vfs);
 }
 

@@ -53,6 +53,13 @@ uint32_t extent_limit(const Vfs *vfs) {
         return MAX(vfs->write_size, EXTENT_SMALL);
 }
 
+static uint32_t seal_of(const Vfs *vfs, const Extent *extent) {
+        const ExtentRecord *record = extent->record;
+
+        return memory_seal((uint32_t) (extent - vfs->extents), &record->nodeid,
+                           offsetof(ExtentRecord, seal) - offsetof(ExtentRecord, nodeid));
+}
+
 /* ---- taking and giving ---- */
 
 static Extent *extent_init(Vfs *vfs, unsigned c, uint32_t index) {
@@ -116,6 +123,7 @@ void extent_set_state(Vfs *vfs, Extent *extent, enum ExtentState state) {
 }
 
 void extent_publish(Vfs *vfs, Extent *extent, enum ExtentState state) {
+        extent->record->seal = seal_of(vfs, extent);
         count(vfs, state, extent_len(extent), 1);
         atomic_store_explicit(&extent->record->state, state, memory_order_release);
 }
@@ -165,10 +173,11 @@ void extent_wait_room(Op *op, void (*done)(Op *op)) {
 
 /* ---- recovery ---- */
 
-static bool record_is_sane(const ExtentRecord *record, uint32_t capacity) {
+static bool is_sane(const Vfs *vfs, const Extent *extent) {
+        const ExtentRecord *record = extent->record;
         uint32_t len = atomic_load(&record->len);
 
-        return len >= 1 && len <= capacity && atomic_load(&record->done) < len && record->offset <= (uint64_t) INT64_MAX - len &&
+        return record->seal == seal_of(vfs, extent) && len >= 1 && len <= extent->capacity && atomic_load(&record->done) < len && record->offset <= (uint64_t) INT64_MAX - len &&
                record->cred.n_groups <= NFS_GROUPS_MAX && record->stable <= NFS_FILE_SYNC;
 }
 
@@ -176,7 +185,7 @@ static bool record_is_sane(const ExtentRecord *record, uint32_t capacity) {
 static int recover(Vfs *vfs, Extent *extent) {
         ExtentRecord *record = extent->record;
         uint32_t state = atomic_load_explicit(&record->state, memory_order_acquire);
-        bool sane = state <= EXTENT_UNSTABLE && record_is_sane(record, extent->capacity);
+        bool sane = state <= EXTENT_UNSTABLE && is_sane(vfs, extent);
         Inode *inode = sane ? inode_pin(vfs, record->nodeid) : NULL;
         int r;
 

@@ -12,6 +12,7 @@
 
 #define HASH_NONFATAL_OOM 1
 #define uthash_nonfatal_oom(element) ((element)->record = NULL)
+#include "base/log.h"
 #include "volume.h"
 
 #define ROOT_INDEX 1u
@@ -52,6 +53,7 @@ static void inode_release(Vfs *vfs, Inode *inode) {
         if (inode->ahead)
                 ahead_drop(vfs, inode);
         atomic_store_explicit(&inode->record->used, 0, memory_order_release);
+        inode->record->seal = 0;
         atomic_fetch_sub_explicit(&vfs->memory->n_inodes, 1, memory_order_relaxed);
         (void) pthread_mutex_destroy(&inode->lock);
         inode->next_free = vfs->free_inodes;
@@ -70,8 +72,16 @@ static void *map_private(size_t size) {
         return p == MAP_FAILED ? NULL : p;
 }
 
-static bool record_is_sane(const InodeRecord *record) {
-        return record->fh.len >= 1 && record->fh.len <= NFS_FH_MAX;
+static uint32_t record_seal(const InodeRecord *record, uint32_t index) {
+        uint32_t seal = memory_seal(index, &record->generation, sizeof record->generation);
+
+        seal = memory_seal(seal, &record->fileid, sizeof record->fileid);
+        seal = memory_seal(seal, &record->type, sizeof record->type);
+        return memory_seal(seal, record->fh.data, MIN(record->fh.len, (uint32_t) NFS_FH_MAX));
+}
+
+static bool record_is_sane(const InodeRecord *record, uint32_t index) {
+        return record->fh.len >= 1 && record->fh.len <= NFS_FH_MAX && record->seal == record_seal(record, index);
 }
 
 static void add_root(Vfs *vfs) {
@@ -81,39 +91,59 @@ static void add_root(Vfs *vfs) {
         record->fileid = vfs->memory->mount.root_attr.fileid;
         record->type = S_IFDIR;
         record->fh = vfs->memory->mount.root;
+        record->seal = record_seal(record, ROOT_INDEX);
         atomic_store_explicit(&record->n_lookup, 1, memory_order_relaxed);
         atomic_store_explicit(&record->used, 1, memory_order_release);
-        atomic_store(&vfs->memory->inodes_high, ROOT_INDEX + 1);
-        atomic_store(&vfs->memory->n_inodes, 1);
+        if (atomic_load(&vfs->memory->inodes_high) <= ROOT_INDEX)
+                atomic_store(&vfs->memory->inodes_high, ROOT_INDEX + 1);
 }
 
+static bool root_is_sane(const Memory *memory) {
+        const InodeRecord *record = &memory->inodes[ROOT_INDEX];
+
+        return atomic_load(&((Memory *) (uintptr_t) memory)->inodes[ROOT_INDEX].used) == 1 && record->generation == 0 &&
+               record_is_sane(record, ROOT_INDEX) && nfs_fh_equal(&record->fh, &memory->mount.root);
+}
+
+/*
+ * What is damaged is dropped: its users get ESTALE. Believing it could show them another file.
+ */
 int inode_table_load(Vfs *vfs) {
         Memory *memory = vfs->memory;
-        uint32_t high;
+        uint32_t high, n = 0, n_lost = 0;
 
         vfs->inodes = map_private(sizeof(Inode) * (size_t) INODES_MAX);
         if (!vfs->inodes)
                 return -ENOMEM;
-        if (!atomic_load(&memory->inodes[ROOT_INDEX].used))
+        if (!root_is_sane(memory))
                 add_root(vfs);
         high = atomic_load(&memory->inodes_high);
         if (high <= ROOT_INDEX || high > INODES_MAX)
                 return -EPROTO;
 
         for (uint32_t i = ROOT_INDEX; i < high; i++) {
+                InodeRecord *record = &memory->inodes[i];
+                uint32_t used = atomic_load_explicit(&record->used, memory_order_acquire);
                 int r;
 
-                if (!atomic_load_explicit(&memory->inodes[i].used, memory_order_acquire)) {
+                if (used == 0) {
                         vfs->inodes[i].next_free = vfs->free_inodes;
                         vfs->free_inodes = &vfs->inodes[i];
                         continue;
                 }
-                if (!record_is_sane(&memory->inodes[i]))
-                        return -EPROTO;
+                if (used != 1 || !record_is_sane(record, i)) {
+                        atomic_store(&record->used, RECORD_LOST);
+                        n_lost += used != RECORD_LOST;
+                        continue;
+                }
                 r = inode_attach(vfs, i);
                 if (r < 0)
                         return r;
+                n++;
         }
+        atomic_store(&memory->n_inodes, n);
+        if (n_lost > 0)
+                log_error("%u of %u inodes in the recovery memory are damaged: dropped", n_lost, n + n_lost);
         return 0;
 }
 
@@ -153,6 +183,7 @@ static Inode *inode_add(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr) {
         record->fh = *fh;
         record->silly_dir = 0;
         atomic_store_explicit(&record->write_error, 0, memory_order_relaxed);
+        record->seal = record_seal(record, index);
         atomic_store_explicit(&record->n_lookup, 1, memory_order_relaxed);
         if (inode_attach(vfs, index) < 0) {
                 vfs->inodes[index].next_free = vfs->free_inodes;

@@ -5,7 +5,69 @@
 
 #include "vfs/memory.h"
 
-#define LAYOUT_CHECK ((uint32_t) (sizeof(Memory) ^ (sizeof(Slot) << 8) ^ (sizeof(InodeRecord) << 16)))
+/* FNV-1a, four bytes at a time, and then mixed, so that each bit counts in each. */
+uint32_t memory_seal(uint32_t seed, const void *data, size_t size) {
+        const uint8_t *p = data;
+        uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ seed;
+
+        for (; size >= 4; p += 4, size -= 4) {
+                uint32_t word;
+
+                memcpy(&word, p, 4);
+                hash = (hash ^ word) * UINT64_C(0x100000001b3);
+        }
+        for (; size > 0; p++, size--)
+                hash = (hash ^ *p) * UINT64_C(0x100000001b3);
+        hash = (hash ^ hash >> 32) * UINT64_C(0x9e3779b97f4a7c15);
+        return (uint32_t) (hash >> 32);
+}
+
+/* FNV-1a over what moves when somebody changes a structure. A change of meaning alone is a new MEMORY_VERSION. */
+uint64_t memory_layout(void) {
+        static const uint64_t parts[] = {
+                MEMORY_VERSION,
+                sizeof(Memory),
+                sizeof(Slot),
+                sizeof(Buffer),
+                sizeof(InodeRecord),
+                sizeof(OpenRecord),
+                sizeof(ExtentRecord),
+                sizeof(ExtentStore),
+                sizeof(LockRecord),
+                sizeof(ReactorStats),
+                sizeof(NfsStats),
+                sizeof(NfsMountResult),
+                REACTORS_MAX,
+                SLOTS,
+                BUFFERS,
+                INODES_MAX,
+                OPENS_MAX,
+                offsetof(Memory, options),
+                offsetof(Memory, fuse_fd),
+                offsetof(Memory, mount),
+                offsetof(Memory, worker_pid),
+                offsetof(Memory, inodes_high),
+                offsetof(Memory, init_request),
+                offsetof(Memory, stats),
+                offsetof(Memory, journal),
+                offsetof(Memory, opens),
+                offsetof(Memory, inodes),
+                offsetof(Slot, object),
+                offsetof(Slot, reply),
+                offsetof(Slot, request),
+                offsetof(InodeRecord, fh),
+                offsetof(OpenRecord, unique),
+                offsetof(OpenRecord, cred),
+                offsetof(NfsMountResult, root),
+                offsetof(NfsMountResult, info),
+        };
+        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+        for (unsigned i = 0; i < ELEMENTSOF(parts); i++)
+                for (unsigned byte = 0; byte < 8; byte++)
+                        hash = (hash ^ ((parts[i] >> 8 * byte) & 0xff)) * UINT64_C(0x100000001b3);
+        return hash;
+}
 
 static int memory_map(int fd, Memory **ret) {
         void *p = mmap(NULL, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
@@ -18,7 +80,7 @@ static int memory_map(int fd, Memory **ret) {
 }
 
 int memory_new(Memory **ret, int *ret_fd) {
-        _cleanup_(fd_closep) int fd = memfd_create("nfsvol", 0);
+        _cleanup_(fd_closep) int fd = memfd_create("nfsvol", MFD_ALLOW_SEALING);
         Memory *memory;
         int r;
 
@@ -26,17 +88,29 @@ int memory_new(Memory **ret, int *ret_fd) {
                 return -errno;
         if (ftruncate(fd, sizeof(Memory)) < 0)
                 return -errno;
+        (void) fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL); /* a worker must not pull it away */
         r = memory_map(fd, &memory);
         if (r < 0)
                 return r;
         memory->magic = MEMORY_MAGIC;
         memory->version = MEMORY_VERSION;
-        memory->size_check = LAYOUT_CHECK;
+        memory->size_check = (uint32_t) memory_layout();
+        memory->ready_fd = memory->stack_fd = -1;
+        for (unsigned i = 0; i < REACTORS_MAX; i++)
+                memory->fuse_fd[i] = memory->ping_fd[i] = -1;
         if (getrandom(&memory->connection_id, sizeof memory->connection_id, 0) < 0)
                 memory->connection_id = now_ns();
         *ret = memory;
         *ret_fd = TAKE_FD(fd);
         return 0;
+}
+
+static bool memory_is_sane(const Memory *memory) {
+        return memory->magic == MEMORY_MAGIC && memory->version == MEMORY_VERSION &&
+               memory->size_check == (uint32_t) memory_layout() && memory->n_reactors >= 1 &&
+               memory->n_reactors <= REACTORS_MAX && memory->mount.n_addrs <= NFS_ADDRS_MAX &&
+               memory->mount.root.len <= NFS_FH_MAX &&
+               atomic_load(&((Memory *) (uintptr_t) memory)->init_len) <= sizeof memory->init_request;
 }
 
 int memory_attach(int fd, Memory **ret) {
@@ -51,14 +125,17 @@ int memory_attach(int fd, Memory **ret) {
         r = memory_map(fd, &memory);
         if (r < 0)
                 return r;
-        if (memory->magic != MEMORY_MAGIC || memory->version != MEMORY_VERSION ||
-            memory->size_check != LAYOUT_CHECK || memory->n_reactors < 1 || memory->n_reactors > REACTORS_MAX) {
+        if (!memory_is_sane(memory)) {
                 (void) munmap(memory, sizeof *memory);
                 return -EPROTO;
         }
         /* strings came from the keeper, but their ends are ours to make sure of */
+        memory->id[sizeof memory->id - 1] = '\0';
         memory->source[sizeof memory->source - 1] = '\0';
         memory->options[sizeof memory->options - 1] = '\0';
+        memory->scope[sizeof memory->scope - 1] = '\0';
+        memory->mount_message[sizeof memory->mount_message - 1] = '\0';
+        memory->mount.export[sizeof memory->mount.export - 1] = '\0';
         *ret = memory;
         return 0;
 }

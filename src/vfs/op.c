@@ -65,6 +65,8 @@ Op *op_done(NfsCall *call) {
         Vfs *vfs = op->reactor->vfs;
 
         op->call_pending = false;
+        if (call->err == ESTALE)
+                ahead_doubt(vfs);
         if (call->err != EINTR && atomic_load_explicit(&vfs->late, memory_order_relaxed))
                 atomic_store_explicit(&vfs->late, false, memory_order_relaxed);
         return op;

@@ -17,10 +17,19 @@ static uint64_t fh_of(uint32_t index, uint32_t generation) {
         return index | (uint64_t) generation << 32;
 }
 
+static uint32_t open_seal(const OpenRecord *record, uint32_t index) {
+        uint32_t seal = memory_seal(index, &record->generation, sizeof record->generation);
+
+        seal = memory_seal(seal, &record->nodeid, sizeof record->nodeid);
+        seal = memory_seal(seal, &record->unique, sizeof record->unique);
+        seal = memory_seal(seal, &record->flags, sizeof record->flags);
+        return memory_seal(seal, &record->cred, sizeof record->cred); /* whole words, without padding */
+}
+
 int open_table_load(Vfs *vfs) {
         Memory *memory = vfs->memory;
         size_t size = sizeof(Open) * (size_t) OPENS_MAX;
-        uint32_t high = atomic_load(&memory->opens_high);
+        uint32_t high = atomic_load(&memory->opens_high), n = 0, n_lost = 0;
         void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
         if (p == MAP_FAILED)
@@ -31,20 +40,28 @@ int open_table_load(Vfs *vfs) {
         for (uint32_t i = 0; i < high; i++) {
                 OpenRecord *record = &memory->opens[i];
                 Open *open = &vfs->opens[i];
+                uint32_t used = atomic_load_explicit(&record->used, memory_order_acquire);
 
-                if (atomic_load_explicit(&record->used, memory_order_acquire)) {
-                        open->inode = inode_pin(vfs, record->nodeid);
-                        if (open->inode && record->cred.n_groups <= NFS_GROUPS_MAX) {
-                                open->record = record;
-                                count_open(vfs, open->inode, 1, false);
-                                continue;
-                        }
-                        log_warning("open %u of a former worker is not usable, dropped", i);
-                        atomic_store(&record->used, 0);
+                if (used == 0) {
+                        open->next_free = vfs->free_opens;
+                        vfs->free_opens = open;
+                        continue;
                 }
-                open->next_free = vfs->free_opens;
-                vfs->free_opens = open;
+                if (used == 1 && record->seal == open_seal(record, i))
+                        open->inode = inode_pin(vfs, record->nodeid);
+                if (!open->inode) {
+                        atomic_store(&record->used, RECORD_LOST);
+                        n_lost += used != RECORD_LOST;
+                        continue;
+                }
+                open->record = record;
+                count_open(vfs, open->inode, 1, false);
+                n++;
         }
+        atomic_store(&memory->n_opens, n);
+        if (n_lost > 0)
+                log_error("%u of %u opens in the recovery memory are damaged, or what they open is: dropped", n_lost,
+                          n + n_lost);
         return 0;
 }
 
@@ -272,6 +289,7 @@ int open_add(Op *op, Inode *inode, int flags, Open **ret, uint64_t *ret_fh) {
         record->unique = op->unique;
         record->flags = (uint32_t) flags;
         record->cred = op->cred;
+        record->seal = open_seal(record, index);
         open->record = record;
         open->inode = inode;
         open->dir = NULL;
@@ -301,6 +319,7 @@ void open_remove(Vfs *vfs, Open *open) {
         open->dir = dir_stream_free(open->dir);
         open->inode = NULL;
         atomic_store_explicit(&open->record->used, 0, memory_order_release);
+        open->record->seal = 0;
         atomic_fetch_sub_explicit(&vfs->memory->n_opens, 1, memory_order_relaxed);
         (void) pthread_mutex_lock(&vfs->table_lock);
         count_open(vfs, inode, -1, false);

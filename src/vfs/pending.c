@@ -2,7 +2,8 @@
  * Write-behind: what was written to a file, on its way to the server's stable storage.
  *
  * A WRITE of the kernel is copied into an extent of the recovery memory (extent.c) and answered; it is not lost by our
- * death. What follows on it directly joins it, so that small writes make large WRITEs. An extent goes out when it is full,
+ * death. What follows on it directly joins it, and what lies side by side is gathered before it goes out, so that small writes
+ * make large WRITEs. An extent goes out when it is full,
  * and all of them when somebody wants them on the server: close, fsync(2), a read of what is not there yet, stat(2), a
  * change of the file's attributes, a lock, pressure, or some time (writeback.c). Many are in flight at a time.
  *
@@ -28,6 +29,7 @@
 
 #define SENT_MAX       64u /* WRITEs of one file in flight */
 #define SENT_BYTES_MAX (16u << 20)
+#define GATHER_MAX     EXTENT_MEDIUM /* enough for the cost of a WRITE not to matter */
 
 static void extent_send(VfsReactor *vr, Extent *extent);
 static void extent_written(NfsCall *call);
@@ -46,7 +48,7 @@ RB_GENERATE_INTERNAL(ExtentTree, Extent, by_offset, extent_compare, _unused_ sta
 
 /* The first extent that may reach to offset. */
 static Extent *first_near(Pending *pending, uint64_t offset) {
-        ExtentRecord record = { .offset = offset > IO_MAX ? offset - IO_MAX : 0 };
+        ExtentRecord record = { .offset = offset > pending->len_max ? offset - pending->len_max : 0 };
         Extent key = { .record = &record };
 
         return RB_NFIND(ExtentTree, &pending->by_offset, &key);
@@ -218,6 +220,7 @@ static void insert(Pending *pending, Extent *extent) {
                 TAILQ_INSERT_TAIL(&pending->unstable, extent, extent_link);
         (void) RB_INSERT(ExtentTree, &pending->by_offset, extent);
         pending->n_extents++;
+        pending->len_max = MAX(pending->len_max, extent_len(extent));
 }
 
 void pending_drop_extent(Vfs *vfs, Pending *pending, Extent *extent) {
@@ -259,12 +262,13 @@ int pending_adopt(Vfs *vfs, Inode *inode, Extent *extent) {
 
 /* ---- writing ---- */
 
-static void fill(Vfs *vfs, Extent *extent, uint64_t offset, const void *data, uint32_t size) {
+static void fill(Vfs *vfs, Pending *pending, Extent *extent, uint64_t offset, const void *data, uint32_t size) {
         uint32_t at = (uint32_t) (offset - extent->record->offset);
 
         memcpy(extent->data + at, data, size);
         if (at + size > extent_len(extent))
                 extent_set_len(vfs, extent, at + size);
+        pending->len_max = MAX(pending->len_max, at + size);
 }
 
 /* A new extent with the beginning of an old one that has become too small for what is to follow. Under the lock. */
@@ -309,7 +313,7 @@ static Extent *join(Vfs *vfs, Pending *pending, const NfsCred *cred, uint64_t of
                 extent = enlarge(vfs, pending, extent, (uint32_t) want);
         if (!extent)
                 return NULL;
-        fill(vfs, extent, offset, data, size);
+        fill(vfs, pending, extent, offset, data, size);
         pending->end = MAX(pending->end, extent_end(extent));
         return extent;
 }
@@ -366,6 +370,67 @@ int pending_add(VfsReactor *vr, Inode *inode, const NfsCred *cred, uint64_t offs
         return extent ? 0 : -ENOSPC;
 }
 
+/* ---- joining what was written in any order ---- */
+
+/* Is extent the only one for its piece of the file? */
+static bool is_alone(Pending *pending, Extent *extent) {
+        Extent *next = RB_NEXT(ExtentTree, &pending->by_offset, extent);
+
+        if (next && next->record->offset < extent_end(extent))
+                return false;
+        for (Extent *e = first_near(pending, extent->record->offset); e && e != extent;
+             e = RB_NEXT(ExtentTree, &pending->by_offset, e))
+                if (extent_end(e) > extent->record->offset)
+                        return false;
+        return true;
+}
+
+/* Can it go out in the same WRITE as extent, if they lie side by side? */
+static bool may_join(Pending *pending, Extent *e, const Extent *extent) {
+        return is_open(e) && e->record->seq <= pending->flush_seq && e->record->stable == extent->record->stable &&
+               memcmp(&e->record->cred, &extent->record->cred, sizeof e->record->cred) == 0 && is_alone(pending, e);
+}
+
+/*
+ * Pieces that were written one by one, in any order, and lie side by side: one extent for all of them, and so one WRITE.
+ * None of them overlaps another, so that the order among them does not matter; extent is the oldest. Under the lock.
+ */
+static Extent *gather(Vfs *vfs, Pending *pending, Extent *extent) {
+        uint64_t limit = MIN(extent_limit(vfs), GATHER_MAX), start = extent->record->offset, end = extent_end(extent);
+        Extent *first = extent, *e, *next;
+        bool oldest_is_first;
+
+        if (!may_join(pending, extent, extent))
+                return extent;
+        for (e = RB_PREV(ExtentTree, &pending->by_offset, extent);
+             e && extent_end(e) == start && end - e->record->offset <= limit && may_join(pending, e, extent);
+             e = RB_PREV(ExtentTree, &pending->by_offset, e)) {
+                first = e;
+                start = e->record->offset;
+        }
+        for (e = RB_NEXT(ExtentTree, &pending->by_offset, extent);
+             e && e->record->offset == end && extent_end(e) - start <= limit && may_join(pending, e, extent);
+             e = RB_NEXT(ExtentTree, &pending->by_offset, e))
+                end = extent_end(e);
+        if (end - start == extent_len(extent))
+                return extent;
+        oldest_is_first = first == extent;
+        first = end - start > first->capacity ? enlarge(vfs, pending, first, (uint32_t) (end - start)) : first;
+        if (!first)
+                return extent;
+        if (!oldest_is_first) { /* who waits for the oldest waits for all */
+                TAILQ_REMOVE(&pending->unwritten, first, extent_link);
+                TAILQ_INSERT_BEFORE(extent, first, extent_link);
+                first->record->seq = extent->record->seq;
+        }
+        for (e = RB_NEXT(ExtentTree, &pending->by_offset, first); e && e->record->offset < end; e = next) {
+                next = RB_NEXT(ExtentTree, &pending->by_offset, e);
+                fill(vfs, pending, first, e->record->offset, e->data, extent_len(e));
+                pending_drop_extent(vfs, pending, e);
+        }
+        return first;
+}
+
 /* ---- what is to be done now ---- */
 
 static bool is_wanted(const Vfs *vfs, const Pending *pending, const Extent *extent) {
@@ -385,6 +450,7 @@ static void pick(VfsReactor *vr, Pending *pending, struct ExtentList *go) {
                 if (extent_state(e) != EXTENT_DIRTY || !is_wanted(vr->vfs, pending, e) ||
                     (xid && e->record->reactor != vr->index) || waits_for_older(pending, e))
                         continue;
+                e = gather(vr->vfs, pending, e);
                 e->record->reactor = vr->index;
                 extent_set_state(vr->vfs, e, EXTENT_SENT);
                 e->reactor = vr;

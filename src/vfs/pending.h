@@ -45,6 +45,7 @@ struct Pending {
         uint64_t last_seq;
         uint64_t flush_seq;  /* what is not above it is to be sent, the others wait for more to join them */
         uint64_t commit_seq; /* the same, for COMMIT */
+        uint32_t len_max;    /* no extent is longer */
         uint64_t end;        /* of what is unwritten: the file is at least so long */
         struct OpList waiting;
 

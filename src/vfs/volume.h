@@ -338,6 +338,8 @@ void ahead_missed(Op *op);
 /* The directory is forgotten. */
 void ahead_drop(Vfs *vfs, Inode *dir);
 void ahead_drop_all(Vfs *vfs);
+/* A handle was stale: names may mean something else by now. */
+void ahead_doubt(Vfs *vfs);
 
 /* ---- extent.c: room for what is written ---- */
 

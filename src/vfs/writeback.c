@@ -12,7 +12,7 @@
 #include "pending.h"
 
 #define PERIOD_NS NSEC_PER_SEC
-#define WRITE_NS  NSEC_PER_SEC
+#define WRITE_NS  (5 * NSEC_PER_SEC) /* as vm.dirty_writeback_centisecs */
 #define COMMIT_NS (5 * NSEC_PER_SEC)
 
 static void commit_done(NfsCall *call);

@@ -621,6 +621,11 @@ static Lines lines_of(FILE *f) {
         return l;
 }
 
+static void lines_done(Lines *l) {
+        free(l->lines);
+        free(l->text);
+}
+
 /* The number of differences, the first of them told. */
 static int compare_lines(const char *base, const Lines *want, const Lines *got) {
         size_t i = 0, k = 0;
@@ -658,9 +663,10 @@ static int check_tree(const char *base, const Lines *want) {
                 walk(f, base, "", &again);
                 got = lines_of(f);
                 (void) fclose(f);
-                if (!again)
-                        return compare_lines(base, want, &got);
                 n = compare_lines(base, want, &got);
+                lines_done(&got);
+                if (!again)
+                        return n;
                 (void) usleep(50000);
         }
         (void) fprintf(stderr, "churn: %s: .nfs files stay\n", base);
@@ -761,5 +767,7 @@ int main(int argc, char **argv) {
                 n += check_tree(other, &want);
         (void) printf("%llu operations, %zu names in the end, %d differences\n", (unsigned long long) atomic_load(n_ops),
                       want.n, n);
+        lines_done(&want);
+        (void) fclose(manifest);
         return n > 0;
 }

@@ -145,6 +145,7 @@ run_case() {
     cases=$((cases + 1))
     if [ $rc = 0 ]; then
         echo "ok $cases - $name"
+        grep '^# ' "$log" # what is worth knowing also if all went well
     else
         failed=$((failed + 1))
         echo "not ok $cases - $name"
@@ -155,6 +156,7 @@ run_case() {
 run_cases() { # [CASE...]: by name, or all
     local name
     box_make
+    ! declare -F before_server >/dev/null || before_server
     server start >"$T/log/server" 2>&1 || { echo "Bail out! $(tail -n 3 "$T/log/server")"; exit 1; }
     if [ $# = 0 ]; then
         set -- $(declare -F | sed -n 's/^declare -f case_//p')

@@ -133,11 +133,7 @@ Test(inode, a_successor_knows_the_same) {
 }
 
 Test(inode, a_memory_that_contradicts_itself_is_refused) {
-        look(1);
-        memory->inodes[2].fh.len = 65;
         vfs_free(vfs);
-        cr_assert_eq(vfs_new(memory, &options, &vfs), -EPROTO);
-        memory->inodes[2].fh.len = 8;
         memory->inodes_high = INODES_MAX + 1;
         cr_assert_eq(vfs_new(memory, &options, &vfs), -EPROTO);
         memory->inodes_high = 3;
@@ -145,6 +141,51 @@ Test(inode, a_memory_that_contradicts_itself_is_refused) {
         cr_assert_eq(vfs_new(memory, &options, &vfs), -EPROTO);
         memory->opens_high = 0;
         load();
+}
+
+/* Each byte of what says which file an inode is, and of what an open is: the one that it is in is lost, no other. */
+Test(inode, damaged_records_are_dropped) {
+        static const struct {
+                size_t offset, size;
+        } inode_parts[] = {
+                { offsetof(InodeRecord, used), 4 },     { offsetof(InodeRecord, generation), 4 },
+                { offsetof(InodeRecord, fileid), 8 },   { offsetof(InodeRecord, type), 4 },
+                { offsetof(InodeRecord, fh), 12 },      { offsetof(InodeRecord, seal), 4 },
+        };
+        uint64_t ids[4];
+        NfsFh fh = handle(3);
+
+        for (uint32_t n = 1; n <= 3; n++)
+                ids[n] = look(n)->nodeid;
+        for (unsigned i = 0; i < ELEMENTSOF(inode_parts); i++)
+                for (size_t byte = 0; byte < inode_parts[i].size; byte++) {
+                        InodeRecord *record = &memory->inodes[(uint32_t) ids[2]], saved = *record;
+                        Inode *inode;
+
+                        ((uint8_t *) record)[inode_parts[i].offset + byte] ^= 0x10;
+                        crash();
+                        cr_assert_null(inode_pin(vfs, ids[2]), "part %u, byte %zu", i, byte);
+                        inode = inode_pin(vfs, ids[3]);
+                        cr_assert(inode && nfs_fh_equal(inode_fh(inode), &fh));
+                        cr_assert_neq((uint32_t) look(100)->nodeid, (uint32_t) ids[2], "its index is not used again");
+                        record = &memory->inodes[(uint32_t) ids[2]];
+                        *record = saved;
+                        crash();
+                        cr_assert_not_null(inode_pin(vfs, ids[2]));
+                }
+}
+
+Test(inode, a_damaged_root_is_made_again) {
+        for (size_t byte = 0; byte < sizeof(InodeRecord); byte++) {
+                Inode *root;
+
+                ((uint8_t *) &memory->inodes[1])[byte] ^= 0xff;
+                crash();
+                root = inode_pin(vfs, 1);
+                cr_assert_not_null(root);
+                cr_assert(nfs_fh_equal(inode_fh(root), &memory->mount.root));
+                memory->inodes[1].silly_dir = 0;
+        }
 }
 
 Test(inode, another_layout_is_refused) {
@@ -159,6 +200,32 @@ Test(inode, another_layout_is_refused) {
         memory->n_reactors = REACTORS_MAX + 1;
         cr_assert_eq(memory_attach(memory_fd, &again), -EPROTO);
         memory->n_reactors = 1;
+}
+
+Test(inode, damaged_opens_are_dropped) {
+        VfsReactor vr = { .vfs = vfs };
+        Op op = { .reactor = &vr, .unique = 1, .cred = { .uid = 7, .gid = 8, .n_groups = 1, .groups = { 9 } } };
+        Inode *inode = look(1);
+        uint64_t nodeid = inode->nodeid, fh;
+        Open *open;
+
+        look(2); /* what a damaged node id could name */
+        cr_assert_eq(open_add(&op, inode, O_RDWR, &open, &fh), 0);
+        for (size_t byte = 0; byte < sizeof(OpenRecord); byte++) {
+                OpenRecord saved = memory->opens[0];
+
+                ((uint8_t *) &memory->opens[0])[byte] ^= 0x01;
+                crash();
+                cr_assert(!open_get(vfs, fh, nodeid) || memcmp(&saved, &memory->opens[0], sizeof saved) != 0);
+                open = open_get(vfs, fh, nodeid);
+                if (open) /* padding */
+                        cr_assert(open->record->nodeid == nodeid && open->record->cred.uid == 7 &&
+                                  open->record->flags == O_RDWR && open->record->cred.groups[0] == 9);
+                cr_assert_null(open_get(vfs, fh, nodeid ^ 1));
+                memory->opens[0] = saved;
+                crash();
+                cr_assert_not_null(open_get(vfs, fh, nodeid));
+        }
 }
 
 Test(inode, opens_survive) {

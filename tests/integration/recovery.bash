@@ -1,0 +1,472 @@
+#!/bin/bash
+# Volumes that do not die: the worker, the keeper, both in turn killed under a load that checks every call; upgrades
+# under it; upgrades that are refused and undone; workers that crash, are stuck, or do not live; all processes killed at
+# once. NFSVOL_SOAK=1: minutes instead of seconds.
+export G_EXPORTS=
+. "$(dirname "$0")/lib.bash"
+: "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
+
+soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
+seconds() { if soak; then echo $(($1 * 20)); else echo "$1"; fi; }
+long=$(if soak; then echo 900; else echo 60; fi)
+sanitized() { grep -q -e __asan_init -e __tsan_init "$NFSVOLD"; }
+
+# What the daemons log goes to the journal's socket; here that is ours. $LOG: one line a message.
+LOG=$T/journal
+before_server() {
+    mkdir -p /run/systemd
+    mount -t tmpfs tmpfs /run/systemd
+    mkdir /run/systemd/journal
+    python3 - "$LOG" <<'PY' &
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+s.bind("/run/systemd/journal/socket")
+with open(sys.argv[1], "a", buffering=1) as log:
+    while True:
+        fields = dict(f.split("=", 1) for f in s.recv(65536).decode(errors="replace").split("\n") if "=" in f)
+        log.write(fields.get("PRIORITY", "?") + " " + fields.get("MESSAGE", "?") + "\n")
+PY
+    journal_pid=$!
+    wait_for 5 test -S /run/systemd/journal/socket
+}
+logged() { grep -q -- "$1" "$LOG"; }
+
+# As in lib.bash, but soon: what is killed in between is to be killed often.
+status_of() { nfsvol status --json | sed -n "/^ *\"$1\":/{s/^[^:]*: \"\{0,1\}\([^\",]*\).*/\1/p;q}"; }
+standby_pid() { status_of standby_pid; }
+alive() { kill -0 "$1" 2>/dev/null; }
+gone() { ! alive "$1"; }
+state_is() { [ "$(status_of state)" = "$1" ]; }
+serves() { state_is serving && worker_pid >/dev/null; }
+standby_is_not() { [ "$(standby_pid)" != "$1" ] && [ "$(standby_pid)" != 0 ] && [ "$(cat "/proc/$(standby_pid)/comm")" = nfsvol-standby ]; }
+killed() { # PID...: kill -9, and wait until they are gone
+    local pid
+    for pid; do [ "$pid" -gt 1 ] || fail "not a process: $*" || return 1; done # 0 would be all of ours
+    kill -KILL "$@" || return 1
+    for pid; do wait_for 10 gone "$pid" || return 1; done
+}
+
+kill_worker() {
+    wait_for 10 serves || return 1
+    killed "$(worker_pid)"
+}
+keeper_is_not() { [ "$(keeper_pid)" != "$1" ]; }
+kill_keeper() { # not while its standby is not there yet: that would be both
+    wait_for 10 standby_is_not 0 || return 1
+    local keeper
+    keeper=$(keeper_pid) || return 1
+    killed "$keeper" || return 1
+    wait_for 10 keeper_is_not "$keeper"
+}
+kill_standby() {
+    wait_for 10 standby_is_not 0 || return 1
+    killed "$(standby_pid)"
+}
+upgrade() { nfsvol upgrade "$M" >>"$T/upgrades"; }
+
+# under_load SECONDS PAUSE ACTION...: the actions in turn, while the load runs; it must not notice.
+under_load() {
+    local seconds=$1 pause=$2 load rc=0 n=0
+    shift 2
+    rm -rf "$T/server/export/load" # of a case that failed
+    mkdir "$M/load"
+    : >"$LOG"
+    "$PROGRAMS/crashload" "$M/load" "$(seconds "$seconds")" 8 "$T/server/export/load" >"$T/summary" &
+    load=$!
+    while alive $load; do
+        sleep "$pause" # between two there must be work
+        alive $load || break
+        "${@:$((n % $# + 1)):1}" || { fail "${*:$((n % $# + 1)):1}" || rc=1; break; }
+        n=$((n + 1))
+    done
+    wait $load || rc=1
+    wait_for 10 serves || rc=1
+    echo "# $n times: $*; $(cat "$T/summary")"
+    recovered
+    [ $n -ge 3 ] || fail "only $n times" || return 1
+    rm -rf "$M/load/LOCK"
+    rmdir "$M/load" || rc=1
+    return $rc
+}
+
+recovered() { # counts of what was in which state, stalls
+    python3 - "$LOG" <<'PY'
+import re, sys
+stalls, states = [], [0, 0, 0, 0]
+for line in open(sys.argv[1]):
+    m = re.search(r"serving again after ([\d.]+) ms; of the requests in flight (\d+) .*?, (\d+) .*?, (\d+) .*?, (\d+) ", line)
+    if m:
+        stalls.append(float(m[1]))
+        states = [a + int(b) for a, b in zip(states, m.groups()[1:])]
+stalls.sort()
+if stalls:
+    print("#", len(stalls), "stalls, ms: p50 %.1f p99 %.1f max %.1f;" % (stalls[len(stalls) // 2], stalls[len(stalls) * 99 // 100], stalls[-1]),
+          "recovered: %d just read, %d not begun, %d perhaps executed, %d to be answered" % tuple(states))
+PY
+}
+
+limit_worker_killed=$long
+case_worker_killed() {
+    mount_at "$M"
+    under_load 8 0.2 kill_worker
+    [ "$(status_of restarts)" -gt 3 ]
+    logged 'killed by signal 9 .*: serving again after [0-9.]* ms'
+}
+
+limit_worker_killed_nconnect_4=$long
+case_worker_killed_nconnect_4() {
+    mount_at "$M" nconnect=4
+    under_load 5 0.2 kill_worker
+}
+
+limit_keeper_killed=$long
+case_keeper_killed() {
+    mount_at "$M"
+    old=$(worker_pid)
+    under_load 6 0.2 kill_keeper
+    [ "$(status_of restarts)" = 0 ]
+    [ "$(worker_pid)" = "$old" ]
+    [ "$(status_of keeper_restarts)" -ge 3 ]
+    logged 'its standby goes on as the keeper'
+}
+
+limit_keeper_and_worker_killed=$long
+case_keeper_and_worker_killed() {
+    mount_at "$M"
+    under_load 8 0.2 kill_keeper kill_worker kill_standby kill_worker
+}
+
+# What a keeper does is done by its successor as well.
+case_new_keeper_is_a_whole_one() {
+    mount_at "$M" linger=1
+    kill_keeper
+    [ "$(keepers)" = 1 ]
+    mount_at "$M.b" linger=1
+    [ "$(keepers)" = 1 ] # the helper found it
+    kill_worker
+    echo hello >"$M.b/x"
+    [ "$(cat "$M/x")" = hello ]
+    rm "$M/x"
+    [ "$(status_of users)" = 2 ]
+    umount "$M.b" "$M"
+    wait_for 10 no_volumes
+}
+
+case_keeper_killed_while_helpers_come() {
+    local i pids=() rc=0
+    mount_at "$M/0" linger=30
+    for i in $(seq 20); do
+        mount_at "$M/$i" linger=30 & pids+=($!)
+        [ $((i % 5)) != 0 ] || kill_keeper
+    done
+    for i in "${pids[@]}"; do wait "$i" || rc=1; done
+    [ $rc = 0 ]
+    [ "$(keepers)" = 1 ]
+    [ "$(status_of users)" = 21 ]
+    kill -TERM "$(keeper_pid)"
+}
+
+case_told_to_end_then_killed() { # the successor of a keeper that was taking the volume down
+    mount_at "$M"
+    exec 9>"$M/open"
+    keeper=$(keeper_pid)
+    wait_for 5 standby_is_not 0
+    kill -TERM "$keeper"
+    wait_for 5 test ! -e "$NFSVOL_RUNDIR"/*/control
+    killed "$keeper"
+    echo still >&9
+    exec 9>&-
+    wait_for 10 no_volumes
+    [ "$(cat "$T/server/export/open")" = still ]
+    rm "$T/server/export/open"
+}
+
+limit_upgraded=$long
+case_upgraded() {
+    mount_at "$M"
+    keeper=$(keeper_pid)
+    under_load 6 0.3 upgrade
+    [ "$(keeper_pid)" = "$keeper" ] # the same process, another program
+    [ "$(status_of upgrades)" -ge 3 ]
+    [ "$(status_of restarts)" = 0 ]
+    nfsvol upgrade --all | tee out
+    grep -q "^$SRC: upgraded from .* to .*, a pause of .* ms$" out
+    nfsvol upgrade "$SRC" "$(ls "$NFSVOL_RUNDIR" | grep -v lock)"
+    kill_keeper
+    kill_worker
+    echo x >"$M/x"
+    rm "$M/x"
+}
+
+program_is() { # a nfsvold that is a script
+    printf '#!/bin/sh\n%s\n' "$1" >"$T/bin/nfsvold.new"
+    chmod +x "$T/bin/nfsvold.new"
+}
+not_upgraded() { # PATTERN: refused for it, and all goes on
+    local rc=0
+    echo 1 >"$M/x"
+    nfsvol upgrade --program "$T/bin/nfsvold.new" "$M" 2>err || rc=$?
+    cat err
+    [ $rc = 32 ] && grep -q -- "$1" err || fail "exit $rc" || return 1
+    wait_for 5 serves
+    [ "$(cat "$M/x")" = 1 ]
+    rm "$M/x"
+}
+
+case_upgrade_refused_for_another_layout() {
+    mount_at "$M"
+    old="$(keeper_pid) $(worker_pid)"
+    program_is 'echo 9.9.9.9'
+    not_upgraded "layout is 9.9.9.9"
+    program_is 'exit 1'
+    not_upgraded "layout is unknown"
+    rm "$T/bin/nfsvold.new"
+    not_upgraded "No such file"
+    [ "$(keeper_pid) $(worker_pid)" = "$old" ]
+}
+
+# A program that says it can, and then cannot: its worker, its keeper, and one that hangs.
+limit_upgrade_undone=90
+case_upgrade_undone() {
+    local layout="case \$1 in --layout) exec $T/bin/nfsvold --layout ;;" rc=0
+    mount_at "$M"
+    program_is "$layout --worker) exit 3 ;; esac"
+    not_upgraded 'ended with status 3'
+    program_is "$layout --worker) kill -SEGV \$\$ ;; esac"
+    not_upgraded 'signal 11'
+    program_is "$layout --worker) sleep 100 ;; esac"
+    not_upgraded 'did not come up'
+    program_is "$layout --worker) exec $T/bin/nfsvold \"\$@\" ;; --resume) exit 1 ;; esac"
+    echo 2 >"$M/x"
+    nfsvol upgrade --program "$T/bin/nfsvold.new" "$M" 2>err || rc=$?
+    cat err
+    [ $rc = 32 ]
+    wait_for 5 logged 'the new keeper did not come up'
+    wait_for 5 serves
+    wait_for 5 standby_is_not "$(keeper_pid)"
+    [ "$(cat "$M/x")" = 2 ]
+    rm "$M/x"
+    [ "$(keepers)" = 1 ]
+    kill_keeper
+    nfsvol upgrade "$M"
+}
+
+case_upgrade_with_the_server_down() {
+    mount_at "$M" hard
+    echo one >"$M/x"
+    server pause
+    cat "$M/x" >/dev/null &
+    dd if="$M/x" iflag=direct of=/dev/null 2>/dev/null & reader=$!
+    sleep 0.3
+    nfsvol upgrade "$M"
+    alive $reader
+    server cont
+    wait $reader
+    rm "$M/x"
+}
+
+case_segv_leaves_a_stack() {
+    mount_at "$M"
+    ! sanitized || { echo "the sanitizer has handlers of its own"; exit 77; }
+    : >"$LOG"
+    kill -SEGV "$(worker_pid)"
+    wait_for 5 logged 'serving again'
+    cat "$LOG"
+    logged 'stack: signal 11, thread .* nfsvol-worker'
+    logged 'stack: .*nfsvold(reactor_turn'
+    logged 'killed by signal 11 (Segmentation fault)'
+    echo x >"$M/x"
+    rm "$M/x"
+}
+
+limit_stuck_worker=40
+case_stuck_worker() {
+    export NFSVOL_WATCHDOG=4
+    mount_at "$M"
+    : >"$LOG"
+    old=$(worker_pid)
+    kill -STOP "$old"
+    start=$SECONDS
+    echo x >"$M/x" # waits
+    [ $((SECONDS - start)) -ge 2 ] && [ $((SECONDS - start)) -le 12 ]
+    gone "$old"
+    cat "$LOG"
+    logged 'the worker is stuck: reactor 0 has not turned for 4 s'
+    logged "worker's thread $old (nfsvol-worker): state T"
+    logged 'was stuck and has been killed: serving again'
+    [ "$(status_of stuck)" = 1 ]
+    rm "$M/x"
+}
+
+# Waiting for the server is not being stuck, nor is having nothing to do.
+case_waiting_is_not_stuck() {
+    export NFSVOL_WATCHDOG=2
+    mount_at "$M" hard
+    echo x >"$M/x"
+    old=$(worker_pid)
+    server pause
+    dd if="$M/x" iflag=direct of=/dev/null 2>/dev/null & reader=$!
+    sleep 5
+    server cont
+    wait $reader
+    sleep 3
+    [ "$(worker_pid)" = "$old" ]
+    rm "$M/x"
+}
+
+# A worker that cannot live: requests are answered, the mount stays, everyone is told, and it ends when the cause does.
+limit_failing=60
+case_failing() {
+    local pid
+    mount_at "$M"
+    exec 8<"$M/."
+    : >"$LOG"
+    echo data >"$M/x"
+    cp "$T/bin/nfsvold" "$T/bin/nfsvold.sound"
+    # nobody asks for anything, so each of them dies without having answered
+    for _ in $(seq 8); do
+        pid=$(worker_pid)
+        kill -KILL "$pid"
+        wait_for 10 eval "[ \"\$(worker_pid)\" != $pid ] && [ \"\$(worker_pid)\" != 0 ]"
+    done
+    wait_for 5 state_is failing
+    ! cat "$M/x" 2>err
+    grep -q 'Input/output error' err
+    ! ls "$M" 2>/dev/null
+    [ "$(cat "/proc/$(worker_pid)/comm")" = nfsvol-refuser ]
+    cat "$LOG"
+    logged '8 workers in a row .* answered with EIO'
+    nfsvol status "$M" | tee out
+    grep -q 'problem .*EIO.*killed by signal 9.*upgrade' out
+    kill_keeper # what state it is in, the next one knows
+    state_is failing
+    nfsvol upgrade "$M"
+    serves
+    [ "$(cat "$M/x")" = data ]
+    [ "$(cat /proc/self/fd/8/x)" = data ]
+    exec 8<&-
+    rm "$M/x"
+}
+
+# All at once: the kernel ends the volume. It is said to be dead, and what to do; another volume does not notice; and a
+# new mount of the same works.
+case_all_killed() {
+    mount_at "$M/other" rsize=65536
+    other=$(worker_pid)
+    mount_at "$M/a"
+    mount_at "$M/b"
+    id=$(nfsvol status --json "$M/a" | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])')
+    pids=()
+    for pid in $(daemon_pids); do
+        ! volume_of "$pid" "$id" || pids+=("$pid")
+    done
+    [ ${#pids[@]} -ge 3 ]
+    kill -STOP "${pids[@]}" # so that none of them sees another one's end
+    killed "${pids[@]}"
+    ! ls "$M/a" 2>err
+    grep -qi 'not connected\|aborted' err
+    nfsvol list | tee out
+    grep -q "^$id .* dead " out
+    nfsvol status "$id" | tee out
+    grep -q 'problem .*umount' out
+    echo x >"$M/other/x"
+    [ "$(cat "/proc/$other/comm")" = nfsvol-worker ]
+    mount_at "$M/c"
+    [ "$(cat "$M/c/x")" = x ]
+    rm "$M/c/x"
+    umount "$M/a" "$M/b"
+    mount_at "$M/a"
+    ls "$M/a" >/dev/null
+}
+# The keepers' and the worker's connection is the one of the mount at ID/mnt: who holds a descriptor of it.
+volume_of() { # PID ID
+    local dir="$NFSVOL_RUNDIR/$2" socket
+    case $(cat "/proc/$1/comm") in
+    nfsvol-keeper | nfsvol-standby)
+        socket=$(grep " $dir/control$" /proc/net/unix | awk '{print $7}')
+        local fd
+        for fd in /proc/"$1"/fd/*; do [ "$(readlink "$fd")" != "socket:[$socket]" ] || return 0; done
+        return 1 ;;
+    *) [ "$1" = "$(nfsvol status --json "$2" | python3 -c 'import json, sys; print(json.load(sys.stdin)["worker_pid"])')" ] ;;
+    esac
+}
+
+# Nobody left to start another worker, but one that serves: users do not notice, and it is said.
+case_keeper_and_standby_killed() {
+    mount_at "$M"
+    worker=$(worker_pid)
+    wait_for 5 standby_is_not 0
+    killed "$(keeper_pid)" "$(standby_pid)"
+    echo x >"$M/x"
+    nfsvol list | tee out
+    grep -q unattended out
+    rm "$M/x"
+    umount "$M"
+    mount_at "$M"
+    [ "$(worker_pid)" != "$worker" ]
+    echo x >"$M/x"
+    rm "$M/x"
+    wait_for 10 gone "$worker"
+}
+
+# The recovery memory, damaged at random under a worker that then dies: what is read is right or is an error, and workers do
+# not die for ever.
+limit_memory_damaged=$long
+case_memory_damaged() {
+    mount_at "$M"
+    python3 - "$M" <<'PY'
+import glob, json, mmap, os, random, signal, subprocess, sys
+m, rounds = sys.argv[1], 10
+random.seed(1)
+def status():
+    d = json.loads(subprocess.run(["nfsvol", "status", "--json"], stdout=subprocess.PIPE).stdout)
+    return d[0] if isinstance(d, list) else d
+def content(i): return bytes([65 + i % 26]) * 4096
+fds, direct = {}, mmap.mmap(-1, 4096)
+for i in range(40):
+    with open(f"{m}/{i}", "wb") as f: f.write(content(i))
+    fds[i] = os.open(f"{m}/{i}", os.O_RDONLY | os.O_DIRECT)
+keeper = status()["keeper_pid"]
+memory = [p for p in glob.glob(f"/proc/{keeper}/fd/*") if os.readlink(p).startswith("/memfd:nfsvol ")][0]
+wrong, errors, right = 0, 0, 0
+def check(fd, i):
+    global wrong, errors, right
+    try: n = os.preadv(fd, [direct], 0)
+    except OSError: errors += 1; return
+    if n == 4096 and direct[:] == content(i): right += 1
+    else: wrong += 1; print("file", i, "is", direct[:8], n)
+def damage():
+    with open(memory, "r+b", buffering=0) as f:
+        end, at, extents = os.fstat(f.fileno()).st_size, 0, []
+        while at < end:
+            try: a = os.lseek(f.fileno(), at, os.SEEK_DATA)
+            except OSError: break
+            at = os.lseek(f.fileno(), a, os.SEEK_HOLE)
+            extents.append((a, at))
+        for k in range(30):
+            # the last extents are the tables: small, and what it is all about
+            a, b = random.choice(extents[-2:] if k % 3 else extents)
+            if k % 3: b = min(b, a + 41 * 150)
+            f.seek(random.randrange(a, b)); f.write(bytes([random.randrange(256)]))
+for r in range(rounds):
+    worker = status()["worker_pid"]
+    if worker: os.kill(worker, signal.SIGSTOP)
+    damage()
+    if worker: os.kill(worker, signal.SIGKILL)
+    for i in range(40):
+        check(fds[i], i)
+        try: fd = os.open(f"{m}/{i}", os.O_RDONLY | os.O_DIRECT)
+        except OSError: errors += 1; continue
+        check(fd, i)
+        os.close(fd)
+s = status()
+print("#", rounds, "times damaged:", right, "reads right,", errors, "errors,", wrong, "wrong;", s["restarts"], "restarts,", s["state"])
+assert wrong == 0 and right > 0 and s["restarts"] <= rounds * 8
+PY
+    rm -f "$T"/server/export/[0-9]*
+}
+
+run_cases "$@"
+kill "${journal_pid:-}" 2>/dev/null
+[ "$failed" = 0 ]
