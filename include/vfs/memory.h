@@ -134,6 +134,7 @@ typedef struct LockRecord {
         uint32_t svid;  /* its number for the server */
         uint32_t pid;
         NfsCred cred;
+        uint32_t seal; /* of index, type, and all from serial on */
 } LockRecord;
 
 /*

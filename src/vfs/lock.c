@@ -706,8 +706,8 @@ static int by_serial(const void *a, const void *b) {
         return (*x)->serial < (*y)->serial ? -1 : (*x)->serial > (*y)->serial;
 }
 
-static bool record_is_sane(const LockRecord *record, enum LockState state) {
-        return state <= LOCK_HELD && record->type <= LOCK_EXCLUSIVE && record->kind <= LOCK_FLOCK &&
+static bool record_is_sane(const Locks *locks, const LockRecord *record, enum LockState state) {
+        return state <= LOCK_HELD && lock_record_is_whole(&locks->records, record) && record->type <= LOCK_EXCLUSIVE && record->kind <= LOCK_FLOCK &&
                record->start <= record->end && record->end <= LOCK_END && record->cred.n_groups <= NFS_GROUPS_MAX;
 }
 
@@ -735,7 +735,7 @@ static int load_asked(LockFile *file, LockRecord *record) {
 
 static int load_record(Locks *locks, LockRecord *record) {
         enum LockState state = atomic_load(&record->state);
-        Inode *inode = record_is_sane(record, state) ? inode_pin(locks->vfs, record->nodeid) : NULL;
+        Inode *inode = record_is_sane(locks, record, state) ? inode_pin(locks->vfs, record->nodeid) : NULL;
         LockFile *file;
         int r = -ENOMEM;
 

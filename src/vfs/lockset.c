@@ -107,6 +107,17 @@ void lock_room_give(LockRecords *records, LockRoom *room) {
         *room = (LockRoom){ 0 };
 }
 
+static uint32_t record_seal(const LockRecords *records, const LockRecord *record) {
+        uint32_t seal = memory_seal((uint32_t) (record - records->records), &record->type, sizeof record->type);
+
+        /* whole words, without padding */
+        return memory_seal(seal, &record->serial, offsetof(LockRecord, seal) - offsetof(LockRecord, serial));
+}
+
+bool lock_record_is_whole(const LockRecords *records, const LockRecord *record) {
+        return record->seal == record_seal(records, record);
+}
+
 static void record_fill(LockRecords *records, LockRecord *record, uint64_t nodeid, const LockOwner *owner,
                         enum LockType type, uint64_t start, uint64_t end, enum LockState state) {
         record->type = type;
@@ -120,6 +131,7 @@ static void record_fill(LockRecords *records, LockRecord *record, uint64_t nodei
         record->svid = owner->svid;
         record->pid = (uint32_t) owner->pid;
         record->cred = owner->cred;
+        record->seal = record_seal(records, record);
         atomic_store_explicit(&record->state, state, memory_order_release);
 }
 

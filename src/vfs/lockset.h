@@ -64,6 +64,8 @@ void lock_room_give(LockRecords *records, LockRoom *room);
 /* room->record says: the server is (to be) asked for this. */
 void lock_record_ask(LockRecords *records, LockRoom *room, uint64_t nodeid, const LockOwner *owner, enum LockType type,
                      uint64_t start, uint64_t end);
+/* Is it as it was written? start and end may have been changed since. */
+bool lock_record_is_whole(const LockRecords *records, const LockRecord *record);
 /* The server said no; room keeps the record. */
 void lock_record_unask(LockRoom *room);
 /* It is free for others. */

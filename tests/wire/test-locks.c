@@ -550,6 +550,24 @@ Test(locks, a_successor_holds_what_was_held) {
         cr_assert(server_comes_to(LOCK_NONE, 0, 0));
 }
 
+/* What a dying worker scribbled over is not believed, and the rest is. */
+Test(locks, a_damaged_record) {
+        LockRecord *record;
+        uint32_t i = 0;
+
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 0, 9), 0);
+        cr_assert_eq(lock(2, LOCK_EXCLUSIVE, 20, 29), 0);
+        worker_end();
+        while (atomic_load(&memory->locks[i].state) != LOCK_HELD || memory->locks[i].owner != 1)
+                i++;
+        record = &memory->locks[i];
+        record->svid ^= 1;
+        worker_start();
+        cr_assert_eq(atomic_load(&record->state), LOCK_FREE);
+        cr_assert_eq(atomic_load(&memory->n_locks), 1);
+        cr_assert_eq(lock(1, LOCK_EXCLUSIVE, 20, 20), EAGAIN);
+}
+
 static TestOp unanswered;
 
 static void asks(void) {
