@@ -42,6 +42,8 @@ typedef struct KeeperRecord {
         uint64_t dev;
         uint64_t control_ino; /* of the socket: the directory is still ours */
         uint32_t read_size;   /* bytes of one READ */
+        uint32_t n_reactors;
+        int32_t fuse_fd; /* one of them: what the kernel says of the connection */
 
         bool mounted;  /* mountpoint is ours to take down */
         bool ending;   /* told to: unmount what becomes idle */

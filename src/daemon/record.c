@@ -68,6 +68,8 @@ int record_attach(int fd, KeeperRecord **ret) {
 
 void record_save_head(Keeper *keeper) {
         memcpy(keeper->record->head, keeper->memory, sizeof keeper->record->head);
+        keeper->record->n_reactors = keeper->memory->n_reactors;
+        keeper->record->fuse_fd = keeper->memory->fuse_fd[0];
 }
 
 void record_restore_head(Keeper *keeper) {

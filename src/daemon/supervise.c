@@ -34,7 +34,7 @@ static int worker_gone(sd_event_source *source, int fd, uint32_t revents, void *
 static uint64_t count_replies(const Keeper *keeper) {
         uint64_t n = 0;
 
-        for (unsigned i = 0; i < keeper->memory->n_reactors; i++)
+        for (unsigned i = 0; i < keeper->record->n_reactors; i++)
                 n += atomic_load(&keeper->memory->stats[i].replies);
         return n;
 }
@@ -42,7 +42,7 @@ static uint64_t count_replies(const Keeper *keeper) {
 static uint64_t count_recovered(const Keeper *keeper, enum SlotState state) {
         uint64_t n = 0;
 
-        for (unsigned i = 0; i < keeper->memory->n_reactors; i++)
+        for (unsigned i = 0; i < keeper->record->n_reactors; i++)
                 n += atomic_load(&keeper->memory->stats[i].recovered[state]);
         return n;
 }
@@ -168,8 +168,7 @@ void supervise_mark_end(Keeper *keeper, const char *why) {
 
 /* The kernel has no mount left, or was told to abort. What the worker says of that is not enough: we would unmount. */
 static bool connection_has_ended(const Keeper *keeper) {
-        const Memory *head = (const void *) keeper->record->head;
-        struct pollfd pfd = { .fd = head->fuse_fd[0] };
+        struct pollfd pfd = { .fd = keeper->record->fuse_fd };
 
         return poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR);
 }

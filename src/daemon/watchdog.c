@@ -46,12 +46,11 @@ void watchdog_reset(Keeper *keeper) {
 }
 
 static bool is_busy(const Keeper *keeper) {
-        const Memory *head = (const void *) keeper->record->head;
-        struct pollfd pfd = { .fd = head->fuse_fd[0], .events = POLLIN };
+        struct pollfd pfd = { .fd = keeper->record->fuse_fd, .events = POLLIN };
 
         if (poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLIN))
                 return true;
-        for (unsigned i = 0; i < head->n_reactors; i++)
+        for (unsigned i = 0; i < keeper->record->n_reactors; i++)
                 for (unsigned j = 0; j < SLOTS; j++)
                         if (atomic_load_explicit(&keeper->memory->journal[i].slots[j].state, memory_order_relaxed) !=
                             SLOT_FREE)
@@ -127,7 +126,7 @@ static int tick(sd_event_source *source, uint64_t usec, void *userdata) {
                 supervise_kill(keeper, "the worker was stuck and has been killed");
         else if (keeper->worker_fd >= 0 && !keeper->record->failing) {
                 busy = is_busy(keeper);
-                for (unsigned i = 0; i < keeper->memory->n_reactors; i++)
+                for (unsigned i = 0; i < keeper->record->n_reactors; i++)
                         if (reactor_is_stuck(keeper, i, busy))
                                 return replace(keeper, i);
         }
