@@ -137,6 +137,8 @@ case_keeper_and_worker_killed() {
     under_load 8 0.2 kill_keeper kill_worker kill_standby kill_worker
 }
 
+users_are() { [ "$(status_of users)" = "$1" ]; } # mounts are counted a moment later
+
 # What a keeper does is done by its successor as well.
 case_new_keeper_is_a_whole_one() {
     mount_at "$M" linger=1
@@ -148,7 +150,7 @@ case_new_keeper_is_a_whole_one() {
     echo hello >"$M.b/x"
     [ "$(cat "$M/x")" = hello ]
     rm "$M/x"
-    [ "$(status_of users)" = 2 ]
+    wait_for 5 users_are 2
     umount "$M.b" "$M"
     wait_for 10 no_volumes
 }
