@@ -99,7 +99,7 @@ typedef struct InodeRecord {
         NfsFh fh;
         _Atomic int32_t write_error; /* errno latched for the next write, flush or fsync */
         uint32_t seal;      /* of index, generation, fileid, type and fh */
-        uint64_t silly_dir; /* unlinked while open: the directory that holds its .nfs name; 0: no */
+        _Atomic uint64_t silly_dir; /* unlinked while open: the directory that holds its .nfs name; 0: no */
 } InodeRecord;
 
 typedef struct OpenRecord {

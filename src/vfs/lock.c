@@ -29,8 +29,6 @@
  * Thread: requests come from any reactor; lists and ranges are under Locks.mutex; the first reactor alone speaks to the
  * server, and steps files. Answers are posted to the op's reactor.
  */
-#include <stdio.h>
-#include <sys/utsname.h>
 
 #include "base/log.h"
 #include "lock.h"
@@ -39,50 +37,6 @@
 #define WAITERS_MAX    (SLOTS - 64) /* each holds a slot of the journal; the rest is for those who bring locks back */
 #define END_BOUND_NS   (5 * NSEC_PER_SEC)
 
-static void lock_mutex(Locks *locks) {
-        (void) pthread_mutex_lock(&locks->mutex);
-}
-
-static void unlock_mutex(Locks *locks) {
-        (void) pthread_mutex_unlock(&locks->mutex);
-}
-
-
-/* ---- which locks ---- */
-
-unsigned vfs_network_locks(const SessionOptions *options, const NfsMountResult *mount) {
-        if (options->nolock || !mount->nlmport)
-                return 0;
-        switch (options->local_lock) {
-        case LOCAL_LOCK_ALL:
-                return 0;
-        case LOCAL_LOCK_FLOCK:
-                return VFS_LOCKS_POSIX;
-        case LOCAL_LOCK_POSIX:
-                return VFS_LOCKS_FLOCK;
-        default:
-                return VFS_LOCKS_POSIX | VFS_LOCKS_FLOCK;
-        }
-}
-
-unsigned vfs_lock_kinds(const Vfs *vfs) {
-        return vfs_network_locks(vfs->options, &vfs->memory->mount);
-}
-
-const char *vfs_locks_text(const SessionOptions *options, const NfsMountResult *mount) {
-        switch (vfs_network_locks(options, mount)) {
-        case VFS_LOCKS_POSIX | VFS_LOCKS_FLOCK:
-                return "network";
-        case VFS_LOCKS_POSIX:
-                return "fcntl: network, flock: local";
-        case VFS_LOCKS_FLOCK:
-                return "fcntl: local, flock: network";
-        default:
-                if (options->nolock || options->local_lock == LOCAL_LOCK_ALL)
-                        return "local";
-                return "local: the server has no lock manager";
-        }
-}
 
 /* ---- requests ---- */
 
@@ -151,7 +105,7 @@ void lock_request_again(LockRequest *request, uint64_t due) {
 }
 
 /* Takes over the reference to owner, also when it fails. */
-static LockRequest *request_new(LockFile *file, LockOwner *owner, enum LockRequestKind kind, enum LockType type,
+LockRequest *lock_request_new(LockFile *file, LockOwner *owner, enum LockRequestKind kind, enum LockType type,
                                 uint64_t start, uint64_t end) {
         LockRequest *request = calloc(1, sizeof *request);
 
@@ -181,7 +135,7 @@ static void file_timer_fired(Timer *timer) {
         unlock_mutex(locks);
 }
 
-static LockFile *file_get(Locks *locks, Inode *inode) {
+LockFile *lock_file_get(Locks *locks, Inode *inode) {
         LockFile *file = inode->locks;
 
         if (file)
@@ -201,7 +155,7 @@ static LockFile *file_get(Locks *locks, Inode *inode) {
         return file;
 }
 
-static void file_free(LockFile *file) {
+void lock_file_free(LockFile *file) {
         Locks *locks = file->locks;
 
         timer_disarm(&file->timer);
@@ -219,7 +173,7 @@ bool locks_known(const Inode *inode) {
         return __atomic_load_n(&inode->locks, __ATOMIC_ACQUIRE) != NULL;
 }
 
-static void work_run(Task *task) {
+void lock_work_run(Task *task) {
         Locks *locks = container_of(task, Locks, work_task);
         LockFile *file;
 
@@ -271,7 +225,7 @@ void lock_file_reclaim(LockFile *file, LockOwner *owner) {
                         request->due = 0;
                 return;
         }
-        request = request_new(file, lock_owner_ref(owner), LOCK_CONFIRM, LOCK_NONE, 0, LOCK_END);
+        request = lock_request_new(file, lock_owner_ref(owner), LOCK_CONFIRM, LOCK_NONE, 0, LOCK_END);
         if (!request)
                 return log_error("out of memory: a lock is not claimed again");
         request->reclaim = true;
@@ -434,7 +388,7 @@ void lock_file_step(LockFile *file) {
         if (file->current)
                 return timer_disarm(&file->timer); /* its answer is the next step */
         if (TAILQ_EMPTY(&file->requests) && TAILQ_EMPTY(&file->zapping) && lockset_is_empty(&file->set))
-                return file_free(file);
+                return lock_file_free(file);
         file_arm(file);
 }
 
@@ -458,11 +412,11 @@ static int submit_wanted(Locks *locks, Op *op, enum LockRequestKind kind) {
 
         if (op->lock.wait && op->reactor->n_lock_waiters >= WAITERS_MAX)
                 return ENOLCK;
-        file = file_get(locks, op->inode);
+        file = lock_file_get(locks, op->inode);
         if (!file)
                 return ENOMEM;
         owner = lockset_get_owner(&file->set, op->lock.kind, op->lock.owner, svid_new(locks));
-        request = owner ? request_new(file, owner, kind, lock->type, lock->start, lock->end) : NULL;
+        request = owner ? lock_request_new(file, owner, kind, lock->type, lock->start, lock->end) : NULL;
         r = request && kind == LOCK_TAKE ? -lock_room_take(&locks->records, &request->room) : 0;
         if (!request || r) {
                 if (request)
@@ -492,7 +446,7 @@ static int submit_wanted(Locks *locks, Op *op, enum LockRequestKind kind) {
 /* Under the mutex. op: NULL, or who waits. false: there is nothing to give back. */
 static bool submit_drop(LockFile *file, LockOwner *owner, uint64_t start, uint64_t end, Op *op) {
         Locks *locks = file->locks;
-        LockRequest *request = request_new(file, lock_owner_ref(owner), LOCK_DROP, LOCK_NONE, start, end);
+        LockRequest *request = lock_request_new(file, lock_owner_ref(owner), LOCK_DROP, LOCK_NONE, start, end);
 
         if (!request) {
                 log_error("out of memory: a lock is not given back");
@@ -654,7 +608,7 @@ void locks_interrupt(Op *op) {
 
 /* ---- the end ---- */
 
-static void end_fired(Timer *timer) {
+void lock_end_fired(Timer *timer) {
         Locks *locks = container_of(timer, Locks, end_timer);
         VfsReactor *vr = locks->vr;
 
@@ -696,212 +650,4 @@ void vfs_locks_end(VfsReactor *vr) {
                 file_end(file);
         }
         unlock_mutex(locks);
-}
-
-/* ---- start ---- */
-
-static int by_serial(const void *a, const void *b) {
-        const LockRecord *const *x = a, *const *y = b;
-
-        return (*x)->serial < (*y)->serial ? -1 : (*x)->serial > (*y)->serial;
-}
-
-static bool record_is_sane(const Locks *locks, const LockRecord *record, enum LockState state) {
-        return state <= LOCK_HELD && lock_record_is_whole(&locks->records, record) && record->type <= LOCK_EXCLUSIVE && record->kind <= LOCK_FLOCK &&
-               record->start <= record->end && record->end <= LOCK_END && record->cred.n_groups <= NFS_GROUPS_MAX;
-}
-
-/* The server was to be asked for it, or was. */
-static int load_asked(LockFile *file, LockRecord *record) {
-        Locks *locks = file->locks;
-        LockOwner *owner = lockset_load_owner(&file->set, record);
-        LockRequest *request;
-        LockRoom room;
-        int r;
-
-        request = owner ? request_new(file, owner, record->type == LOCK_NONE ? LOCK_DROP : LOCK_CONFIRM, LOCK_NONE,
-                                      record->start, record->end)
-                        : NULL;
-        if (!request)
-                return -ENOMEM;
-        r = lock_room_take(&locks->records, &room);
-        if (r < 0)
-                return r;
-        lock_record_drop(&locks->records, room.record);
-        room.record = record;
-        request->room = room;
-        return 0;
-}
-
-static int load_record(Locks *locks, LockRecord *record) {
-        enum LockState state = atomic_load(&record->state);
-        Inode *inode = record_is_sane(locks, record, state) ? inode_pin(locks->vfs, record->nodeid) : NULL;
-        LockFile *file;
-        int r = -ENOMEM;
-
-        if (!inode) {
-                log_warning("a lock of a former worker is not usable, dropped");
-                lock_record_drop(&locks->records, record);
-                return 0;
-        }
-        file = file_get(locks, inode);
-        if (file)
-                r = state == LOCK_HELD ? lockset_load(&locks->records, &file->set, record) : load_asked(file, record);
-        inode_unpin(locks->vfs, inode);
-        locks->next_svid = MAX(locks->next_svid, record->svid & 0x3fffffff);
-        return r;
-}
-
-static int load_records(Locks *locks) {
-        uint32_t high = atomic_load(locks->records.high), n = 0;
-        _cleanup_(freep) LockRecord **list = calloc(high ? high : 1, sizeof *list);
-        int r = 0;
-
-        if (!list)
-                return -ENOMEM;
-        for (uint32_t i = 0; i < high; i++)
-                if (atomic_load_explicit(&locks->records.records[i].state, memory_order_acquire) != LOCK_FREE)
-                        list[n++] = &locks->records.records[i];
-        qsort(list, n, sizeof *list, by_serial);
-        for (uint32_t i = 0; r == 0 && i < n; i++)
-                r = load_record(locks, list[i]);
-        return r;
-}
-
-int locks_new(Vfs *vfs) {
-        Memory *memory = vfs->memory;
-        struct utsname names;
-        Locks *locks;
-        int r;
-
-        if (!vfs_network_locks(vfs->options, &memory->mount))
-                return 0;
-        locks = calloc(1, sizeof *locks);
-        if (!locks)
-                return -ENOMEM;
-        vfs->locks = locks;
-        locks->vfs = vfs;
-        (void) pthread_mutex_init(&locks->mutex, NULL);
-        TAILQ_INIT(&locks->files);
-        TAILQ_INIT(&locks->work);
-        locks->work_task.run = work_run;
-        locks->reclaim_task.run = lock_reclaim_run;
-        locks->suspect_task.run = lock_suspect_run;
-        locks->rebind_task.run = lock_rebind_run;
-        locks->end_timer.fired = end_fired;
-        locks->next_number = 1;
-        locks->next_svid = (uint32_t) (memory->connection_id ^ memory->connection_id >> 32) & 0x3fffffff;
-        (void) snprintf(locks->caller, sizeof locks->caller, "%s", uname(&names) == 0 ? names.nodename : "nfsvol");
-        (void) snprintf(locks->name, sizeof locks->name, "%s (locks)", memory->source);
-        atomic_store(&memory->n_lock_waiters, 0);
-        r = lock_records_init(&locks->records, memory);
-        return r < 0 ? r : load_records(locks);
-}
-
-void locks_free(Vfs *vfs) {
-        Locks *locks = TAKE_PTR(vfs->locks);
-
-        if (!locks)
-                return;
-        lock_records_done(&locks->records);
-        (void) pthread_mutex_destroy(&locks->mutex);
-        free(locks);
-}
-
-static void lock_connected(void *userdata) {
-        Locks *locks = userdata;
-
-        reactor_defer(locks->vr->reactor, &locks->reclaim_task);
-}
-
-static void lock_unreachable(void *userdata) {
-        Locks *locks = userdata;
-
-        reactor_defer(locks->vr->reactor, &locks->rebind_task);
-}
-
-int locks_start(VfsReactor *vr) {
-        const SessionOptions *options = vr->vfs->options;
-        const NfsMountResult *mount = &vr->vfs->memory->mount;
-        Locks *locks = vr->vfs->locks;
-        LockFile *file, *next;
-        NfsConnConfig config = {
-                .protocol = NFS_PROTOCOL_NLM4,
-                .addrs = mount->addrs,
-                .n_addrs = mount->n_addrs,
-                .port = mount->nlmport,
-                .resvport = !options->noresvport,
-                .soft = options->soft,
-                .softerr = options->softerr,
-                .timeo_ms = options->timeo * 100,
-                .retrans = options->retrans,
-                .stats = &vr->vfs->memory->lock_stats,
-                .connected = lock_connected,
-                .unreachable = lock_unreachable,
-                .userdata = locks,
-        };
-        int r;
-
-        if (!locks)
-                return 0;
-        config.server = locks->name;
-        config.stats->connected = config.stats->waiting_since = 0; /* a former worker's */
-        locks->vr = vr;
-        r = nfs_conn_new(vr->reactor, &config, &locks->conn);
-        if (r < 0)
-                return r;
-        lock_mutex(locks);
-        for (file = TAILQ_FIRST(&locks->files); file; file = next) {
-                next = TAILQ_NEXT(file, file_link);
-                lock_file_step(file);
-        }
-        unlock_mutex(locks);
-        return 0;
-}
-
-/* What is left is the kernel's or the server's to forget; the records stay as they are, and the ops are gone. */
-static void request_discard(LockRequest *request) {
-        request->op = NULL;
-        request->room.record = NULL;
-        lock_request_end(request, 0);
-}
-
-static void file_discard(LockFile *file) {
-        struct LockRequestList *lists[] = { &file->requests, &file->zapping };
-        LockRequest *request;
-
-        for (unsigned i = 0; i < ELEMENTSOF(lists); i++)
-                while ((request = TAILQ_FIRST(lists[i]))) {
-                        TAILQ_REMOVE(lists[i], request, request_link);
-                        request->in = NULL;
-                        request_discard(request);
-                }
-        if (file->current)
-                request_discard(file->current);
-        lockset_done(&file->set);
-        file_free(file);
-}
-
-void locks_stop(VfsReactor *vr) {
-        Locks *locks = vr->vfs->locks;
-        LockFile *file;
-
-        if (!locks || vr != locks->vr)
-                return;
-        locks->stopping = true;
-        locks->ending = false;
-        locks->conn = nfs_conn_free(locks->conn);
-        locks->portmap = nfs_conn_free(locks->portmap);
-        timer_disarm(&locks->end_timer);
-        reactor_undefer(vr->reactor, &locks->reclaim_task);
-        reactor_undefer(vr->reactor, &locks->rebind_task);
-        while ((file = TAILQ_FIRST(&locks->files)))
-                file_discard(file);
-}
-
-void locks_suspect(Vfs *vfs) {
-        Locks *locks = vfs->locks;
-
-        if (locks && locks->vr)
-                reactor_post(locks->vr->reactor, &locks->suspect_task);
 }

@@ -1,5 +1,6 @@
 /*
- * Locks from inside: lock.c has the essay and what is asked for, lockwire.c what the server is asked.
+ * Locks from inside: lock.c has the essay and what is asked for, lockwire.c what the server is asked, lockvol.c begins and
+ * ends it.
  */
 #pragma once
 
@@ -91,7 +92,26 @@ struct Locks {
         char name[sizeof ((Memory *) 0)->source + 16]; /* for messages */
 };
 
+static inline void lock_mutex(Locks *locks) {
+        (void) pthread_mutex_lock(&locks->mutex);
+}
+
+static inline void unlock_mutex(Locks *locks) {
+        (void) pthread_mutex_unlock(&locks->mutex);
+}
+
 /* ---- lock.c ---- */
+
+/* Under the mutex: the file's, made if there is none; NULL: no memory. */
+LockFile *lock_file_get(Locks *locks, Inode *inode);
+void lock_file_free(LockFile *file);
+/* Under the mutex: a request, in the file's list. NULL: no memory. */
+LockRequest *lock_request_new(LockFile *file, LockOwner *owner, enum LockRequestKind kind, enum LockType type, uint64_t start,
+                              uint64_t end);
+/* Steps the files in Locks.work. Posted. */
+void lock_work_run(Task *task);
+/* The server had its time to take the locks back. */
+void lock_end_fired(Timer *timer);
 
 /* The first reactor, under the mutex: whatever can be done for the file now. It may be gone after it. */
 void lock_file_step(LockFile *file);

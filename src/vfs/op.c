@@ -76,6 +76,8 @@ void op_finish(Op *op) {
         Vfs *vfs = op->reactor->vfs;
 
         timer_disarm(&op->bound);
+        if (op->open)
+                atomic_fetch_add_explicit(&TAKE_PTR(op->open)->n_done, 1, memory_order_release);
         if (op->opening)
                 opening_end(op);
         if (op->removal)

@@ -307,9 +307,10 @@ Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid) {
         if (index >= atomic_load_explicit(&vfs->memory->opens_high, memory_order_relaxed))
                 return NULL;
         open = &vfs->opens[index];
-        if (!open->record || fh_of(index, open->record->generation) != fh || open->record->nodeid != nodeid ||
-            !atomic_load_explicit(&open->record->used, memory_order_acquire))
+        if (!atomic_load_explicit(&vfs->memory->opens[index].used, memory_order_acquire) || !open->record ||
+            fh_of(index, open->record->generation) != fh || open->record->nodeid != nodeid)
                 return NULL;
+        (void) atomic_load_explicit(&open->n_done, memory_order_acquire);
         return open;
 }
 

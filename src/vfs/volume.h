@@ -104,6 +104,7 @@ struct Open {
         OpenRecord *record;
         Inode *inode;
         DirStream *dir; /* opendir(3) */
+        _Atomic uint32_t n_done; /* operations; the kernel sends the next one after it has heard of the last */
         Open *next_free;
 };
 
