@@ -140,7 +140,11 @@ run_case() {
     if ! wait_for "${leave_bound:-25}" no_volumes >>"$log" 2>&1; then
         rc=1
         { echo "left behind:"; ps -eo pid,ppid,stat,args; grep fuse /proc/self/mountinfo; ls -lR "$NFSVOL_RUNDIR"; } >>"$log"
+        # stopped first, so that none of them replaces another; then the next case finds nothing
+        for pid in $(daemon_pids); do kill -STOP "$pid"; done
         for pid in $(daemon_pids); do kill -KILL "$pid"; done
+        for pid in $(grep ' fuse\.nfs ' /proc/self/mountinfo | cut -d' ' -f5 | tac); do umount -l "$pid"; done
+        rm -rf "${NFSVOL_RUNDIR:?}"/*
     fi
     cases=$((cases + 1))
     if [ $rc = 0 ]; then

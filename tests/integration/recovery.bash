@@ -155,18 +155,18 @@ case_new_keeper_is_a_whole_one() {
     wait_for 10 no_volumes
 }
 
+users_are() { [ "$(status_of users)" = "$1" ]; }
 case_keeper_killed_while_helpers_come() {
     local i pids=() rc=0
-    mount_at "$M/0" linger=30
+    mount_at "$M/0" linger=5
     for i in $(seq 20); do
-        mount_at "$M/$i" linger=30 & pids+=($!)
+        mount_at "$M/$i" linger=5 & pids+=($!)
         [ $((i % 5)) != 0 ] || kill_keeper
     done
     for i in "${pids[@]}"; do wait "$i" || rc=1; done
     [ $rc = 0 ]
     [ "$(keepers)" = 1 ]
-    [ "$(status_of users)" = 21 ]
-    kill -TERM "$(keeper_pid)"
+    wait_for 5 users_are 21 # counted a little later
 }
 
 case_told_to_end_then_killed() { # the successor of a keeper that was taking the volume down

@@ -143,3 +143,22 @@ Test(verbs, silent_daemon) {
         expect_success(&r, "status");
         cr_expect(strstr(r.out, "\"users\": 1"), "%s", r.out);
 }
+
+Test(verbs, upgrade) {
+        Run r;
+
+        r = run("nfsvol", "upgrade");
+        cr_expect_eq(r.status, 1, "neither all nor one");
+        r = run("nfsvol", "upgrade", "--all", "host:/x");
+        cr_expect_eq(r.status, 1, "all and one");
+        r = run("nfsvol", "upgrade", "--all");
+        expect_success(&r, "all of none");
+        r = run("nfsvol", "upgrade", "host:/x");
+        expect_failure(&r, 32, "no NFS volume", "none of that name");
+        r = run("nfsvol", "upgrade", "--program", "/nonexistent", "--all");
+        expect_failure(&r, 32, "/nonexistent: No such file", "no program");
+        r = run("mount.nfs", "host:/x", at("t"));
+        expect_success(&r, "mount");
+        r = run("nfsvol", "upgrade", at("t"));
+        expect_failure(&r, 32, "makes no sense", "a daemon that does not know the verb");
+}
