@@ -40,7 +40,7 @@ struct Ahead {
         uint32_t n_misses, n_names;
         AheadName *names;
 
-        uint64_t dir_version; /* of what has been read */
+        _Atomic uint64_t dir_version; /* of what has been read */
         struct timespec ctime;
         uint64_t cookie;
         uint8_t verf[NFS_VERF_SIZE];

@@ -92,6 +92,7 @@ static void opendir_checked(Op *op, int err) {
                 return op_reply_err(op, ENOMEM);
         }
         op->reply->executing(op, 0, NULL);
+        op->open = open; /* op_finish() */
         op_finish(op);
         op->reply->open(op, fh, 0);
 }

@@ -88,6 +88,7 @@ static void open_finish(Op *op) {
         else if (vfs->notify.inval_inode)
                 vfs->notify.inval_inode(vfs->notify.userdata, op->inode->nodeid, false);
         op->reply->executing(op, 0, NULL); /* once it was answered, a successor must not open once more */
+        op->open = open; /* op_finish() */
         op_finish(op);
         op->reply->open(op, fh, reply_flags);
 }

@@ -34,6 +34,7 @@
 #include "lock.h"
 
 #define DEADLOCK_DEPTH 16
+#define CLOSING_MS     10
 #define WAITERS_MAX    (SLOTS - 64) /* each holds a slot of the journal; the rest is for those who bring locks back */
 #define END_BOUND_NS   (5 * NSEC_PER_SEC)
 
@@ -303,6 +304,10 @@ static bool decide_here(LockRequest *request) {
                                 .pid = range->owner->pid,
                         };
                 lock_request_end(request, 0);
+        } else if (!request->wait && request->delay_ms == 0 && file->locks->vfs->memory->n_reactors > 1) {
+                /* the holder's last close(2) may have returned, and its RELEASE still be on its way through another reactor */
+                request->delay_ms = CLOSING_MS;
+                request->due = now_ns() + CLOSING_MS * NSEC_PER_MSEC;
         } else if (!request->wait) {
                 lock_request_end(request, EAGAIN);
         } else if (request->owner->kind == LOCK_POSIX && range->owner->kind == LOCK_POSIX &&
