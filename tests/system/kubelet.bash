@@ -314,4 +314,115 @@ case_stopped_scope_drains() { # systemctl stop of the scope: what is written is 
     rm "$T/server/export/data"
 }
 
+# A pod with a verified load, while everything happens to kubelet, and worker and keeper are killed and upgraded in between:
+# the pod sees no error. Seconds here, minutes in the soak suite.
+fio_seconds=$(if [ -n "${NFSVOL_SOAK:-}" ]; then echo 300; else echo 20; fi)
+limit_fio_through_it_all=$((fio_seconds + 120))
+case_fio_through_it_all() {
+    local end=$((SECONDS + fio_seconds)) n=0 events=(
+        "kubelet_again systemctl restart kubelet" "kubelet_again systemctl kill -s KILL kubelet"
+        "systemctl daemon-reload" "kill_role worker_pid" "systemctl daemon-reexec" "kill_role keeper_pid"
+        "kill_role worker_pid" "nfsvol upgrade --all")
+    kubelet_mounts
+    rm -f "$T"/fio.*
+    cat >"$T/fio.job" <<FIO
+[global]
+directory=/tmp/pod
+size=24m
+rw=randrw
+bsrange=4k-128k
+verify=crc32c
+verify_fatal=1
+do_verify=1
+[buffered]
+ioengine=psync
+fsync=50
+[direct]
+ioengine=libaio
+iodepth=8
+direct=1
+[mapped]
+ioengine=mmap
+FIO
+    mkdir -p /tmp/pod
+    systemd-run -q --unit=pod-fio -p PrivateMounts=yes bash -c "
+        mount --bind $M /tmp/pod && cd $T || exit 1
+        until [ -e $T/fio.stop ]; do fio --output=$T/fio.out $T/fio.job || { touch $T/fio.failed; exit 1; }; echo >>$T/fio.rounds; done
+        touch $T/fio.done"
+    while [ $SECONDS -lt $end ]; do
+        ${events[n % ${#events[@]}]}
+        n=$((n + 1))
+        [ ! -e "$T/fio.failed" ] || break
+        sleep 0.5
+    done
+    touch "$T/fio.stop"
+    wait_for 60 test -e "$T/fio.done" -o -e "$T/fio.failed"
+    [ ! -e "$T/fio.failed" ] || { tail -n 40 "$T/fio.out"; return 1; }
+    echo "# $n events, $(wc -l <"$T/fio.rounds") rounds of fio, $(status_of restarts) workers died"
+    rm -f "$M"/{buffered,direct,mapped}.0.0
+    finish
+}
+
+kill_role() { # worker_pid, keeper_pid
+    local pid
+    pid=$("$1")
+    kill -KILL "$pid"
+    wait_for 10 sh -c "! kill -0 $pid 2>/dev/null"
+    wait_for 10 is_serving
+}
+is_serving() { [ "$(status_of state 2>/dev/null)" = serving ]; }
+
+# The node of the README: what failed before we came works after.
+case_before_and_after_installation() {
+    local line=(mount -t nfs "$SRC" "$M" -o "rw,vers=3,hard,$OPTIONS") rc=0
+    unshare --mount bash -c 'mount -t tmpfs none /usr/sbin && exec "$@"' - "${line[@]}" >out 2>&1 || rc=$?
+    cat out
+    [ $rc = 32 ]
+    grep -q 'bad option\|wrong fs type\|unknown filesystem' out
+    "${line[@]}"
+    findmnt -no SOURCE,FSTYPE "$M" | grep -q "^$SRC *fuse.nfs"
+    umount "$M"
+}
+
+# The server of some pods is dead: theirs can be deleted, others come and go, and kubelet itself never hangs.
+limit_dead_server=150
+case_dead_server() {
+    local worst=0 start pid i watcher
+    mkdir -p "$T/server2" "$M/dead" "$M/live"
+    server start "$T/server2" 20590
+    mount -t nfs -o port=20590,mountport=20591,nlmport=20592,linger=0 "$SRC" "$M/dead"
+    ls "$M/dead" >/dev/null
+    (exec 8>"$M/dead/held"; echo x >&8; exec sleep 300) & pid=$!
+    wait_for 5 test -e "$M/dead/held"
+    server kill "$T/server2"
+    # the stand-in kubelet: what it does for a pod of the dead server, its processes watched for how long they are in D
+    cat >"$T/standin" <<EOF2
+cd /
+echo \$\$ >$T/standin.pid
+timed() { local s=\$SECONDS; "\$@" >/dev/null 2>&1; echo "\$((SECONDS - s)) s: \$*"; }
+for i in 1 2 3; do timed stat $M/dead; timed df $M/dead; timed mount -t nfs -o $OPTIONS,rsize=65536 $SRC $M/live; timed ls $M/live; timed umount $M/live; done
+timed umount $M/dead || timed umount -f $M/dead
+timed umount -f $M/dead
+timed rmdir $M/dead
+EOF2
+    systemd-run -q --unit=standin bash -c "bash $T/standin >$T/standin.out 2>&1; touch $T/standin.done"
+    rm -f "$T/standin.d"
+    while [ ! -e "$T/standin.done" ]; do
+        i=$(for p in $(cat "/sys/fs/cgroup$(systemctl show -p ControlGroup --value standin)/cgroup.procs" 2>/dev/null); do
+            ps -o stat= -p "$p"; done | grep -c '^D' || :)
+        if [ "$i" -gt 0 ]; then : "${since:=$SECONDS}"; [ $((SECONDS - since)) -le $worst ] || worst=$((SECONDS - since)); else unset since; fi
+        sleep 0.1
+    done
+    cat "$T/standin.out"
+    echo "longest in D: $worst s"
+    [ $worst -le 5 ]
+    ! grep -vE '^[0-8] s: ' "$T/standin.out"
+    [ ! -e "$M/dead" ]
+    kill -KILL $pid
+    wait $pid 2>/dev/null || :
+    server restart "$T/server2"
+    wait_for 60 no_volumes
+    server stop "$T/server2"
+}
+
 run_cases "$@"
