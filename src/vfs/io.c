@@ -21,6 +21,7 @@ static void read_flushed(Op *op);
 static void read_send(Op *op);
 static void read_done(NfsCall *call);
 static void write_append(Op *op);
+static void write_append_flushed(Op *op);
 static void write_append_done(NfsCall *call);
 static void write_keep(Op *op);
 static void write_room(Op *op);
@@ -139,17 +140,28 @@ static void write_append(Op *op) {
                 op->reply->placed(op, end);
                 return write_keep(op);
         }
+        /* where the server's end is, is not known: it shall be told when nothing is on its way there */
+        if (pending_any(op->inode, false) && pending_wait(op, false, false, write_append_flushed))
+                return;
+        op->wait.err = 0;
+        write_append_flushed(op);
+}
+
+static void write_append_flushed(Op *op) {
+        if (op->wait.err)
+                return op_reply_err(op, op->wait.err);
         (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), write_append_done);
         op_send(op);
 }
 
 static void write_append_done(NfsCall *call) {
         Op *op = op_done(call);
-        uint64_t end = pending_append_offset(op->inode); /* another descriptor may have written since */
+        uint64_t end;
 
         if (call->err)
                 return op_reply_err(op, call->err);
         cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
+        end = pending_append_offset(op->inode); /* another descriptor may have written since */
         op->io.offset = MAX(call->res.attr.size, end);
         op->reply->placed(op, op->io.offset);
         write_keep(op);
