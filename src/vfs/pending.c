@@ -11,10 +11,11 @@
  *       ▲                  └─ reply: stable, nothing unstable before it ─────────► gone
  *       └──────────────────────────────────────┘ another verifier: the server restarted and may have forgotten
  *
- * Extents of a file may overlap; then the one with the greater seq is newer. Two rules keep them in order on the server:
- * an extent is not sent while an older one that it overlaps is DIRTY or SENT; and while anything of the file is UNSTABLE
+ * Extents of a file may overlap; then the one with the greater seq is newer. Three rules keep them in order on the server:
+ * an extent is not sent while an older one that it overlaps is DIRTY or SENT; while anything of the file is UNSTABLE
  * all that is written after it is kept, too, whatever the server says, for if one has to be written again, all are
- * (RFC 1813 sections 3.3.7, 3.3.21).
+ * (RFC 1813 sections 3.3.7, 3.3.21); and what overlaps is not SENT while a COMMIT of the older one is on its way, which may
+ * say that this has to be written again.
  *
  * After a crash what was SENT is sent again, the same bytes under the same XID over the same connection's port, so that the
  * server's duplicate-request cache keeps the dead worker's WRITE from being executed after a later one of ours.
@@ -64,13 +65,34 @@ static bool is_open(const Extent *extent) {
                atomic_load(&extent->record->done) == 0;
 }
 
+/* Does a COMMIT cover it, or is about to, that does not wait for what has seq? */
+static bool is_being_committed(const Pending *pending, const Extent *e, uint64_t seq) {
+        return !is_unwritten(e) && (e->committing || (e->record->seq <= pending->commit_seq && seq > pending->commit_seq));
+}
+
 static bool waits_for_older(Pending *pending, const Extent *extent) {
-        uint64_t end = extent_end(extent);
+        uint64_t end = extent_end(extent), seq = extent->record->seq;
 
         for (Extent *e = first_near(pending, extent->record->offset); e && e->record->offset < end;
              e = RB_NEXT(ExtentTree, &pending->by_offset, e))
-                if (e->record->seq < extent->record->seq && is_unwritten(e) && extent_end(e) > extent->record->offset)
+                if (e->record->seq < seq && extent_end(e) > extent->record->offset &&
+                    (is_unwritten(e) || is_being_committed(pending, e, seq)))
                         return true;
+        return false;
+}
+
+/* Is anything SENT that overlaps what is UNSTABLE? */
+static bool is_sent_over_unstable(Pending *pending) {
+        const Extent *extent;
+
+        TAILQ_FOREACH(extent, &pending->unwritten, extent_link) {
+                if (extent_state(extent) != EXTENT_SENT)
+                        continue;
+                for (Extent *e = first_near(pending, extent->record->offset); e && e->record->offset < extent_end(extent);
+                     e = RB_NEXT(ExtentTree, &pending->by_offset, e))
+                        if (!is_unwritten(e) && extent_end(e) > extent->record->offset)
+                                return true;
+        }
         return false;
 }
 
@@ -461,11 +483,12 @@ static void pick(VfsReactor *vr, Pending *pending, struct ExtentList *go) {
         }
 }
 
-static bool may_commit(const Pending *pending) {
+static bool may_commit(Pending *pending) {
         const Extent *first = TAILQ_FIRST(&pending->unwritten);
 
         return !pending->committing && pending->commit_seq > 0 && !TAILQ_EMPTY(&pending->unstable) &&
-               (!first || first->record->seq > pending->commit_seq);
+               (!first || first->record->seq > pending->commit_seq) &&
+               (pending->n_sent == 0 || !is_sent_over_unstable(pending));
 }
 
 /* Nothing to do for a COMMIT if nothing that it is wanted for is left. Under the lock. */
@@ -512,6 +535,8 @@ void pending_step(VfsReactor *vr, Inode *inode) {
                 pending->commit_seq = 0;
         if (may_commit(pending)) {
                 pending->committing = true;
+                TAILQ_FOREACH(extent, &pending->unstable, extent_link)
+                        extent->committing = true;
                 commit = pending;
         }
         wake_satisfied(pending);

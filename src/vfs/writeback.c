@@ -1,7 +1,7 @@
 /*
  * COMMIT, and what concerns the pending data of the whole volume: when it goes out although nobody asks.
  *
- * One COMMIT per file is on its way at a time. It covers what is UNSTABLE when it is sent. A verifier other than that of
+ * One COMMIT per file is on its way at a time. It covers what is UNSTABLE when that is decided (Extent.committing). A verifier other than that of
  * the WRITEs says that the server restarted between them and may have forgotten (RFC 1813 section 3.3.21): then all of the
  * file that is UNSTABLE is DIRTY again, and sent FILE_SYNC this time.
  *
@@ -21,11 +21,8 @@ static void commit_done(NfsCall *call);
 
 void commit_send(VfsReactor *vr, Pending *pending) {
         Inode *inode = pending->inode;
-        Extent *extent;
 
         inode_lock(inode);
-        TAILQ_FOREACH(extent, &pending->unstable, extent_link)
-                extent->committing = true;
         pending->commit_cred = pending->cred;
         pending->commit = (NfsCall){ .proc = NFS_COMMIT, .cred = &pending->commit_cred, .done = commit_done };
         pending->commit.args.fh = inode_fh(inode);

@@ -16,6 +16,47 @@ proxied() {
     mount -t fuse.nfs -o "port=20790,mountport=$((PORT + 1)),nolock,linger=0${1:+,$1}" "$SRC" "$M"
 }
 
+# The server restarts and forgets what was written first, while what was written over it is on its way: the newer data win.
+case_forgotten_under_newer() {
+    proxied
+    python3 - "$M/f" <<'END' & writer=$!
+import os, sys, threading, time
+M = sys.argv[1]
+wire = M[:-2] + ".wire/"
+fd = os.open(M, os.O_RDWR | os.O_CREAT)
+def wait(proc, n):
+    for _ in range(400):
+        if sum(l.split()[0] == proc for l in open(wire + "log")) >= n:
+            return
+        time.sleep(0.01)
+    raise SystemExit("no call " + proc)
+os.pwrite(fd, b"a" * 4096, 0)
+os.pwrite(fd, b"a" * 4096, 65536)       # two extents: they are sent UNSTABLE
+os.stat(M)                              # wants them on the server
+wait("7", 2)
+time.sleep(0.2)
+open(wire + "verifier", "w").close()
+open(wire + "hold-7", "w").close()
+open(wire + "hold-21", "w").close()
+t = threading.Thread(target=lambda: os.close(os.dup(fd)))
+t.start()
+wait("21", 1)                           # the COMMIT of the first data is on its way
+os.pwrite(fd, b"b" * 4096, 0)
+t2 = threading.Thread(target=lambda: os.close(os.dup(fd)))
+t2.start()
+time.sleep(1)
+os.unlink(wire + "hold-21")             # it has forgotten them
+time.sleep(0.5)
+os.unlink(wire + "hold-7")
+t.join()
+t2.join()
+os.close(fd)
+END
+    wait $writer
+    tail -n 20 "$P/log"
+    [ "$(head -c 1 "$E/f")" = b ] || fail "the older data are on the server"
+}
+
 # A worker dies over appended data that the server does not have: what is appended next goes behind it.
 case_append_after_crash() {
     mount_at "$M"
