@@ -134,7 +134,7 @@ struct Op {
         struct { /* for what was written (pending.c), or for room for what is to be (extent.c) */
                 bool in_file, for_room; /* which list it is in; the lock of that */
                 bool stable;     /* until it is on stable storage, not only on the server */
-                bool take_error; /* a latched error is for this one */
+                Open *hearer;    /* who is told of what was lost; NULL: nobody */
                 uint64_t seq;    /* everything up to here */
                 int err;
                 void (*done)(Op *op);

@@ -38,7 +38,7 @@ static void getattr_start(Op *op) {
         NfsAttr attr;
 
         if (op->inode->record->type == S_IFREG && pending_any(op->inode, false) &&
-            pending_wait(op, false, false, getattr_flushed))
+            pending_wait(op, false, NULL, getattr_flushed))
                 return;
         if (cache_links_known(op->reactor->vfs, op->inode) &&
             cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left))
@@ -97,7 +97,7 @@ static void setattr_checked(Op *op, int err) {
 static void setattr_allowed(Op *op) {
         bool cut = op->attr.attr.set_size;
 
-        if (pending_any(op->inode, cut) && pending_wait(op, cut, cut, setattr_flushed))
+        if (pending_any(op->inode, cut) && pending_wait(op, cut, NULL, setattr_flushed))
                 return;
         setattr_start(op);
 }

@@ -9,7 +9,7 @@
  * An unlink or a rename over the file's name that was under way when the OPEN began may take the file away after the
  * server has said yes: then it is asked again, until none of those is left. Later ones see that the file is open.
  *
- * A close or fsync(2) commits what was written UNSTABLE, and reports a latched error once.
+ * A close or fsync(2) commits what was written UNSTABLE, and reports what was lost, to each who has the file open once.
  */
 #include <fcntl.h>
 
@@ -128,7 +128,7 @@ void vfs_open_unheard(VfsReactor *vr, uint64_t nodeid, uint64_t fh) {
 }
 
 static void synced(Op *op) {
-        op_reply_err(op, op->wait.err);
+        pending_error_reply(op, op->wait.err);
 }
 
 /* Pins the inode; the open's credentials. NULL: answered. */
@@ -146,28 +146,32 @@ static Open *flush_begin(Op *op, uint64_t nodeid, uint64_t fh) {
 }
 
 /* then(op), with op->wait.err. A file of which nothing is pending has only a latched error to tell. */
-static void flush_data(Op *op, void (*then)(Op *op)) {
-        if (pending_wait(op, true, true, then))
+static void flush_data(Op *op, Open *open, void (*then)(Op *op)) {
+        if (pending_wait(op, true, open, then))
                 return;
-        op->wait.err = pending_take_error(op->inode);
+        op->wait.err = pending_error(op->inode, open);
         then(op);
 }
 
 /* Done again, it would take what was locked since it was answered. */
 static void flush_unlocked(Op *op) {
-        op_reply_err_once(op, op->wait.err ? op->wait.err : op->lock.err);
+        if (op->wait.err)
+                return pending_error_reply(op, op->wait.err);
+        op_reply_err_once(op, op->lock.err);
 }
 
 /* POSIX: a process loses its locks on a file with the first descriptor of it that it closes. After the data. */
 static void flush_unlock(Op *op) {
+        op->lock.err = 0;
         if (!op->reactor->vfs->locks)
-                return op_reply_err(op, op->wait.err);
+                return pending_error_reply(op, op->wait.err);
         if (!locks_known(op->inode))
-                return op_reply_err_once(op, op->wait.err);
+                return flush_unlocked(op);
         if (!op->interrupted)
                 return locks_drop_owner(op, LOCK_POSIX, op->lock.owner, flush_unlocked);
         locks_drop_owner(op, LOCK_POSIX, op->lock.owner, NULL);
-        op_reply_err_once(op, op->wait.err);
+        op->lock.err = 0;
+        flush_unlocked(op);
 }
 
 void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner) {
@@ -177,13 +181,15 @@ void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner) {
                 return;
         op->lock.owner = owner;
         if ((open->record->flags & O_ACCMODE) != O_RDONLY)
-                return flush_data(op, flush_unlock);
+                return flush_data(op, open, flush_unlock);
         /* close(2) of a descriptor that cannot write must not take the error that a writer is to hear */
-        if (!locks_known(op->inode) || !pending_wait(op, true, false, flush_unlock))
+        if (!locks_known(op->inode) || !pending_wait(op, true, NULL, flush_unlock))
                 flush_unlock(op);
 }
 
 void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh) {
-        if (flush_begin(op, nodeid, fh))
-                flush_data(op, synced);
+        Open *open = flush_begin(op, nodeid, fh);
+
+        if (open)
+                flush_data(op, open, synced);
 }

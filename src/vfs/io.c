@@ -50,7 +50,7 @@ void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t si
         op->io.size = size;
         op->io.done = 0;
         op->io.gathered = NULL;
-        if (pending_conflicts(op->inode, offset, size) && pending_wait(op, false, false, read_flushed))
+        if (pending_conflicts(op->inode, offset, size) && pending_wait(op, false, NULL, read_flushed))
                 return;
         read_send(op);
 }
@@ -120,9 +120,9 @@ void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void
                 return op->reply->written(op, 0);
         }
         /* as nfs(5): what went wrong with earlier data is told as soon as somebody can hear it */
-        err = pending_take_error(op->inode);
+        err = pending_error(op->inode, op->open);
         if (err)
-                return op_reply_err(op, err);
+                return pending_error_reply(op, err);
         if ((op->open->record->flags & O_APPEND) && !at_offset)
                 return write_append(op);
         write_keep(op);
@@ -141,7 +141,7 @@ static void write_append(Op *op) {
                 return write_keep(op);
         }
         /* where the server's end is, is not known: it shall be told when nothing is on its way there */
-        if (pending_any(op->inode, false) && pending_wait(op, false, false, write_append_flushed))
+        if (pending_any(op->inode, false) && pending_wait(op, false, NULL, write_append_flushed))
                 return;
         op->wait.err = 0;
         write_append_flushed(op);
@@ -182,9 +182,12 @@ static void write_keep(Op *op) {
         if (r < 0)
                 return extent_wait_room(op, write_room);
         op->reply->executing(op, 0, NULL); /* from here on a successor must not do it again once it was answered */
-        if ((sync || direct) && pending_wait_for(op, seq, write_waited))
+        if (!sync && !direct)
+                return write_reply(op);
+        if (pending_wait_for(op, seq, write_waited))
                 return;
-        write_reply(op);
+        op->wait.err = pending_error(op->inode, op->open);
+        write_waited(op);
 }
 
 static void write_room(Op *op) {
@@ -195,7 +198,7 @@ static void write_room(Op *op) {
 
 static void write_waited(Op *op) {
         if (op->wait.err)
-                return op_reply_err(op, op->wait.err);
+                return pending_error_reply(op, op->wait.err);
         write_reply(op);
 }
 

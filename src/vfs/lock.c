@@ -484,7 +484,7 @@ void vfs_setlk(Op *op, uint64_t nodeid, uint64_t fh, enum LockKind kind, uint64_
         op->lock.done = setlk_done;
         op->any_signal = op->lock.wait;
         /* what was written is the server's first: for good before a lock goes, and lest it be dropped with the pages */
-        if (!pending_wait(op, lock->type == LOCK_NONE, false, setlk_submit))
+        if (!pending_wait(op, lock->type == LOCK_NONE, NULL, setlk_submit))
                 setlk_submit(op);
 }
 

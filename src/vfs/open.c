@@ -293,6 +293,7 @@ int open_add(Op *op, Inode *inode, int flags, Open **ret, uint64_t *ret_fh) {
         open->record = record;
         open->inode = inode;
         open->dir = NULL;
+        pending_error_begin(inode, open);
         atomic_store_explicit(&record->used, 1, memory_order_release);
         atomic_fetch_add_explicit(&vfs->memory->n_opens, 1, memory_order_relaxed);
         *ret = open;

@@ -20,8 +20,8 @@
  * After a crash what was SENT is sent again, the same bytes under the same XID over the same connection's port, so that the
  * server's duplicate-request cache keeps the dead worker's WRITE from being executed after a later one of ours.
  *
- * A WRITE or COMMIT that fails loses data: the error is latched and told to one of those who ask: write(2), fsync(2),
- * close(2).
+ * A WRITE or COMMIT that fails loses data: everybody who has the file open is told when he asks next: write(2), fsync(2),
+ * close(2). If nobody has, the next one who opens it is.
  *
  * Thread: any; Inode.lock. pending_step() is the one place where things happen.
  */
@@ -504,9 +504,27 @@ static bool has_up_to(const Pending *pending, uint64_t seq, bool stable) {
         return false;
 }
 
+/* Under the lock. A former worker knew who has heard of it. */
+static void errors_load(Inode *inode) {
+        int err = atomic_load(&inode->record->write_error);
+
+        if (err && inode->n_write_errors == 0) {
+                inode->n_write_errors = 1;
+                inode->write_error = err;
+        }
+}
+
+static int error_of(Inode *inode, Open *open) {
+        bool heard;
+
+        errors_load(inode);
+        heard = open->errors_heard == inode->n_write_errors;
+        open->errors_heard = inode->n_write_errors;
+        return heard ? 0 : inode->write_error;
+}
+
 static void wake_satisfied(Pending *pending) {
         Inode *inode = pending->inode;
-        int err = atomic_load(&inode->record->write_error);
         Op *op, *next;
 
         for (op = TAILQ_FIRST(&pending->waiting); op; op = next) {
@@ -515,9 +533,7 @@ static void wake_satisfied(Pending *pending) {
                         continue;
                 TAILQ_REMOVE(&pending->waiting, op, wait.wait_link);
                 op->wait.in_file = false;
-                if (op->wait.take_error)
-                        atomic_store(&inode->record->write_error, 0);
-                op_wake(op, op->wait.take_error ? err : 0);
+                op_wake(op, op->wait.hearer ? error_of(inode, op->wait.hearer) : 0);
         }
 }
 
@@ -576,6 +592,9 @@ void pending_latch_error(Inode *inode, int err) {
         if (!atomic_load(&inode->record->write_error))
                 log_error("what was written to file id %llu is lost: %s", (unsigned long long) inode->record->fileid,
                           strerror(err));
+        errors_load(inode);
+        inode->n_write_errors++;
+        inode->write_error = err;
         atomic_store(&inode->record->write_error, err);
         inode->pages.known = false;
 }
@@ -664,7 +683,7 @@ void pending_want(Pending *pending, bool stable) {
                 pending->commit_seq = pending->last_seq;
 }
 
-static bool wait_for(Op *op, uint64_t seq, bool stable, bool take_error, void (*done)(Op *op)) {
+static bool wait_for(Op *op, uint64_t seq, bool stable, Open *hearer, void (*done)(Op *op)) {
         Inode *inode = op->inode;
         Pending *pending;
         bool waits;
@@ -676,7 +695,7 @@ static bool wait_for(Op *op, uint64_t seq, bool stable, bool take_error, void (*
                 pending_want(pending, stable);
                 op->wait.seq = MIN(seq, pending->last_seq);
                 op->wait.stable = stable;
-                op->wait.take_error = take_error;
+                op->wait.hearer = hearer;
                 op->wait.done = done;
                 op->wait.in_file = true;
                 TAILQ_INSERT_TAIL(&pending->waiting, op, wait.wait_link);
@@ -687,12 +706,12 @@ static bool wait_for(Op *op, uint64_t seq, bool stable, bool take_error, void (*
         return waits;
 }
 
-bool pending_wait(Op *op, bool stable, bool take_error, void (*done)(Op *op)) {
-        return wait_for(op, UINT64_MAX, stable, take_error, done);
+bool pending_wait(Op *op, bool stable, Open *hearer, void (*done)(Op *op)) {
+        return wait_for(op, UINT64_MAX, stable, hearer, done);
 }
 
 bool pending_wait_for(Op *op, uint64_t seq, void (*done)(Op *op)) {
-        return wait_for(op, seq, false, true, done);
+        return wait_for(op, seq, false, op->open, done);
 }
 
 void pending_commit(VfsReactor *vr, Inode *inode) {
@@ -728,6 +747,32 @@ void pending_interrupt(Op *op) {
                 op_wake(op, EINTR);
 }
 
-int pending_take_error(Inode *inode) {
-        return atomic_exchange(&inode->record->write_error, 0);
+/* ---- who hears of what was lost ---- */
+
+int pending_error(Inode *inode, Open *open) {
+        int err;
+
+        inode_lock(inode);
+        err = error_of(inode, open);
+        inode_unlock(inode);
+        return err;
+}
+
+void pending_error_begin(Inode *inode, Open *open) {
+        inode_lock(inode);
+        errors_load(inode);
+        open->errors_heard = inode->n_write_errors - (atomic_load(&inode->record->write_error) ? 1 : 0);
+        inode_unlock(inode);
+}
+
+void pending_error_reply(Op *op, int err) {
+        Vfs *vfs = op->reactor->vfs;
+        Inode *inode = op->inode;
+
+        if (!err)
+                return op_reply_err(op, 0);
+        inode_repin(vfs, inode);
+        op_reply_err_once(op, err);
+        (void) atomic_compare_exchange_strong(&inode->record->write_error, &err, 0);
+        inode_unpin(vfs, inode);
 }

@@ -78,6 +78,8 @@ struct Inode {
         AccessEntry access[ACCESS_CACHE_SIZE];
         unsigned access_next;
         struct LockFile *locks; /* Locks.mutex */
+        uint32_t n_write_errors; /* so many times data was lost; those who have it open hear of it, each once */
+        int write_error;         /* the last time */
         Pending *pending; /* written here, and not yet on the server's stable storage; NULL: nothing */
 
         /* for what is unlinked while open (remove.c); table_lock */
@@ -104,6 +106,7 @@ struct Open {
         OpenRecord *record;
         Inode *inode;
         DirStream *dir; /* opendir(3) */
+        uint32_t errors_heard; /* of Inode.n_write_errors; Inode.lock */
         _Atomic uint32_t n_done; /* operations; the kernel sends the next one after it has heard of the last */
         Open *next_free;
 };
@@ -370,17 +373,24 @@ uint64_t pending_end(const Inode *inode);
 uint64_t pending_append_offset(Inode *inode);
 /*
  * Sends everything there is, with stable commits it, then done(op) on op's reactor. op->wait.err: EINTR if op was
- * interrupted; with take_error a latched error, which is then told to nobody else. false: there is nothing to wait for.
+ * interrupted; else what hearer (if any) is to hear, see pending_error(). false: there is nothing to wait for.
  */
-bool pending_wait(Op *op, bool stable, bool take_error, void (*done)(Op *op));
-/* The same until what pending_add() called seq is on the server. */
+bool pending_wait(Op *op, bool stable, Open *hearer, void (*done)(Op *op));
+/* The same until what pending_add() called seq is on the server; op->open hears. */
 bool pending_wait_for(Op *op, uint64_t seq, void (*done)(Op *op));
 /* Everything is to be on stable storage, sooner or later; nobody waits. */
 void pending_commit(VfsReactor *vr, Inode *inode);
 /* op waits for a file's data or for room, and was interrupted. Nothing if it does not wait. */
 void pending_interrupt(Op *op);
-/* The latched error, once. */
-int pending_take_error(Inode *inode);
+/* What was lost since open heard of it last, or 0. As the kernel's (errseq_t): everybody who has the file open hears of it. */
+int pending_error(Inode *inode, Open *open);
+/* open is new: it hears of what nobody has heard of yet. */
+void pending_error_begin(Inode *inode, Open *open);
+/*
+ * Answers err, which may come from pending_error(). It stays in the memory until a successor would find the answer there:
+ * after a crash rather two hear of it than nobody.
+ */
+void pending_error_reply(Op *op, int err);
 /* Wakes an op that is on no waiting list any more. */
 void op_wake(Op *op, int err);
 

@@ -82,4 +82,43 @@ END
 }
 limit_append_after_crash=120
 
+# Data is lost: everybody who wrote hears of it, and whoever only cuts the file does not.
+case_errors_for_all() {
+    mount_at "$M"
+    python3 - "$M" "$E" <<'END'
+import errno, os, sys
+M, E = sys.argv[1:]
+fill = os.open(E + "/fill", os.O_WRONLY | os.O_CREAT)
+a = os.open(M + "/f", os.O_RDWR | os.O_CREAT)
+b = os.open(M + "/f", os.O_RDWR)
+c = os.open(M + "/f", os.O_RDWR)
+st = os.statvfs(E)
+os.posix_fallocate(fill, 0, st.f_bavail * st.f_frsize)
+os.lseek(fill, 0, os.SEEK_END)
+for _ in range(4):  # what was reserved for blocks to come is free again
+    try:
+        while True:
+            os.write(fill, b"x" * 4096)
+    except OSError:
+        os.sync()
+def err(f, *args):
+    try:
+        f(*args)
+        return 0
+    except OSError as e:
+        return errno.errorcode[e.errno]
+for i in range(64):
+    os.pwrite(a, b"a" * 4096, i * 8192 + (1 << 20))
+got = [err(os.close, os.dup(b)), err(os.fsync, a), err(os.fsync, c), err(os.fsync, a)]
+print(got)
+assert got == ["ENOSPC", "ENOSPC", "ENOSPC", 0], got
+for i in range(64):
+    os.pwrite(a, b"a" * 4096, i * 8192 + (1 << 21))
+got = [err(os.truncate, M + "/f", 0), err(os.fsync, a), err(os.fsync, os.open(M + "/f", os.O_RDWR))]
+os.unlink(E + "/fill")
+print(got)
+assert got == [0, "ENOSPC", 0], got
+END
+}
+
 run_cases "$@"
