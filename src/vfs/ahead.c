@@ -9,7 +9,8 @@
  * whole directory has been read, a name that is not there is not there.
  *
  * A stale handle says that somebody else has changed names: then nothing that was read is believed any more, for the kernel
- * looks the name up once more and wants to hear something else.
+ * looks the name up once more and wants to hear something else. A directory that changes before its names were asked for
+ * is left alone for a while, longer each time.
  *
  * How much is read is paid for by the LOOKUPs that were sent: a few in a huge directory do not fetch all of it.
  *
@@ -22,6 +23,9 @@
 #define NAMES_FIRST    600u /* what may be read for them */
 #define NAMES_PER_MISS 16u  /* and for each one more: costs the server less than the LOOKUP did */
 #define NAMES_MAX      65536u /* of a volume */
+#define QUIET_NS       NSEC_PER_SEC /* after it was in vain, doubling */
+#define QUIET_SHIFT    6u
+#define DOUBT_NS       (30 * NSEC_PER_SEC)
 #define REPLY_MAX      (128u * 1024)
 
 typedef struct AheadName {
@@ -37,7 +41,9 @@ struct Ahead {
         Inode *dir; /* has a pointer to this; pinned while the call is in flight */
         TAILQ_ENTRY(Ahead) ahead_link;
         uint64_t window_began;
-        uint32_t n_misses, n_names;
+        uint32_t n_misses, n_names, n_given;
+        uint32_t n_vain;      /* how often in a row it was read in vain */
+        uint64_t quiet_until; /* ns */
         AheadName *names;
 
         _Atomic uint64_t dir_version; /* of what has been read */
@@ -74,12 +80,17 @@ static uint64_t version_of(Inode *dir) {
 static void forget_names(Vfs *vfs, Ahead *ahead) {
         AheadName *name, *next;
 
+        if (ahead->n_given >= MISSES_MIN)
+                ahead->n_vain = 0;
+        else if (ahead->n_names > 0)
+                ahead->quiet_until = now_ns() + (QUIET_NS << MIN(ahead->n_vain++, QUIET_SHIFT));
+
         HASH_ITER(by_name, ahead->names, name, next) {
                 HASH_DELETE(by_name, ahead->names, name);
                 free(name);
         }
         vfs->n_ahead_names -= ahead->n_names;
-        ahead->n_names = 0;
+        ahead->n_names = ahead->n_given = 0;
         ahead->n_misses = 0;
         ahead->cookie = 0;
         ahead->complete = ahead->useless = false;
@@ -166,8 +177,10 @@ enum AheadResult ahead_find(Op *op, const char *name, VfsFound *ret) {
                 if (found && !found->given && cache_is_fresh(vfs, &found->attr, found->time, now)) {
                         *ret = (VfsFound){ .fh = found->fh, .attr = found->attr, .time = found->time };
                         found->given = true;
+                        ahead->n_given++;
                         result = AHEAD_FOUND;
                 } else if (!found && ahead->complete && cache_entry_timeout(vfs, op->inode, false, now) > 0) {
+                        ahead->n_given++;
                         result = AHEAD_ABSENT;
                 }
         } else if (ahead && ahead->n_names > 0 && !ahead->in_flight) {
@@ -195,7 +208,7 @@ void ahead_missed(Op *op) {
                 ahead->window_began = now;
         }
         if (ahead && ++ahead->n_misses >= MISSES_MIN && !ahead->in_flight && !ahead->complete && !ahead->useless &&
-            ahead->n_names < NAMES_FIRST / 2 + NAMES_PER_MISS * (ahead->n_misses - MISSES_MIN)) {
+            now >= ahead->quiet_until && ahead->n_names < NAMES_FIRST / 2 + NAMES_PER_MISS * (ahead->n_misses - MISSES_MIN)) {
                 make_room(vfs, ahead);
                 ahead->in_flight = go = true;
                 ahead->reactor = vr;
@@ -276,6 +289,7 @@ void ahead_doubt(Vfs *vfs) {
                 ahead->dir_version = UINT64_MAX; /* what is on its way is not believed either */
                 if (!ahead->in_flight)
                         forget_names(vfs, ahead);
+                ahead->quiet_until = now_ns() + DOUBT_NS;
         }
         ahead_unlock(vfs);
 }

@@ -205,7 +205,7 @@ limit_close_to_open=$long
 case_close_to_open() {
     mount_at "$M/a" rsize=65536
     mount_at "$M/b" rsize=131072
-    [ "$(keepers)" = 2 ]
+    wait_for 5 keepers_are 2
     python3 - "$M/a" "$M/b" "$T/server/export" "$(if soak; then echo 5000; else echo 500; fi)" <<'PY'
 import os, random, sys
 a, b, server, rounds = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])

@@ -98,7 +98,7 @@ daemon_pids() { # every process that runs our nfsvold
     done
 }
 
-keepers() { pgrep -xc nfsvol-keeper; }
+keepers_are() { [ "$(pgrep -xc nfsvol-keeper)" = "$1" ]; } # one that starts another process counts twice for a moment
 keeper_pid() { status_of keeper_pid; }
 worker_pid() { status_of worker_pid; }
 

@@ -14,7 +14,7 @@ two_clients() { # [OPTIONS]: at $M/a and $M/b
     rm -rf "$T/server/export/"* # what a failed case left locked
     mount_at "$M/a" "rsize=65536${1:+,$1}"
     mount_at "$M/b" "rsize=131072${1:+,$1}"
-    [ "$(keepers)" = 2 ]
+    wait_for 5 keepers_are 2
 }
 
 # of_client LETTER KEY: from the status of the volume mounted there

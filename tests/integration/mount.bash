@@ -72,7 +72,7 @@ case_per_mount_flags() {
     ! touch "$M/a/x" 2>/dev/null
     touch "$M/b/x"
     rm "$M/b/x"
-    [ "$(keepers)" = 1 ] # one volume, two views of it
+    wait_for 5 keepers_are 1 # one volume, two views of it
 }
 
 case_remount() {
@@ -87,7 +87,7 @@ case_remount() {
 case_other_options_are_another_volume() {
     mount_at "$M/a" rsize=65536
     mount_at "$M/b" rsize=131072
-    [ "$(keepers)" = 2 ]
+    wait_for 5 keepers_are 2
 }
 
 case_subdirectory_of_the_export() {
@@ -193,7 +193,7 @@ case_helpers_at_once() { # 50 helpers: the same export and others
     done
     for i in "${pids[@]}"; do wait "$i" || rc=1; done
     [ $rc = 0 ]
-    [ "$(keepers)" = 5 ]
+    wait_for 5 keepers_are 5
     for i in $(seq 50); do works "$M/$i"; done
     for i in $(seq 50); do umount "$M/$i" & done
     wait
@@ -207,7 +207,7 @@ case_many_volumes_and_binds() { # 20 volumes, 200 binds
         (for b in $(seq 10); do mount_at "$M/$v.$b" "rsize=$((65536 + v * 4096))"; done) &
     done
     wait
-    [ "$(keepers)" = 20 ]
+    wait_for 5 keepers_are 20
     [ "$(grep -c " $M/.* fuse.nfs " /proc/self/mountinfo)" = 200 ]
     nfsvol list --json | python3 -c '
 import json, sys

@@ -143,9 +143,9 @@ users_are() { [ "$(status_of users)" = "$1" ]; } # mounts are counted a moment l
 case_new_keeper_is_a_whole_one() {
     mount_at "$M" linger=1
     kill_keeper
-    [ "$(keepers)" = 1 ]
+    wait_for 5 keepers_are 1
     mount_at "$M.b" linger=1
-    [ "$(keepers)" = 1 ] # the helper found it
+    wait_for 5 keepers_are 1 # the helper found it
     kill_worker
     echo hello >"$M.b/x"
     [ "$(cat "$M/x")" = hello ]
@@ -165,7 +165,7 @@ case_keeper_killed_while_helpers_come() {
     done
     for i in "${pids[@]}"; do wait "$i" || rc=1; done
     [ $rc = 0 ]
-    [ "$(keepers)" = 1 ]
+    wait_for 5 keepers_are 1
     wait_for 5 users_are 21 # counted a little later
 }
 
@@ -249,7 +249,7 @@ case_upgrade_undone() {
     wait_for 5 standby_is_not "$(keeper_pid)"
     [ "$(cat "$M/x")" = 2 ]
     rm "$M/x"
-    [ "$(keepers)" = 1 ]
+    wait_for 5 keepers_are 1
     kill_keeper
     nfsvol upgrade "$M"
 }
