@@ -121,4 +121,19 @@ assert got == [0, "ENOSPC", 0], got
 END
 }
 
+# Times that were set stay, also if what was written before has to be written again.
+case_times_after_restart() {
+    proxied
+    python3 - "$M/f" "$P" <<'END'
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.pwrite(fd, b"x" * 4096, 8192)
+os.pwrite(fd, b"x" * 4096, 65536)
+os.utime(fd, (1e9, 1e9))
+open(sys.argv[2] + "/verifier", "w").close()
+os.close(fd)
+END
+    [ "$(stat -c %Y "$E/f")" = 1000000000 ] || fail "mtime $(stat -c %Y "$E/f")"
+}
+
 run_cases "$@"
