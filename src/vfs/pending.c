@@ -274,6 +274,7 @@ int pending_adopt(Vfs *vfs, Inode *inode, Extent *extent) {
         extent_publish(vfs, extent, extent_state(extent) == EXTENT_UNSTABLE ? EXTENT_UNSTABLE : EXTENT_DIRTY);
         if (record->reactor >= vfs->memory->n_reactors)
                 atomic_store(&record->xid, 0);
+        extent->parts_unstable = atomic_load(&record->done) > 0;
         insert(pending, extent);
         pending->cred = record->cred;
         pending->last_seq = MAX(pending->last_seq, record->seq);
@@ -601,9 +602,7 @@ void pending_latch_error(Inode *inode, int err) {
 
 /* Under the lock: all of it has been taken by the server. */
 static void settle_written(Vfs *vfs, Pending *pending, Extent *extent, const NfsRes *res) {
-        bool keep = res->write.committed == NFS_UNSTABLE || !TAILQ_EMPTY(&pending->unstable);
-
-        if (!keep)
+        if (!extent->parts_unstable && TAILQ_EMPTY(&pending->unstable))
                 return pending_drop_extent(vfs, pending, extent);
         memcpy(extent->record->verf, res->write.verf, NFS_VERF_SIZE);
         TAILQ_REMOVE(&pending->unwritten, extent, extent_link);
@@ -613,6 +612,22 @@ static void settle_written(Vfs *vfs, Pending *pending, Extent *extent, const Nfs
         atomic_store(&extent->record->done, 0);
         extent_set_state(vfs, extent, EXTENT_UNSTABLE);
         atomic_store(&extent->record->xid, 0);
+}
+
+/*
+ * Under the lock: one more part of extent was taken. How much has been in all; 0: the server restarted after an earlier one,
+ * and may have forgotten that.
+ */
+static uint32_t part_taken(Extent *extent, const NfsRes *res) {
+        ExtentRecord *record = extent->record;
+        uint32_t done = atomic_load(&record->done);
+        bool unstable = res->write.committed == NFS_UNSTABLE;
+
+        if (done > 0 && extent->parts_unstable && memcmp(record->verf, res->write.verf, NFS_VERF_SIZE) != 0)
+                return 0;
+        memcpy(record->verf, res->write.verf, NFS_VERF_SIZE); /* before done: a successor compares, too */
+        extent->parts_unstable = unstable || (done > 0 && extent->parts_unstable);
+        return done + res->write.count;
 }
 
 static void extent_written(NfsCall *call) {
@@ -629,8 +644,10 @@ static void extent_written(NfsCall *call) {
                 cache_update_wcc(vr->vfs, inode, &call->res.wcc, call_time(call));
         inode_lock(inode);
         pending = inode->pending;
-        done = atomic_load(&extent->record->done) + (call->err ? 0 : call->res.write.count);
+        done = call->err ? 0 : part_taken(extent, &call->res);
         if (!call->err && done < extent_len(extent)) {
+                if (done == 0)
+                        extent->record->stable = NFS_FILE_SYNC;
                 atomic_store(&extent->record->xid, 0);
                 atomic_store(&extent->record->done, done);
                 more = true;

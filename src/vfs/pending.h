@@ -24,6 +24,8 @@ struct Extent {
         uint64_t since;                  /* ns: when it was made dirty, or unstable */
         bool committing;                 /* the COMMIT under way covers it */
 
+        bool parts_unstable; /* of its parts (ExtentRecord.done) one may be only in the server's memory */
+
         /* SENT: the reactor that sent it */
         VfsReactor *reactor;
         NfsCall call;

@@ -136,4 +136,32 @@ END
     [ "$(stat -c %Y "$E/f")" = 1000000000 ] || fail "mtime $(stat -c %Y "$E/f")"
 }
 
+# The server restarts between two parts of one extent.
+case_parts_of_a_write() {
+    proxied wsize=1024
+    python3 - "$M/f" "$P" <<'END'
+import os, sys, threading, time
+path, wire = sys.argv[1:]
+def wait(n):
+    for _ in range(1000):
+        if sum(l.startswith("7 ") for l in open(wire + "/log")) >= n:
+            return
+        time.sleep(0.01)
+    raise SystemExit("no WRITE")
+fd = os.open(path, os.O_RDWR | os.O_CREAT)
+os.pwrite(fd, b"a" * 4096, 0)
+os.pwrite(fd, b"a" * 4096, 65536)
+open(wire + "/hold-7", "w").close()
+t = threading.Thread(target=lambda: os.close(os.dup(fd)))
+t.start()
+wait(2)                                  # the first part of both
+open(wire + "/one-7", "w").close()       # has arrived
+wait(4)
+open(wire + "/verifier", "w").close()    # then the server restarts and has forgotten it
+os.unlink(wire + "/hold-7")
+t.join()
+END
+    [ "$(grep -c '^7 0 1024' "$P/log")" -ge 2 ] || { cat "$P/log"; fail "the first part was not written again"; }
+}
+
 run_cases "$@"
