@@ -113,6 +113,7 @@ void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void
         if (!io_begin(op, nodeid, fh))
                 return;
         op->io.data = data;
+        op->io.waited = false;
         op->io.offset = offset;
         op->io.size = size;
         if (size == 0) {
@@ -179,8 +180,12 @@ static void write_keep(Op *op) {
 
         r = pending_add(op->reactor, op->inode, &op->cred, op->io.offset, op->io.data, op->io.size,
                         sync ? NFS_FILE_SYNC : NFS_UNSTABLE, &seq);
-        if (r < 0)
+        if (r < 0) {
+                op->io.waited = true;
                 return extent_wait_room(op, write_room);
+        }
+        if (op->io.waited)
+                extent_pass_room(op->reactor->vfs);
         op->reply->executing(op, 0, NULL); /* from here on a successor must not do it again once it was answered */
         if (!sync && !direct)
                 return write_reply(op);

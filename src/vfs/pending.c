@@ -708,7 +708,10 @@ static bool wait_for(Op *op, uint64_t seq, bool stable, Open *hearer, void (*don
         inode_lock(inode);
         pending = inode->pending;
         waits = pending && has_up_to(pending, MIN(seq, pending->last_seq), stable);
-        if (waits) {
+        if (waits && op->interrupted) { /* between two of its steps; it will not be once more */
+                op->wait.done = done;
+                op_wake(op, EINTR);
+        } else if (waits) {
                 pending_want(pending, stable);
                 op->wait.seq = MIN(seq, pending->last_seq);
                 op->wait.stable = stable;

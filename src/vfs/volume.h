@@ -352,6 +352,8 @@ int extent_table_load(Vfs *vfs);
 void extent_table_free(Vfs *vfs);
 /* done(op), on op's reactor, when there may be room; op->wait.err EINTR: it was interrupted. */
 void extent_wait_room(Op *op, void (*done)(Op *op));
+/* Who was woken for room has not taken all of it, perhaps: the next one may look. */
+void extent_pass_room(Vfs *vfs);
 
 /* ---- pending.c: what was written to a file, until it is on the server's stable storage ---- */
 

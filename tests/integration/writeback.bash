@@ -164,4 +164,45 @@ END
     [ "$(grep -c '^7 0 1024' "$P/log")" -ge 2 ] || { cat "$P/log"; fail "the first part was not written again"; }
 }
 
+dead() { ! grep -q '^State:.[^ZX]' "/proc/$1/status" 2>/dev/null; }
+
+# No room for more and the server hangs: who waits can be killed, and who stays goes on when the server does.
+case_no_room() {
+    mount_at "$M"
+    cat >writer.py <<'END'
+import os, sys, time
+path, size, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+fd = os.open(path, os.O_RDWR | os.O_CREAT)
+open(os.path.basename(path) + ".open", "w").close()
+while not os.path.exists("hung"):
+    time.sleep(0.01)
+for i in range(n):
+    os.pwrite(fd, bytes([i % 251]) * size, i * size)
+os.fsync(fd)
+for i in range(n):
+    assert os.pread(fd, size, i * size) == bytes([i % 251]) * size, i
+END
+    for i in 1 2 3; do
+        python3 writer.py "$M/big$i" 262144 400 & eval "big$i=$!"
+        python3 writer.py "$M/small$i" 5000 3000 & eval "small$i=$!"
+    done
+    for i in 1 2 3; do
+        wait_for 10 test -e big$i.open
+        wait_for 10 test -e small$i.open
+    done
+    server pause
+    touch hung
+    sleep 3
+    kill -KILL $big1 $small1
+    wait_for 5 dead $big1
+    wait_for 5 dead $small1
+    kill -KILL "$(worker_pid)"
+    sleep 1
+    server cont
+    wait $big2
+    wait $big3
+    wait $small2
+    wait $small3
+}
+
 run_cases "$@"
