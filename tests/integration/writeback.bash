@@ -205,4 +205,45 @@ END
     wait $small3
 }
 
+# The server restarts and has forgotten what was not committed: who reads, asks for the size, or appends does not see that.
+case_forgotten_and_read() {
+    mount_at "$M"
+    python3 - "$M" <<'END' & reader=$!
+import os, sys, time
+M = sys.argv[1]
+fd = os.open(M + "/f", os.O_RDWR | os.O_CREAT)
+log = os.open(M + "/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+direct = os.open(M + "/f", os.O_RDONLY | os.O_DIRECT)
+for at in (0, 65536):
+    os.pwrite(fd, b"a" * 4096, at)
+for _ in range(40):
+    os.write(log, b"old\n")
+os.stat(M + "/f")                       # on the server, UNSTABLE
+os.stat(M + "/log")
+open("written", "w").close()
+while not os.path.exists("restarted"):
+    time.sleep(0.001)
+import mmap
+buf = mmap.mmap(-1, 4096)
+n = os.preadv(direct, [buf], 65536)
+os.write(log, b"new\n")
+sizes = os.stat(M + "/f").st_size, os.stat(M + "/log").st_size
+print(n, buf[:1], sizes)
+assert n == 4096 and buf[:] == b"a" * 4096, n
+assert sizes == (69632, 164), sizes
+os.close(log)
+END
+    wait_for 10 test -e written
+    server pause
+    sleep 0.1
+    server kill
+    : >"$E/f"
+    : >"$E/log"
+    touch restarted
+    sleep 0.5
+    server restart
+    wait $reader
+    [ "$(cat "$E/log")" = "$(yes old | head -n 40; echo new)" ] || { cat "$E/log"; fail "appended elsewhere"; }
+}
+
 run_cases "$@"
