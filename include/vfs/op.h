@@ -110,6 +110,7 @@ struct Op {
                         uint8_t *gathered; /* READ: when one RPC was not enough */
                         uint64_t offset;
                         uint32_t size, done;
+                        bool waited; /* WRITE: for room; READ: because of a new connection */
                 } io;
                 struct {
                         uint64_t offset;

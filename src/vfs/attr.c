@@ -91,13 +91,11 @@ static void setattr_checked(Op *op, int err) {
 }
 
 /*
- * What was written before must not change the times after; and a file that is cut must not be grown again by data that is
- * sent once more.
+ * What was written before must not change the times after, nor grow a file that was cut: so it must not be sent once more,
+ * either, because the server forgot it.
  */
 static void setattr_allowed(Op *op) {
-        bool cut = op->attr.attr.set_size;
-
-        if (pending_any(op->inode, cut) && pending_wait(op, cut, NULL, setattr_flushed))
+        if (pending_any(op->inode, true) && pending_wait(op, true, NULL, setattr_flushed))
                 return;
         setattr_start(op);
 }

@@ -3,7 +3,8 @@
  *
  * An extent holds one contiguous piece of a file. There are three sizes, so that a hundred bytes do not take a
  * megabyte and a stream makes WRITEs of full size. The number is fixed: a volume holds at most so much that is not on
- * stable storage. Who finds no room waits (for_room) until some is given back, while the oldest files are committed.
+ * stable storage. Who finds no room waits (for_room) until some is given back, while the oldest files are committed. One
+ * extent that is given back wakes one; who has got his room wakes the next one, for several may have gone into one extent.
  *
  * What an extent says is published by its state, last: whoever attaches finds it whole or not at all. While it is
  * DIRTY it may grow, and be written over by who holds its request in the journal: a successor does that again.
@@ -133,21 +134,32 @@ void extent_set_len(Vfs *vfs, Extent *extent, uint32_t len) {
         atomic_store_explicit(&extent->record->len, len, memory_order_release);
 }
 
+/* Under the lock. */
+static void wake_first(Vfs *vfs) {
+        Op *op = TAILQ_FIRST(&vfs->for_room);
+
+        if (!op)
+                return;
+        TAILQ_REMOVE(&vfs->for_room, op, wait.wait_link);
+        op->wait.for_room = false;
+        op_wake(op, 0);
+}
+
+void extent_pass_room(Vfs *vfs) {
+        room_lock(vfs);
+        wake_first(vfs);
+        room_unlock(vfs);
+}
+
 void extent_give(Vfs *vfs, Extent *extent) {
         unsigned c = size_class(vfs, extent);
-        Op *op;
 
         extent_set_state(vfs, extent, EXTENT_FREE);
         extent->inode = NULL;
         room_lock(vfs);
         vfs->bytes_used -= sizes[c].size;
         TAILQ_INSERT_HEAD(&vfs->free_extents[c], extent, extent_link);
-        op = TAILQ_FIRST(&vfs->for_room);
-        if (op) {
-                TAILQ_REMOVE(&vfs->for_room, op, wait.wait_link);
-                op->wait.for_room = false;
-                op_wake(op, 0);
-        }
+        wake_first(vfs);
         room_unlock(vfs);
 }
 
@@ -164,9 +176,15 @@ void extent_wait_room(Op *op, void (*done)(Op *op)) {
         Vfs *vfs = op->reactor->vfs;
 
         op->wait.done = done;
+        if (op->interrupted) { /* since it was woken; it will not be once more */
+                extent_pass_room(vfs);
+                return op_wake(op, EINTR);
+        }
         room_lock(vfs);
         op->wait.for_room = true;
         TAILQ_INSERT_TAIL(&vfs->for_room, op, wait.wait_link);
+        if (vfs->bytes_used == 0) /* all of it was given back in the meantime: nobody else would wake it */
+                wake_first(vfs);
         room_unlock(vfs);
         writeback_relieve(op->reactor);
 }

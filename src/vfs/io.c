@@ -50,14 +50,17 @@ void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t si
         op->io.size = size;
         op->io.done = 0;
         op->io.gathered = NULL;
+        op->io.waited = false;
         if (pending_conflicts(op->inode, offset, size) && pending_wait(op, false, NULL, read_flushed))
                 return;
         read_send(op);
 }
 
 static void read_flushed(Op *op) {
-        if (op->wait.err)
+        if (op->wait.err) {
+                free(op->io.gathered);
                 return op_reply_err(op, op->wait.err);
+        }
         read_send(op);
 }
 
@@ -89,6 +92,11 @@ static void read_done(NfsCall *call) {
         }
         if (call->res.has_attr)
                 cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
+        if (!op->io.waited && pending_doubtful(op->inode)) { /* it was sent before that was known */
+                op->io.waited = true;
+                if (pending_wait(op, true, NULL, read_flushed))
+                        return;
+        }
         complete = call->res.read.eof || count == 0 || op->io.done + count >= op->io.size;
         if (complete && !op->io.gathered)
                 return read_reply(op, data, count);
@@ -113,6 +121,7 @@ void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void
         if (!io_begin(op, nodeid, fh))
                 return;
         op->io.data = data;
+        op->io.waited = false;
         op->io.offset = offset;
         op->io.size = size;
         if (size == 0) {
@@ -179,8 +188,12 @@ static void write_keep(Op *op) {
 
         r = pending_add(op->reactor, op->inode, &op->cred, op->io.offset, op->io.data, op->io.size,
                         sync ? NFS_FILE_SYNC : NFS_UNSTABLE, &seq);
-        if (r < 0)
+        if (r < 0) {
+                op->io.waited = true;
                 return extent_wait_room(op, write_room);
+        }
+        if (op->io.waited)
+                extent_pass_room(op->reactor->vfs);
         op->reply->executing(op, 0, NULL); /* from here on a successor must not do it again once it was answered */
         if (!sync && !direct)
                 return write_reply(op);

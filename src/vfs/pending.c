@@ -17,6 +17,9 @@
  * (RFC 1813 sections 3.3.7, 3.3.21); and what overlaps is not SENT while a COMMIT of the older one is on its way, which may
  * say that this has to be written again.
  *
+ * A new connection may be to a server that has restarted, and lacks what is UNSTABLE: then that is committed at once, and
+ * until the verifier is known it counts as unwritten for who reads, appends, or asks for the size.
+ *
  * After a crash what was SENT is sent again, the same bytes under the same XID over the same connection's port, so that the
  * server's duplicate-request cache keeps the dead worker's WRITE from being executed after a later one of ours.
  *
@@ -114,12 +117,42 @@ static Extent *find_open(Pending *pending, uint64_t offset, uint64_t end) {
         return found && is_open(found) && found->record->offset <= offset ? found : NULL;
 }
 
+static bool is_doubtful(const Pending *pending) {
+        return pending->doubtful && !TAILQ_EMPTY(&pending->unstable);
+}
+
+/* Of what the server may not have. */
 static uint64_t pending_end_of(const Pending *pending) {
-        return TAILQ_EMPTY(&pending->unwritten) ? 0 : pending->end;
+        uint64_t end = TAILQ_EMPTY(&pending->unwritten) ? 0 : pending->end;
+        const Extent *extent;
+
+        if (pending->doubtful)
+                TAILQ_FOREACH(extent, &pending->unstable, extent_link)
+                        end = MAX(end, extent_end(extent));
+        return end;
 }
 
 bool pending_unwritten(const Inode *inode) {
-        return inode->pending && !TAILQ_EMPTY(&inode->pending->unwritten);
+        return inode->pending && (!TAILQ_EMPTY(&inode->pending->unwritten) || is_doubtful(inode->pending));
+}
+
+bool pending_doubtful(Inode *inode) {
+        bool doubtful;
+
+        inode_lock(inode);
+        doubtful = inode->pending && is_doubtful(inode->pending);
+        inode_unlock(inode);
+        return doubtful;
+}
+
+void pending_doubt(VfsReactor *vr, Inode *inode) {
+        inode_lock(inode);
+        if (inode->pending && !TAILQ_EMPTY(&inode->pending->unstable)) {
+                inode->pending->doubtful = true;
+                pending_want(inode->pending, true);
+        }
+        inode_unlock(inode);
+        pending_step(vr, inode);
 }
 
 uint64_t pending_end(const Inode *inode) {
@@ -137,7 +170,7 @@ bool pending_conflicts(Inode *inode, uint64_t offset, uint64_t size) {
         found = pending && (pending_end(inode) > 0 || (!inode->has_attr && pending_end_of(pending) > 0));
         for (Extent *e = pending && !found ? first_near(pending, offset) : NULL; e && e->record->offset < offset + size;
              e = RB_NEXT(ExtentTree, &pending->by_offset, e))
-                if (is_unwritten(e) && extent_end(e) > offset) {
+                if ((is_unwritten(e) || pending->doubtful) && extent_end(e) > offset) {
                         found = true;
                         break;
                 }
@@ -161,7 +194,7 @@ bool pending_any(Inode *inode, bool stable) {
 
         inode_lock(inode);
         any = inode->pending && (!TAILQ_EMPTY(&inode->pending->unwritten) ||
-                                 (stable && !TAILQ_EMPTY(&inode->pending->unstable)));
+                                 (stable && !TAILQ_EMPTY(&inode->pending->unstable)) || is_doubtful(inode->pending));
         inode_unlock(inode);
         return any;
 }
@@ -274,6 +307,7 @@ int pending_adopt(Vfs *vfs, Inode *inode, Extent *extent) {
         extent_publish(vfs, extent, extent_state(extent) == EXTENT_UNSTABLE ? EXTENT_UNSTABLE : EXTENT_DIRTY);
         if (record->reactor >= vfs->memory->n_reactors)
                 atomic_store(&record->xid, 0);
+        extent->parts_unstable = atomic_load(&record->done) > 0;
         insert(pending, extent);
         pending->cred = record->cred;
         pending->last_seq = MAX(pending->last_seq, record->seq);
@@ -601,11 +635,11 @@ void pending_latch_error(Inode *inode, int err) {
 
 /* Under the lock: all of it has been taken by the server. */
 static void settle_written(Vfs *vfs, Pending *pending, Extent *extent, const NfsRes *res) {
-        bool keep = res->write.committed == NFS_UNSTABLE || !TAILQ_EMPTY(&pending->unstable);
-
-        if (!keep)
+        if (!extent->parts_unstable && TAILQ_EMPTY(&pending->unstable))
                 return pending_drop_extent(vfs, pending, extent);
         memcpy(extent->record->verf, res->write.verf, NFS_VERF_SIZE);
+        if (TAILQ_EMPTY(&pending->unstable))
+                pending->doubtful = false;
         TAILQ_REMOVE(&pending->unwritten, extent, extent_link);
         TAILQ_INSERT_TAIL(&pending->unstable, extent, extent_link);
         extent->committing = false;
@@ -613,6 +647,22 @@ static void settle_written(Vfs *vfs, Pending *pending, Extent *extent, const Nfs
         atomic_store(&extent->record->done, 0);
         extent_set_state(vfs, extent, EXTENT_UNSTABLE);
         atomic_store(&extent->record->xid, 0);
+}
+
+/*
+ * Under the lock: one more part of extent was taken. How much has been in all; 0: the server restarted after an earlier one,
+ * and may have forgotten that.
+ */
+static uint32_t part_taken(Extent *extent, const NfsRes *res) {
+        ExtentRecord *record = extent->record;
+        uint32_t done = atomic_load(&record->done);
+        bool unstable = res->write.committed == NFS_UNSTABLE;
+
+        if (done > 0 && extent->parts_unstable && memcmp(record->verf, res->write.verf, NFS_VERF_SIZE) != 0)
+                return 0;
+        memcpy(record->verf, res->write.verf, NFS_VERF_SIZE); /* before done: a successor compares, too */
+        extent->parts_unstable = unstable || (done > 0 && extent->parts_unstable);
+        return done + res->write.count;
 }
 
 static void extent_written(NfsCall *call) {
@@ -629,8 +679,10 @@ static void extent_written(NfsCall *call) {
                 cache_update_wcc(vr->vfs, inode, &call->res.wcc, call_time(call));
         inode_lock(inode);
         pending = inode->pending;
-        done = atomic_load(&extent->record->done) + (call->err ? 0 : call->res.write.count);
+        done = call->err ? 0 : part_taken(extent, &call->res);
         if (!call->err && done < extent_len(extent)) {
+                if (done == 0)
+                        extent->record->stable = NFS_FILE_SYNC;
                 atomic_store(&extent->record->xid, 0);
                 atomic_store(&extent->record->done, done);
                 more = true;
@@ -690,8 +742,12 @@ static bool wait_for(Op *op, uint64_t seq, bool stable, Open *hearer, void (*don
 
         inode_lock(inode);
         pending = inode->pending;
+        stable = stable || (pending && is_doubtful(pending));
         waits = pending && has_up_to(pending, MIN(seq, pending->last_seq), stable);
-        if (waits) {
+        if (waits && op->interrupted) { /* between two of its steps; it will not be once more */
+                op->wait.done = done;
+                op_wake(op, EINTR);
+        } else if (waits) {
                 pending_want(pending, stable);
                 op->wait.seq = MIN(seq, pending->last_seq);
                 op->wait.stable = stable;

@@ -24,6 +24,8 @@ struct Extent {
         uint64_t since;                  /* ns: when it was made dirty, or unstable */
         bool committing;                 /* the COMMIT under way covers it */
 
+        bool parts_unstable; /* of its parts (ExtentRecord.done) one may be only in the server's memory */
+
         /* SENT: the reactor that sent it */
         VfsReactor *reactor;
         NfsCall call;
@@ -49,6 +51,7 @@ struct Pending {
         uint64_t end;        /* of what is unwritten: the file is at least so long */
         struct OpList waiting;
 
+        bool doubtful; /* the server may have restarted: what is UNSTABLE may be missing there until that is known */
         bool committing;
         VfsReactor *reactor; /* that runs the COMMIT */
         NfsCall commit;
@@ -94,6 +97,8 @@ void pending_want(Pending *pending, bool stable);
 int pending_adopt(Vfs *vfs, Inode *inode, Extent *extent);
 /* All of these under the lock. Out of the file's lists, and free. */
 void pending_drop_extent(Vfs *vfs, Pending *pending, Extent *extent);
+/* There is a new connection, perhaps because the server restarted: Pending.doubtful. Not under the lock. */
+void pending_doubt(VfsReactor *vr, Inode *inode);
 /* UNSTABLE, and forgotten by the server. */
 void pending_write_again(Vfs *vfs, Pending *pending, Extent *extent);
 /* A lost write is told to the next who asks. */

@@ -91,6 +91,7 @@ static void connection_made(void *userdata) {
         VfsReactor *vr = userdata;
 
         locks_suspect(vr->vfs);
+        writeback_doubt(vr);
 }
 
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret) {

@@ -352,6 +352,8 @@ int extent_table_load(Vfs *vfs);
 void extent_table_free(Vfs *vfs);
 /* done(op), on op's reactor, when there may be room; op->wait.err EINTR: it was interrupted. */
 void extent_wait_room(Op *op, void (*done)(Op *op));
+/* Who was woken for room has not taken all of it, perhaps: the next one may look. */
+void extent_pass_room(Vfs *vfs);
 
 /* ---- pending.c: what was written to a file, until it is on the server's stable storage ---- */
 
@@ -363,6 +365,8 @@ int pending_add(VfsReactor *vr, Inode *inode, const NfsCred *cred, uint64_t offs
                 enum NfsStable stable, uint64_t *ret_seq);
 /* Is there anything that the server does not have; or with stable: has not on stable storage? */
 bool pending_any(Inode *inode, bool stable);
+/* May the server have forgotten data of this file, so that its answer was wrong? */
+bool pending_doubtful(Inode *inode);
 /* Can the server not yet tell what is in this range of the file? */
 bool pending_conflicts(Inode *inode, uint64_t offset, uint64_t size);
 /* Under Inode.lock: is there anything that the server does not have? Then size and times will change. */
@@ -398,6 +402,8 @@ void op_wake(Op *op, int err);
 
 /* What a former worker left goes out, under the XIDs it had. */
 void writeback_start(VfsReactor *vr);
+/* There is a new connection: has the server kept what it was given? Until that is known it is not believed about it. */
+void writeback_doubt(VfsReactor *vr);
 /* Starts to commit the file that has held its data for longest. */
 void writeback_relieve(VfsReactor *vr);
 

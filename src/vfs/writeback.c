@@ -179,6 +179,10 @@ void writeback_start(VfsReactor *vr) {
         writeback_arm(vr);
 }
 
+void writeback_doubt(VfsReactor *vr) {
+        step_all(vr, pending_doubt);
+}
+
 void vfs_sync_all(VfsReactor *vr, VfsSync *sync) {
         if (sync->waiting)
                 return;

@@ -5,6 +5,7 @@ proxy.py LISTEN_PORT SERVER_PORT DIR
 
 Files in DIR say what is done; they are looked at for each message:
   hold-PROC    replies to this NFSv3 procedure wait until the file is gone
+  one-PROC     all that are held now go on, those that come after are held again
   verifier     WRITE and COMMIT show another write verifier: as if the server had restarted
 DIR/log: a line for each call: procedure, and of a WRITE offset, count and how stable.
 """
@@ -52,16 +53,19 @@ class Wire:
 
     def reply(self, record):
         proc = self.procs.get(struct.unpack(">I", record[4:8])[0], -1)
-        if proc in (WRITE, COMMIT) and there("verifier"):
-            record = record[:-8] + b"restartd"
         self.held.append((proc, record))
 
     def release(self):
         rest = []
+        once = {proc for proc, _ in self.held if there("one-%d" % proc)}
+        for proc in once:
+            os.unlink(os.path.join(where, "one-%d" % proc))
         for proc, record in self.held:
-            if there("hold-%d" % proc):
+            if there("hold-%d" % proc) and proc not in once:
                 rest.append((proc, record))
             else:
+                if proc in (WRITE, COMMIT) and there("verifier"):
+                    record = record[:-8] + b"restartd"
                 self.client.sendall(record)
         self.held = rest
 

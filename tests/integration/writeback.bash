@@ -121,4 +121,129 @@ assert got == [0, "ENOSPC", 0], got
 END
 }
 
+# Times that were set stay, also if what was written before has to be written again.
+case_times_after_restart() {
+    proxied
+    python3 - "$M/f" "$P" <<'END'
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.pwrite(fd, b"x" * 4096, 8192)
+os.pwrite(fd, b"x" * 4096, 65536)
+os.utime(fd, (1e9, 1e9))
+open(sys.argv[2] + "/verifier", "w").close()
+os.close(fd)
+END
+    [ "$(stat -c %Y "$E/f")" = 1000000000 ] || fail "mtime $(stat -c %Y "$E/f")"
+}
+
+# The server restarts between two parts of one extent.
+case_parts_of_a_write() {
+    proxied wsize=1024
+    python3 - "$M/f" "$P" <<'END'
+import os, sys, threading, time
+path, wire = sys.argv[1:]
+def wait(n):
+    for _ in range(1000):
+        if sum(l.startswith("7 ") for l in open(wire + "/log")) >= n:
+            return
+        time.sleep(0.01)
+    raise SystemExit("no WRITE")
+fd = os.open(path, os.O_RDWR | os.O_CREAT)
+os.pwrite(fd, b"a" * 4096, 0)
+os.pwrite(fd, b"a" * 4096, 65536)
+open(wire + "/hold-7", "w").close()
+t = threading.Thread(target=lambda: os.close(os.dup(fd)))
+t.start()
+wait(2)                                  # the first part of both
+open(wire + "/one-7", "w").close()       # has arrived
+wait(4)
+open(wire + "/verifier", "w").close()    # then the server restarts and has forgotten it
+os.unlink(wire + "/hold-7")
+t.join()
+END
+    [ "$(grep -c '^7 0 1024' "$P/log")" -ge 2 ] || { cat "$P/log"; fail "the first part was not written again"; }
+}
+
+dead() { ! grep -q '^State:.[^ZX]' "/proc/$1/status" 2>/dev/null; }
+
+# No room for more and the server hangs: who waits can be killed, and who stays goes on when the server does.
+case_no_room() {
+    mount_at "$M"
+    cat >writer.py <<'END'
+import os, sys, time
+path, size, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+fd = os.open(path, os.O_RDWR | os.O_CREAT)
+open(os.path.basename(path) + ".open", "w").close()
+while not os.path.exists("hung"):
+    time.sleep(0.01)
+for i in range(n):
+    os.pwrite(fd, bytes([i % 251]) * size, i * size)
+os.fsync(fd)
+for i in range(n):
+    assert os.pread(fd, size, i * size) == bytes([i % 251]) * size, i
+END
+    for i in 1 2 3; do
+        python3 writer.py "$M/big$i" 262144 400 & eval "big$i=$!"
+        python3 writer.py "$M/small$i" 5000 3000 & eval "small$i=$!"
+    done
+    for i in 1 2 3; do
+        wait_for 10 test -e big$i.open
+        wait_for 10 test -e small$i.open
+    done
+    server pause
+    touch hung
+    sleep 3
+    kill -KILL $big1 $small1
+    wait_for 5 dead $big1
+    wait_for 5 dead $small1
+    kill -KILL "$(worker_pid)"
+    sleep 1
+    server cont
+    wait $big2
+    wait $big3
+    wait $small2
+    wait $small3
+}
+
+# The server restarts and has forgotten what was not committed: who reads, asks for the size, or appends does not see that.
+case_forgotten_and_read() {
+    mount_at "$M"
+    python3 - "$M" <<'END' & reader=$!
+import os, sys, time
+M = sys.argv[1]
+fd = os.open(M + "/f", os.O_RDWR | os.O_CREAT)
+log = os.open(M + "/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+direct = os.open(M + "/f", os.O_RDONLY | os.O_DIRECT)
+for at in (0, 65536):
+    os.pwrite(fd, b"a" * 4096, at)
+for _ in range(40):
+    os.write(log, b"old\n")
+os.stat(M + "/f")                       # on the server, UNSTABLE
+os.stat(M + "/log")
+open("written", "w").close()
+while not os.path.exists("restarted"):
+    time.sleep(0.001)
+import mmap
+buf = mmap.mmap(-1, 4096)
+n = os.preadv(direct, [buf], 65536)
+os.write(log, b"new\n")
+sizes = os.stat(M + "/f").st_size, os.stat(M + "/log").st_size
+print(n, buf[:1], sizes)
+assert n == 4096 and buf[:] == b"a" * 4096, n
+assert sizes == (69632, 164), sizes
+os.close(log)
+END
+    wait_for 10 test -e written
+    server pause
+    sleep 0.1
+    server kill
+    : >"$E/f"
+    : >"$E/log"
+    touch restarted
+    sleep 0.5
+    server restart
+    wait $reader
+    [ "$(cat "$E/log")" = "$(yes old | head -n 40; echo new)" ] || { cat "$E/log"; fail "appended elsewhere"; }
+}
+
 run_cases "$@"
