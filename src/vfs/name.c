@@ -16,9 +16,12 @@
 
 #include "volume.h"
 
+#define STALE_MAX 3
+
 enum { ANSWER_ENTRY, ANSWER_CREATE }; /* what make_finish() answers: an entry, or an entry and an open */
 enum { STEP_MAKE, STEP_SET_MODE, STEP_MAKE_GUARDED }; /* op_send_changing() */
 
+static void lookup_send(Op *op, const char *name);
 static void lookup_absent(Op *op);
 static void lookup_found(Op *op, const VfsFound *found);
 static void lookup_done(NfsCall *call);
@@ -47,6 +50,11 @@ void vfs_lookup(Op *op, uint64_t parent, const char *name) {
                 break;
         }
         ahead_missed(op);
+        op->name.n_stale = 0;
+        lookup_send(op, name);
+}
+
+static void lookup_send(Op *op, const char *name) {
         op_call(op, NFS_LOOKUP, inode_fh(op->inode), lookup_done)->name = name;
         op_send(op);
 }
@@ -79,6 +87,9 @@ static void lookup_done(NfsCall *call) {
 
         if (call->err == ENOENT)
                 return lookup_absent(op);
+        /* nfs-ganesha says so also if what it found was removed before it had its attributes */
+        if (call->err == ESTALE && op->name.n_stale++ < STALE_MAX)
+                return lookup_send(op, call->args.name);
         if (call->err)
                 return op_reply_err(op, call->err);
         if (!res->has_attr) {

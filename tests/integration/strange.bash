@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.bash"
 : "${FAKENFS:?the fake server}"
 
-READDIR=16 READDIRPLUS=17
+LOOKUP=3 READDIR=16 READDIRPLUS=17
 
 # strange [KEY ACTION ARG SKIP TIMES]...: a server with faults, mounted at $M. It ends with the case.
 strange() {
@@ -38,6 +38,17 @@ case_listing_noent_always() { # half a directory must not look like a whole one
     strange $READDIRPLUS status 2 0 0 $READDIR status 2 0 0
     ls "$M" 2>err && fail "listed"
     grep -q 'Input/output error' err
+}
+
+case_lookup_stale_for_a_moment() { # what it found was removed before it had its attributes; the kernel asks again once
+    strange $LOOKUP status 70 0 4
+    [ "$(stat -c %s "$M/f3")" = 1048576 ]
+}
+
+case_lookup_stale() {
+    strange $LOOKUP status 70 0 0
+    stat "$M/f3" 2>err && fail "found"
+    grep -q 'Stale file handle' err
 }
 
 run_cases "$@"
