@@ -28,8 +28,8 @@
 #define MEMORY_VERSION 3
 
 #define REACTORS_MAX 16
-#define SLOTS        192 /* requests in flight per reactor */
-#define BUFFERS      24  /* of them large, per reactor */
+#define SLOTS        1024  /* requests in flight per reactor: more wait in the kernel, STATFS and INTERRUPT with them */
+#define BUFFERS      SLOTS /* each of them may be large */
 #define INODES_MAX   (1u << 22)
 #define OPENS_MAX    (1u << 18)
 #define LOCKS_MAX    (1u << 16)
@@ -83,9 +83,17 @@ static inline void *buffer_request(Buffer *buffer) {
 #define BUFFER_REQUEST_SIZE (REQUEST_HEAD + IO_MAX)
 
 typedef struct Journal {
+        _Atomic uint32_t slots_high; /* no slot at or above was ever used */
         Slot slots[SLOTS];
         Buffer buffers[BUFFERS] __attribute__((aligned(4096)));
 } Journal;
+
+/* How many slots there is reason to look at. */
+static inline uint32_t journal_slots(const Journal *journal) {
+        uint32_t high = atomic_load_explicit((_Atomic uint32_t *) &journal->slots_high, memory_order_acquire);
+
+        return high < SLOTS ? high : SLOTS;
+}
 
 /* Node id = index | generation << 32; the root is index 1, generation 0, so its node id is FUSE's. */
 #define RECORD_LOST 2 /* damaged: the kernel may still have its id, so nothing else ever gets it */

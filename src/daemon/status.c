@@ -134,7 +134,7 @@ static void sum_reactors(const Memory *memory, Sums *sums) {
                 sums->cancels += s->nfs.cancels;
                 for (int state = 0; state <= SLOT_DONE; state++)
                         sums->recovered[state] += load(&s->recovered[state]);
-                for (unsigned j = 0; j < SLOTS; j++)
+                for (unsigned j = 0; j < journal_slots(&memory->journal[i]); j++)
                         sums->in_flight +=
                                 atomic_load_explicit((_Atomic uint32_t *) &memory->journal[i].slots[j].state,
                                                      memory_order_relaxed) != SLOT_FREE;

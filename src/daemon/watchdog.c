@@ -51,7 +51,7 @@ static bool is_busy(const Keeper *keeper) {
         if (poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLIN))
                 return true;
         for (unsigned i = 0; i < keeper->record->n_reactors; i++)
-                for (unsigned j = 0; j < SLOTS; j++)
+                for (unsigned j = 0; j < journal_slots(&keeper->memory->journal[i]); j++)
                         if (atomic_load_explicit(&keeper->memory->journal[i].slots[j].state, memory_order_relaxed) !=
                             SLOT_FREE)
                                 return true;

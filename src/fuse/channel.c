@@ -4,7 +4,7 @@
  * Theory of operation. A request is read(2) straight into the recovery memory, so that no instant exists at
  * which it is only in this process. Before the read its slot is marked READING and the length word
  * of the buffer is cleared: a successor that finds READING and a length knows that the kernel had handed over
- * a whole request. Large buffers (1 MiB, for WRITE) are few; a request that fits moves into its slot at once and
+ * a whole request. It is read into a large buffer (1 MiB, for WRITE); a request that fits moves into its slot at once and
  * leaves the buffer to the next.
  *
  *   FREE ─► READING ─► QUEUED ─► EXEC ─► DONE ─► FREE       (SlotState, vfs/memory.h)
@@ -17,14 +17,18 @@
  * Memory that read(2) fills is made resident first (memory_populate): a SIGKILL during a page fault in the
  * kernel's copy would end the request with EIO.
  *
- * When slots or buffers run out the channel stops reading; the kernel keeps the rest.
+ * When slots run out the channel stops reading; the kernel keeps the rest. That must not happen only because a server is dead
+ * and many wait for it: those who ask for a bounded answer, or were killed, would wait behind them. So there are many
+ * slots, and a buffer for each, of which memory is used only as far as they were needed at the same time.
  */
 #include <stdio.h>
+#include <sys/mman.h>
 
 #include "base/log.h"
 #include "private.h"
 
 #define READS_PER_TURN 16
+#define BUFFERS_KEPT   24 /* keep their memory */
 #define FAULTS_MAX     3
 #define BUSY_NS        UINT64_C(20000) /* requests that come closer together than this are read in batches */
 
@@ -40,22 +44,71 @@ static void slot_set(Slot *slot, enum SlotState state) {
 
 /* ---- buffers ---- */
 
-static int buffer_take(FuseChannel *channel) {
-        int i = channel->free_buffers ? __builtin_ctz(channel->free_buffers) : -1;
-
-        if (i < 0)
-                return -1;
-        if (!(channel->resident & (1u << i))) {
-                if (memory_populate(buffer_request(&channel->journal->buffers[i]), BUFFER_REQUEST_SIZE) < 0)
-                        return -1;
-                channel->resident |= 1u << i;
-        }
-        channel->free_buffers &= ~(1u << i);
-        return i;
+static bool bit_is_set(const uint64_t *words, int i) {
+        return words[i / 64] >> (i % 64) & 1;
 }
 
+static void bit_set(uint64_t *words, int i, bool on) {
+        uint64_t bit = UINT64_C(1) << (i % 64);
+
+        words[i / 64] = on ? words[i / 64] | bit : words[i / 64] & ~bit;
+}
+
+static void buffer_hold(FuseChannel *channel, int i) {
+        bit_set(channel->taken, i, true);
+}
+
+/* The lowest that is free; -1: none, or no memory for it. */
+static int buffer_take(FuseChannel *channel) {
+        for (unsigned w = 0; w < ELEMENTSOF(channel->taken); w++) {
+                int i;
+
+                if (channel->taken[w] == UINT64_MAX)
+                        continue;
+                i = (int) (w * 64) + __builtin_ctzll(~channel->taken[w]);
+                if (!bit_is_set(channel->resident, i) &&
+                    memory_populate(buffer_request(&channel->journal->buffers[i]), BUFFER_REQUEST_SIZE) < 0)
+                        return -1;
+                bit_set(channel->resident, i, true);
+                buffer_hold(channel, i);
+                return i;
+        }
+        return -1;
+}
+
+/* Those that only a crowd needs give their memory back. */
 static void buffer_give(FuseChannel *channel, int i) {
-        channel->free_buffers |= 1u << i;
+        bit_set(channel->taken, i, false);
+        if (i < BUFFERS_KEPT)
+                return;
+        bit_set(channel->resident, i, false);
+        (void) madvise(&channel->journal->buffers[i], sizeof(Buffer), MADV_REMOVE);
+}
+
+/* ---- slots ---- */
+
+static FuseOp *op_init(FuseChannel *channel, uint32_t i) {
+        FuseOp *fop = &channel->ops[i];
+
+        fop->channel = channel;
+        fop->slot = &channel->journal->slots[i];
+        TAILQ_INSERT_TAIL(&channel->free_ops, fop, free_link);
+        if (atomic_load(&fop->slot->state) == SLOT_FREE)
+                fop->slot->buffer = -1;
+        return fop;
+}
+
+/* The next free slot, which stays in the list; NULL: none, or no memory for it. */
+static FuseOp *op_next(FuseChannel *channel) {
+        FuseOp *fop = TAILQ_FIRST(&channel->free_ops);
+        uint32_t high = journal_slots(channel->journal);
+
+        if (fop || high == SLOTS)
+                return fop;
+        if (memory_populate(&channel->journal->slots[high], sizeof(Slot)) < 0)
+                return NULL;
+        atomic_store_explicit(&channel->journal->slots_high, high + 1, memory_order_release);
+        return op_init(channel, high);
 }
 
 /* ---- reading ---- */
@@ -87,7 +140,7 @@ static void channel_ready(FdSource *source, uint32_t events) {
 
 /* One request. false: there is none, or no room for one. */
 static bool channel_read(FuseChannel *channel) {
-        FuseOp *fop = TAILQ_FIRST(&channel->free_ops);
+        FuseOp *fop = op_next(channel);
         struct fuse_in_header *header;
         ssize_t n;
 
@@ -234,7 +287,7 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
         };
         fop->req = NULL;
         fop->active = true;
-        fop->watched = false;
+        fop->watched = fop->uninterrupted = false;
         fop->unheard = false;
         fop->parallel_writes = false;
         fop->dir_size = fop->dir_len = 0;
@@ -358,7 +411,7 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
                 }
                 atomic_fetch_add_explicit(&channel->stats->recovered[state], 1, memory_order_relaxed);
                 channel->read_buffer = slot->buffer;
-                channel->free_buffers &= ~(1u << slot->buffer);
+                buffer_hold(channel, slot->buffer);
                 channel_accept(channel, fop, header->len);
                 if (channel->read_buffer >= 0) {
                         buffer_give(channel, channel->read_buffer);
@@ -374,7 +427,7 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
         }
         atomic_fetch_add_explicit(&channel->stats->recovered[state], 1, memory_order_relaxed);
         if (slot->buffer >= 0)
-                channel->free_buffers &= ~(1u << slot->buffer);
+                buffer_hold(channel, slot->buffer);
         TAILQ_REMOVE(&channel->free_ops, fop, free_link);
         channel->n_active++;
         if (state == SLOT_DONE) {
@@ -401,13 +454,15 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
 
 /* What a former worker left. Two passes: no request may be executed in a buffer that another one still holds. */
 static void recover(FuseChannel *channel) {
-        for (unsigned i = 0; i < SLOTS; i++) {
+        uint32_t n = journal_slots(channel->journal);
+
+        for (unsigned i = 0; i < n; i++) {
                 Slot *slot = &channel->journal->slots[i];
 
                 if (atomic_load(&slot->state) != SLOT_FREE && slot->buffer >= 0 && slot->buffer < BUFFERS)
-                        channel->free_buffers &= ~(1u << slot->buffer);
+                        buffer_hold(channel, slot->buffer);
         }
-        for (unsigned i = 0; i < SLOTS; i++)
+        for (unsigned i = 0; i < n; i++)
                 if (atomic_load(&channel->journal->slots[i].state) != SLOT_FREE)
                         recover_slot(channel, &channel->ops[i]);
 }
@@ -430,23 +485,17 @@ int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsRe
         channel->start_task.run = start_run;
         channel->left_task.run = left_run;
         channel->read_buffer = -1;
-        channel->free_buffers = (1u << BUFFERS) - 1;
         TAILQ_INIT(&channel->free_ops);
         interrupt_init(channel);
         r = -ENOMEM;
         channel->ops = calloc(SLOTS, sizeof *channel->ops);
         if (!channel->ops)
                 goto fail;
-        r = memory_populate(channel->journal->slots, sizeof channel->journal->slots);
+        r = memory_populate(channel->journal->slots, journal_slots(channel->journal) * sizeof(Slot));
         if (r < 0)
                 goto fail;
-        for (unsigned i = 0; i < SLOTS; i++) {
-                channel->ops[i].channel = channel;
-                channel->ops[i].slot = &channel->journal->slots[i];
-                TAILQ_INSERT_TAIL(&channel->free_ops, &channel->ops[i], free_link);
-                if (atomic_load(&channel->ops[i].slot->state) == SLOT_FREE)
-                        channel->ops[i].slot->buffer = -1;
-        }
+        for (uint32_t i = 0; i < journal_slots(channel->journal); i++)
+                (void) op_init(channel, i);
         r = session_new(channel);
         if (r < 0)
                 goto fail;

@@ -10,6 +10,11 @@
  * Who waits for a lock (fcntl(2) F_SETLKW, flock(2)) is interrupted by any signal. A successor of a worker that had read the
  * INTERRUPT looks whether one is pending that is not blocked (those that are ignored are never pending).
  *
+ * Some wait without an INTERRUPT ever: O_DIRECT reads and writes (the kernel makes them asynchronous, and waits for all), and
+ * a process that exits, killed or not, for the FLUSH of each of its files. So these are looked after while the server has
+ * not answered for a while. Nobody hears the answer to an exiting process's FLUSH, and what was written goes out all the
+ * same: it need not wait.
+ *
  * An INTERRUPT may be read by another channel than its request was. It is shown to each channel in turn;
  * if none has the request (it is just being read, or was just answered) the kernel is told EAGAIN and
  * sends it again, or forgets it.
@@ -20,7 +25,10 @@
 #include "base/io.h"
 #include "private.h"
 
-#define WATCH_NS (250 * NSEC_PER_MSEC)
+#define WATCH_NS  (250 * NSEC_PER_MSEC)
+#define SILENT_NS (3 * NSEC_PER_SEC)
+
+#define PF_EXITING 0x4 /* the kernel's, in /proc/<tid>/stat: proc(5) */
 
 typedef struct Search {
         Task task;
@@ -57,31 +65,72 @@ static bool is_being_killed(pid_t pid) {
         return has_signal(pid, false);
 }
 
-void interrupt_watch(FuseChannel *channel, FuseOp *fop) {
+static bool is_exiting(pid_t pid) {
+        char path[64], text[1024];
+        unsigned long flags = 0;
+        const char *p;
+
+        (void) snprintf(path, sizeof path, "/proc/%d/stat", (int) pid);
+        if (pid == 0 || io_read_file(path, text, sizeof text) < 0)
+                return false;
+        p = strrchr(text, ')'); /* the name may hold anything */
+        return p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 && (flags & PF_EXITING);
+}
+
+static bool server_is_silent(const Memory *memory) {
+        uint64_t now = now_ns();
+
+        for (unsigned i = 0; i < memory->n_reactors; i++) {
+                uint64_t since = __atomic_load_n(&memory->stats[i].nfs.waiting_since, __ATOMIC_RELAXED);
+
+                if (since && now - since > SILENT_NS)
+                        return true;
+        }
+        return false;
+}
+
+static bool is_given_up(FuseChannel *channel, FuseOp *fop) {
+        if (!fop->uninterrupted)
+                return has_signal(fop->op.pid, fop->op.any_signal);
+        return server_is_silent(channel->volume->memory) &&
+               (is_being_killed(fop->op.pid) ||
+                (slot_header(channel, fop->slot)->opcode == FUSE_FLUSH && is_exiting(fop->op.pid)));
+}
+
+static void watch(FuseChannel *channel, FuseOp *fop, bool uninterrupted) {
         fop->watched = true;
+        fop->uninterrupted = uninterrupted;
         if (!channel->watch_timer.due)
                 timer_arm(channel->reactor, &channel->watch_timer, now_ns() + WATCH_NS);
+}
+
+void interrupt_watch(FuseChannel *channel, FuseOp *fop) {
+        watch(channel, fop, false);
+}
+
+void interrupt_watch_silent(FuseChannel *channel, FuseOp *fop) {
+        watch(channel, fop, true);
 }
 
 static void watch_fired(Timer *timer) {
         FuseChannel *channel = container_of(timer, FuseChannel, watch_timer);
 
-        for (unsigned i = 0; i < SLOTS; i++) {
+        for (unsigned i = 0; i < journal_slots(channel->journal); i++) {
                 FuseOp *fop = &channel->ops[i];
 
                 if (!fop->active || !fop->watched)
                         continue;
-                if (has_signal(fop->op.pid, fop->op.any_signal)) {
+                if (is_given_up(channel, fop)) {
                         fop->watched = false;
                         vfs_interrupt(&fop->op);
                 } else {
-                        interrupt_watch(channel, fop);
+                        watch(channel, fop, fop->uninterrupted);
                 }
         }
 }
 
 static bool interrupt_here(FuseChannel *channel, uint64_t target) {
-        for (unsigned i = 0; i < SLOTS; i++) {
+        for (unsigned i = 0; i < journal_slots(channel->journal); i++) {
                 FuseOp *fop = &channel->ops[i];
 
                 if (!fop->active || fop->op.unique != target)

@@ -98,7 +98,10 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi) {
-        vfs_read(&begin(req)->op, ino, fi->fh, (uint64_t) offset, (uint32_t) size);
+        FuseOp *fop = begin(req);
+
+        interrupt_watch_silent(fop->channel, fop);
+        vfs_read(&fop->op, ino, fi->fh, (uint64_t) offset, (uint32_t) size);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
@@ -106,12 +109,16 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
         FuseOp *fop = begin(req);
         const struct fuse_write_in *in = slot_write(fop);
 
+        interrupt_watch_silent(fop->channel, fop);
         vfs_write(&fop->op, ino, fi->fh, (uint64_t) offset, data, (uint32_t) size,
                   (in->write_flags & FUSE_WRITE_CACHE) || in->padding == WRITE_PLACED);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
-        vfs_flush(&begin(req)->op, ino, fi->fh, fi->lock_owner);
+        FuseOp *fop = begin(req);
+
+        interrupt_watch_silent(fop->channel, fop);
+        vfs_flush(&fop->op, ino, fi->fh, fi->lock_owner);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {

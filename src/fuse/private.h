@@ -17,7 +17,8 @@ typedef struct FuseOp {
         Slot *slot;
         fuse_req_t req;
         bool active;
-        bool watched;   /* a signal came that was not fatal: look whether a fatal one follows */
+        bool watched;   /* look whether the caller is killed: no (other) INTERRUPT will say so */
+        bool uninterrupted; /* ... while the server is silent: no INTERRUPT ever comes for it */
         bool unheard;   /* the kernel did not take the reply: its caller was killed */
         bool parallel_writes; /* the OPEN that is answered: let direct writes run side by side */
         int open_flags;
@@ -38,10 +39,10 @@ struct FuseChannel {
         struct fuse_session *session;
         FdSource source;
 
-        FuseOp *ops; /* SLOTS of them */
+        FuseOp *ops; /* SLOTS of them, untouched until used */
         struct FuseOpList free_ops;
-        uint32_t free_buffers; /* bit set: free */
-        uint32_t resident;     /* bit set: populated by this process */
+        uint64_t taken[BUFFERS / 64];    /* bit set: a request stands in it, or will */
+        uint64_t resident[BUFFERS / 64]; /* bit set: populated by this process */
         int read_buffer;       /* the one the next request is read into; -1: none free */
 
         FuseOp *current; /* whose reply libfuse is writing */
@@ -114,6 +115,8 @@ void interrupt_request(FuseChannel *channel, uint64_t interrupt_unique, uint64_t
 void interrupt_init(FuseChannel *channel);
 /* The one INTERRUPT that there will be has been missed, or was not deadly: look whether the caller is killed. */
 void interrupt_watch(FuseChannel *channel, FuseOp *fop);
+/* There will be none, but only if the server does not answer does it matter. Before the request is executed. */
+void interrupt_watch_silent(FuseChannel *channel, FuseOp *fop);
 
 /* ---- notify.c ---- */
 int notifier_new(FuseVolume *volume, struct Notifier **ret);

@@ -69,6 +69,8 @@ static bool leave_for_a_worker(Memory *memory, Journal *journal, const struct fu
                 slot->object.len = 0;
                 memcpy(slot->request, header, header->len);
                 slot_seal(slot, header);
+                if (i >= journal_slots(journal))
+                        atomic_store_explicit(&journal->slots_high, i + 1, memory_order_release);
                 atomic_store_explicit(&slot->state, SLOT_QUEUED, memory_order_release);
                 return true;
         }
@@ -96,7 +98,7 @@ int fuse_refuse(Memory *memory) {
 
         for (unsigned i = 0; i < memory->n_reactors; i++) {
                 fds[i] = (struct pollfd){ .fd = memory->fuse_fd[i], .events = POLLIN };
-                for (unsigned j = 0; j < SLOTS; j++)
+                for (unsigned j = 0; j < journal_slots(&memory->journal[i]); j++)
                         refuse_slot(&memory->journal[i], &memory->journal[i].slots[j], fds[i].fd);
         }
         while (r > 0) {

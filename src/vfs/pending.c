@@ -117,10 +117,6 @@ static Extent *find_open(Pending *pending, uint64_t offset, uint64_t end) {
         return found && is_open(found) && found->record->offset <= offset ? found : NULL;
 }
 
-static bool is_doubtful(const Pending *pending) {
-        return pending->doubtful && !TAILQ_EMPTY(&pending->unstable);
-}
-
 /* Of what the server may not have. */
 static uint64_t pending_end_of(const Pending *pending) {
         uint64_t end = TAILQ_EMPTY(&pending->unwritten) ? 0 : pending->end;
@@ -133,14 +129,14 @@ static uint64_t pending_end_of(const Pending *pending) {
 }
 
 bool pending_unwritten(const Inode *inode) {
-        return inode->pending && (!TAILQ_EMPTY(&inode->pending->unwritten) || is_doubtful(inode->pending));
+        return inode->pending && (!TAILQ_EMPTY(&inode->pending->unwritten) || pending_is_doubtful(inode->pending));
 }
 
 bool pending_doubtful(Inode *inode) {
         bool doubtful;
 
         inode_lock(inode);
-        doubtful = inode->pending && is_doubtful(inode->pending);
+        doubtful = inode->pending && pending_is_doubtful(inode->pending);
         inode_unlock(inode);
         return doubtful;
 }
@@ -194,7 +190,7 @@ bool pending_any(Inode *inode, bool stable) {
 
         inode_lock(inode);
         any = inode->pending && (!TAILQ_EMPTY(&inode->pending->unwritten) ||
-                                 (stable && !TAILQ_EMPTY(&inode->pending->unstable)) || is_doubtful(inode->pending));
+                                 (stable && !TAILQ_EMPTY(&inode->pending->unstable)) || pending_is_doubtful(inode->pending));
         inode_unlock(inode);
         return any;
 }
@@ -526,7 +522,7 @@ static bool may_commit(Pending *pending) {
 }
 
 /* Nothing to do for a COMMIT if nothing that it is wanted for is left. Under the lock. */
-static bool has_up_to(const Pending *pending, uint64_t seq, bool stable) {
+bool pending_has_up_to(const Pending *pending, uint64_t seq, bool stable) {
         const Extent *e = TAILQ_FIRST(&pending->unwritten);
 
         if (e && e->record->seq <= seq)
@@ -536,39 +532,6 @@ static bool has_up_to(const Pending *pending, uint64_t seq, bool stable) {
                         if (e->record->seq <= seq)
                                 return true;
         return false;
-}
-
-/* Under the lock. A former worker knew who has heard of it. */
-static void errors_load(Inode *inode) {
-        int err = atomic_load(&inode->record->write_error);
-
-        if (err && inode->n_write_errors == 0) {
-                inode->n_write_errors = 1;
-                inode->write_error = err;
-        }
-}
-
-static int error_of(Inode *inode, Open *open) {
-        bool heard;
-
-        errors_load(inode);
-        heard = open->errors_heard == inode->n_write_errors;
-        open->errors_heard = inode->n_write_errors;
-        return heard ? 0 : inode->write_error;
-}
-
-static void wake_satisfied(Pending *pending) {
-        Inode *inode = pending->inode;
-        Op *op, *next;
-
-        for (op = TAILQ_FIRST(&pending->waiting); op; op = next) {
-                next = TAILQ_NEXT(op, wait.wait_link);
-                if (has_up_to(pending, op->wait.seq, op->wait.stable))
-                        continue;
-                TAILQ_REMOVE(&pending->waiting, op, wait.wait_link);
-                op->wait.in_file = false;
-                op_wake(op, op->wait.hearer ? error_of(inode, op->wait.hearer) : 0);
-        }
 }
 
 void pending_step(VfsReactor *vr, Inode *inode) {
@@ -581,7 +544,7 @@ void pending_step(VfsReactor *vr, Inode *inode) {
         if (!pending)
                 return inode_unlock(inode);
         pick(vr, pending, &go);
-        if (!has_up_to(pending, pending->commit_seq, true))
+        if (!pending_has_up_to(pending, pending->commit_seq, true))
                 pending->commit_seq = 0;
         if (may_commit(pending)) {
                 pending->committing = true;
@@ -589,7 +552,7 @@ void pending_step(VfsReactor *vr, Inode *inode) {
                         extent->committing = true;
                 commit = pending;
         }
-        wake_satisfied(pending);
+        pending_wake(pending);
         if (pending->n_extents == 0 && TAILQ_EMPTY(&pending->waiting) && !pending->committing)
                 gone = TAKE_PTR(inode->pending);
         inode_unlock(inode);
@@ -620,17 +583,6 @@ static void extent_send(VfsReactor *vr, Extent *extent) {
         extent->call.args.write.stable = (enum NfsStable) record->stable;
         background_begin(vr);
         nfs_call_send(vr->conn, &extent->call);
-}
-
-void pending_latch_error(Inode *inode, int err) {
-        if (!atomic_load(&inode->record->write_error))
-                log_error("what was written to file id %llu is lost: %s", (unsigned long long) inode->record->fileid,
-                          strerror(err));
-        errors_load(inode);
-        inode->n_write_errors++;
-        inode->write_error = err;
-        atomic_store(&inode->record->write_error, err);
-        inode->pages.known = false;
 }
 
 /* Under the lock: all of it has been taken by the server. */
@@ -705,19 +657,7 @@ static void extent_written(NfsCall *call) {
         background_end(vr);
 }
 
-/* ---- who waits ---- */
-
-static void wake_run(Task *task) {
-        Op *op = container_of(task, Op, wait.wake);
-
-        op->wait.done(op);
-}
-
-void op_wake(Op *op, int err) {
-        op->wait.err = err;
-        op->wait.wake.run = wake_run;
-        reactor_post(op->reactor->reactor, &op->wait.wake);
-}
+/* ---- what is wanted ---- */
 
 /* A file that has one piece to write, and wants it stable, needs no COMMIT. */
 static void make_stable(Pending *pending) {
@@ -735,100 +675,10 @@ void pending_want(Pending *pending, bool stable) {
                 pending->commit_seq = pending->last_seq;
 }
 
-static bool wait_for(Op *op, uint64_t seq, bool stable, Open *hearer, void (*done)(Op *op)) {
-        Inode *inode = op->inode;
-        Pending *pending;
-        bool waits;
-
-        inode_lock(inode);
-        pending = inode->pending;
-        stable = stable || (pending && is_doubtful(pending));
-        waits = pending && has_up_to(pending, MIN(seq, pending->last_seq), stable);
-        if (waits && op->interrupted) { /* between two of its steps; it will not be once more */
-                op->wait.done = done;
-                op_wake(op, EINTR);
-        } else if (waits) {
-                pending_want(pending, stable);
-                op->wait.seq = MIN(seq, pending->last_seq);
-                op->wait.stable = stable;
-                op->wait.hearer = hearer;
-                op->wait.done = done;
-                op->wait.in_file = true;
-                TAILQ_INSERT_TAIL(&pending->waiting, op, wait.wait_link);
-        }
-        inode_unlock(inode);
-        if (waits)
-                pending_step(op->reactor, inode);
-        return waits;
-}
-
-bool pending_wait(Op *op, bool stable, Open *hearer, void (*done)(Op *op)) {
-        return wait_for(op, UINT64_MAX, stable, hearer, done);
-}
-
-bool pending_wait_for(Op *op, uint64_t seq, void (*done)(Op *op)) {
-        return wait_for(op, seq, false, op->open, done);
-}
-
 void pending_commit(VfsReactor *vr, Inode *inode) {
         inode_lock(inode);
         if (inode->pending)
                 pending_want(inode->pending, true);
         inode_unlock(inode);
         pending_step(vr, inode);
-}
-
-void pending_interrupt(Op *op) {
-        Vfs *vfs = op->reactor->vfs;
-        Inode *inode = op->inode;
-        bool waits = false;
-
-        if (!inode)
-                return;
-        inode_lock(inode);
-        if (op->wait.in_file) {
-                TAILQ_REMOVE(&inode->pending->waiting, op, wait.wait_link);
-                op->wait.in_file = false;
-                waits = true;
-        }
-        inode_unlock(inode);
-        (void) pthread_mutex_lock(&vfs->room_lock);
-        if (op->wait.for_room) {
-                TAILQ_REMOVE(&vfs->for_room, op, wait.wait_link);
-                op->wait.for_room = false;
-                waits = true;
-        }
-        (void) pthread_mutex_unlock(&vfs->room_lock);
-        if (waits)
-                op_wake(op, EINTR);
-}
-
-/* ---- who hears of what was lost ---- */
-
-int pending_error(Inode *inode, Open *open) {
-        int err;
-
-        inode_lock(inode);
-        err = error_of(inode, open);
-        inode_unlock(inode);
-        return err;
-}
-
-void pending_error_begin(Inode *inode, Open *open) {
-        inode_lock(inode);
-        errors_load(inode);
-        open->errors_heard = inode->n_write_errors - (atomic_load(&inode->record->write_error) ? 1 : 0);
-        inode_unlock(inode);
-}
-
-void pending_error_reply(Op *op, int err) {
-        Vfs *vfs = op->reactor->vfs;
-        Inode *inode = op->inode;
-
-        if (!err)
-                return op_reply_err(op, 0);
-        inode_repin(vfs, inode);
-        op_reply_err_once(op, err);
-        (void) atomic_compare_exchange_strong(&inode->record->write_error, &err, 0);
-        inode_unpin(vfs, inode);
 }

@@ -59,6 +59,11 @@ struct Pending {
         bool gone;    /* empty: whoever sees that first frees it */
 };
 
+/* The server may have forgotten what is UNSTABLE. */
+static inline bool pending_is_doubtful(const Pending *pending) {
+        return pending->doubtful && !TAILQ_EMPTY(&pending->unstable);
+}
+
 static inline enum ExtentState extent_state(const Extent *extent) {
         return (enum ExtentState) atomic_load_explicit(&extent->record->state, memory_order_relaxed);
 }
@@ -103,6 +108,14 @@ void pending_doubt(VfsReactor *vr, Inode *inode);
 void pending_write_again(Vfs *vfs, Pending *pending, Extent *extent);
 /* A lost write is told to the next who asks. */
 void pending_latch_error(Inode *inode, int err);
+
+/* Under the lock: is there anything up to seq that is not on the server; stable: on its stable storage? */
+bool pending_has_up_to(const Pending *pending, uint64_t seq, bool stable);
+
+/* ---- waiter.c ---- */
+
+/* Under the lock: whoever has what it waits for. */
+void pending_wake(Pending *pending);
 
 /* ---- writeback.c ---- */
 

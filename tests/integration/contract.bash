@@ -141,4 +141,47 @@ case_service_account_style_tree() { # fsGroup: chown and chmod of everything, as
     rm -r "$M/a"
 }
 
+# However many wait for a dead server, and with whatever: what kubelet asks is answered, and who waits can be killed.
+limit_many_wait_for_a_dead_server=120
+case_many_wait_for_a_dead_server() {
+    local rc=0 start
+    mount_at "$M"
+    python3 - "$M" "$T/server.paused" "$T/waiting" "$T/pids" <<'PY' & python=$!
+import mmap, os, sys, time
+d, paused, waiting, pids = sys.argv[1:]
+block = mmap.mmap(-1, 65536)
+kids = []
+for i in range(340):
+    pid = os.fork()
+    if pid == 0:
+        fd = os.open(f"{d}/w{i}", os.O_CREAT | os.O_WRONLY | os.O_DIRECT) if i < 40 else -1
+        open(f"{waiting}.{i}", "w").close()
+        while not os.path.exists(paused): time.sleep(0.05)
+        try:
+            if i < 40: os.pwrite(fd, block, 0)
+            else: os.path.exists(f"{d}/none{i}")
+        except OSError: pass
+        os._exit(0)
+    kids.append(pid)
+open(pids, "w").write(" ".join(map(str, kids)))
+for pid in kids: os.waitpid(pid, 0)
+PY
+    wait_for 30 test -s "$T/pids"
+    wait_for 30 sh -c "[ \$(ls '$T'/waiting.* | wc -l) = 340 ]"
+    server pause
+    touch "$T/server.paused"
+    wait_for 30 sh -c "[ \$(ps -o stat= -p \$(tr ' ' , <'$T/pids') | grep -c '^[DS]') = 340 ]"
+    sleep 2
+    start=$SECONDS
+    timeout 10 stat -f "$M" || rc=1
+    timeout 10 stat "$M" || rc=1
+    echo "answered after $((SECONDS - start)) s"
+    kill -KILL $(cat "$T/pids")
+    wait_for 10 sh -c "! kill -0 $python 2>/dev/null" || rc=1
+    server cont
+    wait $python 2>/dev/null || :
+    rm -f "$T"/waiting.* "$T/pids" "$T/server.paused" "$M"/w*
+    [ $rc = 0 ]
+}
+
 run_cases "$@"
