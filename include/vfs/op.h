@@ -101,7 +101,7 @@ struct Op {
                         mode_t type;
                         dev_t rdev;
                         int flags;
-                        unsigned answer, n_stale;
+                        unsigned answer, step, n_stale;
                         NfsFh fh;
                         char *hidden; /* owned: the .nfs name of what a rename goes over */
                 } name;

@@ -35,7 +35,7 @@
 
 #define DEADLOCK_DEPTH 16
 #define CLOSING_MS     10
-#define WAITERS_MAX    (SLOTS - 64) /* each holds a slot of the journal; the rest is for those who bring locks back */
+#define WAITERS_MAX    256 /* each holds a slot of the journal; the rest is for everybody else */
 #define END_BOUND_NS   (5 * NSEC_PER_SEC)
 
 

@@ -113,6 +113,8 @@ static void make_start(Op *op, enum NfsProc proc, const char *name) {
 }
 
 static void make_send(Op *op) {
+        op->name.step = STEP_MAKE;
+        op->name.n_stale = 0;
         op_send_changing(op, STEP_MAKE, NULL);
 }
 
@@ -209,6 +211,7 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
 static void create_guarded(Op *op) {
         op->call.args.create.mode = NFS_CREATE_GUARDED;
         op->call.args.create.attr = op->name.attr;
+        op->name.step = STEP_MAKE_GUARDED;
         op_send_changing(op, STEP_MAKE_GUARDED, NULL);
 }
 
@@ -226,6 +229,8 @@ static void make_done(NfsCall *call) {
         if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE &&
             call->args.create.mode == NFS_CREATE_EXCLUSIVE)
                 return create_guarded(op);
+        if (call->err == ESTALE && call->proc == NFS_CREATE && op->name.n_stale++ < STALE_MAX)
+                return op_send_changing(op, op->name.step, NULL); /* what was there went, as in lookup_done() */
         if (call->err)
                 return op_reply_err(op, call->err);
 

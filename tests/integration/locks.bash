@@ -701,10 +701,10 @@ from locks import *
 m = sys.argv[1]
 (a, fa), (b, fb) = opened(m + "/a/f") + opened(m + "/b/f")
 equal(b.do("lock", fb), None)
-waiters = opened(m + "/a/f", 160)
+waiters = opened(m + "/a/f", 288)
 for p, f in waiters:
     p.start("wait_lock", f)
-eventually(10, lambda: sum(not p.waiting(0) for p, _ in waiters) == 160 - 128)
+eventually(30, lambda: sum(not p.waiting(0) for p, _ in waiters) == 288 - 256)
 refused = [p for p, _ in waiters if not p.waiting(0)]
 for p in refused:
     equal(p.result(), "ENOLCK")
@@ -716,8 +716,8 @@ for p, f in waiters:
         p.start("lock", f, UNLOCK)  # behind the wait
 for p, _ in waiters:
     if p not in refused:
-        equal(p.result(20), None)
-        equal(p.result(20), None)
+        equal(p.result(40), None)
+        equal(p.result(40), None)
 PY
     healthy
 }

@@ -7,6 +7,7 @@ Files in DIR say what is done; they are looked at for each message:
   hold-PROC    replies to this NFSv3 procedure wait until the file is gone
   one-PROC     all that are held now go on, those that come after are held again
   verifier     WRITE and COMMIT show another write verifier: as if the server had restarted
+DIR/held: how many replies are held back.
 DIR/log: a line for each call: procedure, and of a WRITE offset, count and how stable.
 """
 import os, select, socket, struct, sys
@@ -67,6 +68,9 @@ class Wire:
                 if proc in (WRITE, COMMIT) and there("verifier"):
                     record = record[:-8] + b"restartd"
                 self.client.sendall(record)
+        if len(rest) != len(self.held) or rest:
+            with open(os.path.join(where, "held"), "w") as f:
+                f.write("%d" % len(rest))
         self.held = rest
 
     def ready(self, sock):

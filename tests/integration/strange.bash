@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.bash"
 : "${FAKENFS:?the fake server}"
 
-LOOKUP=3 READDIR=16 READDIRPLUS=17
+LOOKUP=3 CREATE=8 READDIR=16 READDIRPLUS=17
 
 # strange [KEY ACTION ARG SKIP TIMES]...: a server with faults, mounted at $M. It ends with the case.
 strange() {
@@ -43,6 +43,11 @@ case_listing_noent_always() { # half a directory must not look like a whole one
 case_lookup_stale_for_a_moment() { # what it found was removed before it had its attributes; the kernel asks again once
     strange $LOOKUP status 70 0 4
     [ "$(stat -c %s "$M/f3")" = 1048576 ]
+}
+
+case_create_stale_for_a_moment() {
+    strange $CREATE status 70 0 3
+    python3 -c 'import os, sys; os.open(sys.argv[1], os.O_CREAT | os.O_EXCL | os.O_WRONLY)' "$M/new"
 }
 
 case_lookup_stale() {

@@ -155,6 +155,7 @@ open(wire + "/hold-7", "w").close()
 t = threading.Thread(target=lambda: os.close(os.dup(fd)))
 t.start()
 wait(2)                                  # the first part of both
+while open(wire + "/held").read() != "2": time.sleep(0.01)
 open(wire + "/one-7", "w").close()       # has arrived
 wait(4)
 open(wire + "/verifier", "w").close()    # then the server restarts and has forgotten it
