@@ -43,6 +43,7 @@ standby_is_not() { [ "$(standby_pid)" != "$1" ] && [ "$(standby_pid)" != 0 ] && 
 killed() { # PID...: kill -9, and wait until they are gone
     local pid
     for pid; do [ "$pid" -gt 1 ] || fail "not a process: $*" || return 1; done # 0 would be all of ours
+    [ $# = 1 ] || kill -STOP "${@:2}" || return 1 # all at once: nobody sees the first one die
     kill -KILL "$@" || return 1
     for pid; do wait_for 10 gone "$pid" || return 1; done
 }
