@@ -102,6 +102,7 @@ struct Op {
                         dev_t rdev;
                         int flags;
                         unsigned answer, step, n_stale;
+                        const char *asked; /* LOOKUP: the name, in the request */
                         NfsFh fh;
                         char *hidden; /* owned: the .nfs name of what a rename goes over */
                 } name;

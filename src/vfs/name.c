@@ -25,11 +25,13 @@ static void lookup_send(Op *op, const char *name);
 static void lookup_absent(Op *op);
 static void lookup_found(Op *op, const VfsFound *found);
 static void lookup_done(NfsCall *call);
+static void lookup_attr_done(NfsCall *call);
 static void make_start(Op *op, enum NfsProc proc, const char *name);
 static void make_done(NfsCall *call);
 static void make_lookup(Op *op);
 static void make_lookup_done(NfsCall *call);
 static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime time);
+static void create_send(Op *op);
 static void create_guarded(Op *op);
 static void create_set_mode(Op *op);
 static void create_set_mode_done(NfsCall *call);
@@ -55,8 +57,20 @@ void vfs_lookup(Op *op, uint64_t parent, const char *name) {
 }
 
 static void lookup_send(Op *op, const char *name) {
+        op->name.asked = name;
         op_call(op, NFS_LOOKUP, inode_fh(op->inode), lookup_done)->name = name;
         op_send(op);
+}
+
+/*
+ * What was found was removed before the server, or we, had its attributes (nfs-ganesha says STALE to the LOOKUP, or leaves
+ * the attributes out): by now the name may be another's, or nobody's. false: it was asked often enough.
+ */
+static bool lookup_again(Op *op) {
+        if (op->name.n_stale++ >= STALE_MAX)
+                return false;
+        lookup_send(op, op->name.asked);
+        return true;
 }
 
 static void lookup_absent(Op *op) {
@@ -87,17 +101,27 @@ static void lookup_done(NfsCall *call) {
 
         if (call->err == ENOENT)
                 return lookup_absent(op);
-        /* nfs-ganesha says so also if what it found was removed before it had its attributes */
-        if (call->err == ESTALE && op->name.n_stale++ < STALE_MAX)
-                return lookup_send(op, call->args.name);
+        if (call->err == ESTALE && lookup_again(op))
+                return;
         if (call->err)
                 return op_reply_err(op, call->err);
         if (!res->has_attr) {
                 /* LOOKUP again would be no better: ask for the attributes of what was found */
-                op->name.answer = ANSWER_ENTRY;
-                return make_finish(op, &res->fh, NULL, call_time(call));
+                op->name.fh = res->fh;
+                (void) op_call(op, NFS_GETATTR, &op->name.fh, lookup_attr_done);
+                return op_send(op);
         }
         lookup_found(op, &(VfsFound){ .fh = res->fh, .attr = res->attr, .time = call_time(call) });
+}
+
+static void lookup_attr_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err == ESTALE && lookup_again(op))
+                return;
+        if (call->err)
+                return op_reply_err(op, call->err);
+        lookup_found(op, &(VfsFound){ .fh = op->name.fh, .attr = call->res.attr, .time = call_time(call) });
 }
 
 void vfs_forget(Vfs *vfs, uint64_t nodeid, uint64_t n) {
@@ -109,12 +133,12 @@ void vfs_forget(Vfs *vfs, uint64_t nodeid, uint64_t n) {
 /* op->inode: the directory. The arguments that all of these share. */
 static void make_start(Op *op, enum NfsProc proc, const char *name) {
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
+        op->name.n_stale = 0;
         op_call(op, proc, inode_fh(op->inode), make_done)->name = op->name.name;
 }
 
 static void make_send(Op *op) {
         op->name.step = STEP_MAKE;
-        op->name.n_stale = 0;
         op_send_changing(op, STEP_MAKE, NULL);
 }
 
@@ -179,8 +203,6 @@ void vfs_link(Op *op, uint64_t nodeid, uint64_t parent, const char *name) {
  * no mode, so a SETATTR follows; else UNCHECKED, which opens what somebody else made meanwhile.
  */
 void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flags) {
-        uint64_t verf;
-
         if (!op_begin(op, parent))
                 return;
         op->name.type = S_IFREG;
@@ -195,16 +217,32 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
         }
         if ((flags & O_EXCL) && op->replayed && op->replayed_step == STEP_MAKE_GUARDED)
                 return create_guarded(op);
-        if (flags & O_EXCL) {
+        create_send(op);
+}
+
+static void create_send(Op *op) {
+        NfsArgs *args = op_call(op, NFS_CREATE, inode_fh(op->inode), make_done);
+        uint64_t verf;
+
+        args->name = op->name.name;
+        if (op->name.flags & O_EXCL) {
                 verf = op->reactor->vfs->memory->connection_id ^ (op->unique * UINT64_C(0x9e3779b97f4a7c15));
-                op->call.args.create.mode = NFS_CREATE_EXCLUSIVE;
-                memcpy(op->call.args.create.verf, &verf, sizeof op->call.args.create.verf);
+                args->create.mode = NFS_CREATE_EXCLUSIVE;
+                memcpy(args->create.verf, &verf, sizeof args->create.verf);
         } else {
-                op->call.args.create.mode = NFS_CREATE_UNCHECKED;
-                op->call.args.create.attr = op->name.attr;
-                op->call.args.create.attr.set_size = (flags & O_TRUNC) != 0;
+                args->create.mode = NFS_CREATE_UNCHECKED;
+                args->create.attr = op->name.attr;
+                args->create.attr.set_size = (op->name.flags & O_TRUNC) != 0;
         }
         make_send(op);
+}
+
+/* What was made is gone, removed by another client. false: there have been enough of these. */
+static bool create_again(Op *op) {
+        if (op->name.answer != ANSWER_CREATE || op->name.n_stale++ >= STALE_MAX)
+                return false;
+        create_send(op);
+        return true;
 }
 
 /* RFC 1813: a server may not support EXCLUSIVE; GUARDED is the next best. */
@@ -279,6 +317,8 @@ static void create_set_mode_done(NfsCall *call) {
         Op *op = op_done(call);
         NfsWcc *wcc = &call->res.wcc;
 
+        if (call->err == ESTALE && create_again(op))
+                return;
         if (call->err)
                 return op_reply_err(op, call->err);
         make_finish(op, &op->name.fh, wcc->has_after ? &wcc->after : NULL, call_time(call));
@@ -287,6 +327,8 @@ static void create_set_mode_done(NfsCall *call) {
 static void make_attr_done(NfsCall *call) {
         Op *op = op_done(call);
 
+        if (call->err == ESTALE && create_again(op))
+                return;
         if (call->err)
                 return op_reply_err(op, call->err);
         make_finish(op, &op->name.fh, &call->res.attr, call_time(call));

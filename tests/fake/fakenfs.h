@@ -37,6 +37,7 @@ enum FakeAction {
         FAKE_NAME,        /* READDIR*: the first name: 0 empty, 1 "a/b", 2 256 bytes, 3 a NUL inside; NLM: another cookie */
         FAKE_CALL,        /* a CALL message instead of a reply */
         FAKE_TYPE,        /* attributes: file type = arg */
+        FAKE_NO_ATTR,     /* replies without the attributes that are optional */
         FAKE_N_ACTIONS,
 };
 

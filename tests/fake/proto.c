@@ -158,6 +158,10 @@ static void put_attr(Writer *w, uint64_t id) {
 }
 
 static void put_post_attr(Writer *w, uint64_t id) {
+        if (faulty(w, FAKE_NO_ATTR)) {
+                put32(w, 0);
+                return;
+        }
         put32(w, 1);
         put_attr(w, id);
 }

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.bash"
 : "${FAKENFS:?the fake server}"
 
-LOOKUP=3 CREATE=8 READDIR=16 READDIRPLUS=17
+GETATTR=1 SETATTR=2 LOOKUP=3 CREATE=8 READDIR=16 READDIRPLUS=17
 
 # strange [KEY ACTION ARG SKIP TIMES]...: a server with faults, mounted at $M. It ends with the case.
 strange() {
@@ -47,6 +47,19 @@ case_lookup_stale_for_a_moment() { # what it found was removed before it had its
 
 case_create_stale_for_a_moment() {
     strange $CREATE status 70 0 3
+    python3 -c 'import os, sys; os.open(sys.argv[1], os.O_CREAT | os.O_EXCL | os.O_WRONLY)' "$M/new"
+}
+
+case_lookup_without_attributes_then_stale() { # ... and the reply shows it by having none
+    strange $LOOKUP no-attributes 0 0 0
+    [ "$(stat -c %s "$M/f3")" = 1048576 ]
+    exec 9>&- && wait $fake && umount "$M"
+    strange $LOOKUP no-attributes 0 0 0 $GETATTR status 70 0 4
+    [ "$(stat -c %s "$M/f3")" = 1048576 ]
+}
+
+case_created_then_removed() { # by another client, before its attributes were set or asked for
+    strange $SETATTR status 70 0 3
     python3 -c 'import os, sys; os.open(sys.argv[1], os.O_CREAT | os.O_EXCL | os.O_WRONLY)' "$M/new"
 }
 
