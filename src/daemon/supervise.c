@@ -6,8 +6,9 @@
  * worker that is there is adopted, one that is not is started; which of the two it is, its role (role.c) tells.
  *
  * Restarts are immediate, unless workers die again and again without having answered anything: then after a while. After
- * IDLE_DEATHS_MAX of them the volume is failing: a process that needs nothing of what may be broken answers every request
- * with EIO (fuse/refuse.c), so that nobody hangs, and every RETRY_S another worker is tried.
+ * IDLE_DEATHS_MAX of them, if it is their own doing, the volume is failing: a process that needs nothing of what may be
+ * broken answers every request with EIO (fuse/refuse.c), so that nobody hangs, and every RETRY_S another worker is tried.
+ * Workers that are killed while they wait for a dead server have answered nothing either; whoever waits there waits on.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -175,10 +176,13 @@ static bool connection_has_ended(const Keeper *keeper) {
 
 static int worker_restart(Keeper *keeper) {
         KeeperRecord *record = keeper->record;
+        bool served = atomic_load(&keeper->memory->worker_state) == WORKER_SERVING;
 
         if (count_replies(keeper) != keeper->replies_at_start)
                 record->idle_deaths = 0;
-        if (++record->idle_deaths >= IDLE_DEATHS_MAX) {
+        if (record->idle_deaths < IDLE_DEATHS_MAX - 1 || !served || atomic_load(&keeper->memory->worker_faulted))
+                record->idle_deaths++;
+        if (record->idle_deaths >= IDLE_DEATHS_MAX) {
                 if (!record->failing)
                         log_error("%u workers in a row ended without having answered anything, the last so: %s. Every "
                                   "request is answered with EIO from now on; another worker is tried every %d s, and "

@@ -151,7 +151,7 @@ static int job_removed(sd_bus_message *message, void *userdata, sd_bus_error *er
         return 0;
 }
 
-static int append_properties(sd_bus_message *m, const ScopeConfig *config) {
+static int append_properties(sd_bus_message *m, const ScopeConfig *config, bool oom_policy) {
         int r;
 
         r = sd_bus_message_open_container(m, 'a', "(sv)");
@@ -168,6 +168,8 @@ static int append_properties(sd_bus_message *m, const ScopeConfig *config) {
                                           (uint64_t) config->stop_timeout_s * 1000000);
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "KillMode", "s", "control-group");
+        if (r >= 0 && oom_policy)
+                r = sd_bus_message_append(m, "(sv)", "OOMPolicy", "s", "continue");
         /* stopped before the network is, and after what is mounted of us */
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "After", "as", 2, "network.target", "network-online.target");
@@ -185,7 +187,8 @@ static int append_properties(sd_bus_message *m, const ScopeConfig *config) {
         return r;
 }
 
-static int start_unit(sd_bus *bus, const ScopeConfig *config, const char *name, sd_bus_error *error, char **ret_job) {
+static int start_unit(sd_bus *bus, const ScopeConfig *config, const char *name, bool oom_policy, sd_bus_error *error,
+                      char **ret_job) {
         sd_bus_message *m = NULL, *reply = NULL;
         const char *path;
         int r;
@@ -194,7 +197,7 @@ static int start_unit(sd_bus *bus, const ScopeConfig *config, const char *name, 
         if (r >= 0)
                 r = sd_bus_message_append(m, "ss", name, "fail");
         if (r >= 0)
-                r = append_properties(m, config);
+                r = append_properties(m, config, oom_policy);
         if (r >= 0)
                 r = sd_bus_message_append(m, "a(sa(sv))", 0);
         if (r >= 0)
@@ -232,23 +235,31 @@ static int wait_job(sd_bus *bus, Job *job, uint64_t deadline) {
         return strcmp(job->result, "done") == 0 ? 0 : -ECANCELED;
 }
 
-/* Tries names until one is free. */
+/*
+ * Tries names until one is free. A worker that the OOM killer took is replaced: systemd must not stop the scope for it, as it
+ * does by default where scopes have a policy for that (since 253; before, the property is refused).
+ */
 static int start_any(sd_bus *bus, const ScopeConfig *config, Job *job, char name[static SCOPE_NAME_MAX],
                      char *message, size_t size) {
-        bool reset = false;
+        bool reset = false, oom_policy = true;
         int r = -EEXIST;
 
         for (unsigned n = 0; n < NAMES_MAX;) {
                 sd_bus_error error = SD_BUS_ERROR_NULL;
-                bool exists;
+                bool exists, unknown;
 
                 scope_name(config, n, name);
-                r = start_unit(bus, config, name, &error, &job->path);
+                r = start_unit(bus, config, name, oom_policy, &error, &job->path);
+                unknown = r < 0 && sd_bus_error_has_name(&error, SD_BUS_ERROR_PROPERTY_READ_ONLY);
                 exists = r < 0 && sd_bus_error_has_name(&error, "org.freedesktop.systemd1.UnitExists");
                 if (r < 0)
                         (void) snprintf(message, size, "systemd refuses %s: %s", name,
                                         error.message ? error.message : strerror(-r));
                 sd_bus_error_free(&error);
+                if (unknown && oom_policy) {
+                        oom_policy = false;
+                        continue;
+                }
                 if (!exists)
                         return r;
                 if (!reset) {

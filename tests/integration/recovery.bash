@@ -17,6 +17,7 @@ before_server() {
     mkdir -p /run/systemd
     mount -t tmpfs tmpfs /run/systemd
     mkdir /run/systemd/journal
+    echo 512 >/proc/sys/net/unix/max_dgram_qlen # of this network namespace; what systemd sets
     python3 - "$LOG" <<'PY' &
 import socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -66,28 +67,38 @@ kill_standby() {
 }
 upgrade() { nfsvol upgrade "$M" >>"$T/upgrades"; }
 
-# under_load SECONDS PAUSE ACTION...: the actions in turn, while the load runs; it must not notice.
-under_load() {
-    local seconds=$1 pause=$2 load rc=0 n=0
-    shift 2
+load_start() { # SECONDS
     rm -rf "$T/server/export/load" # of a case that failed
     mkdir "$M/load"
     : >"$LOG"
-    "$PROGRAMS/crashload" "$M/load" "$(seconds "$seconds")" 8 "$T/server/export/load" >"$T/summary" &
+    "$PROGRAMS/crashload" "$M/load" "$1" 8 "$T/server/export/load" >"$T/summary" &
     load=$!
-    while alive $load; do
+}
+
+load_end() { # TIMES WHAT: it must not have noticed
+    local rc=0
+    wait "$load" || rc=1
+    wait_for 10 serves || rc=1
+    echo "# $1 times: $2; $(cat "$T/summary")"
+    recovered
+    [ "$1" -ge 3 ] || fail "only $1 times" || return 1
+    rm -rf "$M/load/LOCK"
+    rmdir "$M/load" || rc=1
+    return $rc
+}
+
+# under_load SECONDS PAUSE ACTION...: the actions in turn, while the load runs.
+under_load() {
+    local pause=$2 rc=0 n=0
+    load_start "$(seconds "$1")"
+    shift 2
+    while alive "$load"; do
         sleep "$pause" # between two there must be work
-        alive $load || break
+        alive "$load" || break
         "${@:$((n % $# + 1)):1}" || { fail "${*:$((n % $# + 1)):1}" || rc=1; break; }
         n=$((n + 1))
     done
-    wait $load || rc=1
-    wait_for 10 serves || rc=1
-    echo "# $n times: $*; $(cat "$T/summary")"
-    recovered
-    [ $n -ge 3 ] || fail "only $n times" || return 1
-    rm -rf "$M/load/LOCK"
-    rmdir "$M/load" || rc=1
+    load_end $n "$*" || rc=1
     return $rc
 }
 
@@ -183,6 +194,26 @@ case_told_to_end_then_killed() { # the successor of a keeper that was taking the
     wait_for 10 no_volumes
     [ "$(cat "$T/server/export/open")" = still ]
     rm "$T/server/export/open"
+}
+
+# Whoever waits for a server that is away waits on, whichever of us dies meanwhile.
+away=$(if soak; then echo 60; else echo 6; fi)
+limit_killed_while_the_server_is_away=$((away + 60))
+case_killed_while_the_server_is_away() {
+    local end n=0
+    mount_at "$M" hard
+    load_start $((away + 5))
+    sleep 2
+    server kill
+    end=$((SECONDS + away))
+    kill_worker # over what was sent and not answered
+    while [ $SECONDS -lt $end ]; do
+        if [ $((n % 4)) = 3 ]; then kill_keeper; else kill_worker; fi
+        n=$((n + 1))
+        sleep 0.5
+    done
+    server restart
+    load_end $n "killed, $away s without a server"
 }
 
 limit_upgraded=$long
@@ -283,6 +314,29 @@ case_segv_leaves_a_stack() {
     rm "$M/x"
 }
 
+# Where the system keeps cores, one of a worker is whole: it has the threads, and the recovery memory.
+case_segv_leaves_a_core() {
+    mount_at "$M"
+    ! sanitized || { echo "the sanitizer has handlers of its own"; exit 77; }
+    pattern=$(cat /proc/sys/kernel/core_pattern)
+    trap "echo '$pattern' >/proc/sys/kernel/core_pattern" EXIT
+    echo "$T/core" >/proc/sys/kernel/core_pattern # the machine's: for a second
+    kill_worker # the next one sees it
+    wait_for 10 serves
+    echo x >"$M/x"
+    : >"$LOG"
+    kill -SEGV "$(worker_pid)"
+    wait_for 10 logged 'core dumped: serving again'
+    python3 - "$T/core" "$T/bin/nfsvold" <<'PY'
+import mmap, struct, sys
+f = open(sys.argv[1], "rb")
+core = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+assert core[:4] == b"\x7fELF" and struct.unpack_from("<H", core, 16)[0] == 4
+assert core.find(sys.argv[2].encode()) > 0 # NT_FILE: what gdb(1) needs to find the program
+PY
+    rm "$M/x"
+}
+
 limit_stuck_worker=40
 case_stuck_worker() {
     export NFSVOL_WATCHDOG=4
@@ -327,10 +381,11 @@ case_failing() {
     : >"$LOG"
     echo data >"$M/x"
     cp "$T/bin/nfsvold" "$T/bin/nfsvold.sound"
-    # nobody asks for anything, so each of them dies without having answered
-    for _ in $(seq 8); do
+    # nobody asks for anything, so each of them dies without having answered; the first ones may have a RELEASE left
+    for _ in $(seq 12); do
+        ! state_is failing || break
         pid=$(worker_pid)
-        kill -KILL "$pid"
+        kill -ABRT "$pid"
         wait_for 10 eval "[ \"\$(worker_pid)\" != $pid ] && [ \"\$(worker_pid)\" != 0 ]"
     done
     wait_for 5 state_is failing
@@ -341,7 +396,7 @@ case_failing() {
     cat "$LOG"
     logged '8 workers in a row .* answered with EIO'
     nfsvol status "$M" | tee out
-    grep -q 'problem .*EIO.*killed by signal 9.*upgrade' out
+    grep -q 'problem .*EIO.*killed by signal 6.*upgrade' out
     kill_keeper # what state it is in, the next one knows
     state_is failing
     nfsvol upgrade "$M"
