@@ -8,7 +8,6 @@
 export G_EXPORTS='MDCACHE { Dir_Chunk = 0; }'
 EXPORT_EXT4=1
 . "$(dirname "$0")/lib.bash"
-: "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
 began=$(date +%s)
 
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }

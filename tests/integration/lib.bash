@@ -16,6 +16,7 @@
 # mount at; what it mounted is unmounted after it. Leftover processes or mounts fail the case.
 set -u
 : "${NFSVOL:?the nfsvol to test}" "${NFSVOLD:?the nfsvold to test}" "${NORPCBIND:?the shim for ganesha}"
+: "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 
@@ -26,9 +27,9 @@ if [ -z "${IN_BOX:-}" ]; then
     export IN_BOX=1
     if [ -n "${NEED_SYSTEMD:-}" ]; then
         variables=()
-        for name in IN_BOX NFSVOL NFSVOLD NORPCBIND NFSVOL_SOAK; do variables+=(-e "$name"); done
+        for name in IN_BOX NFSVOL NFSVOLD NORPCBIND PROGRAMS NFSVOL_SOAK; do variables+=(-e "$name"); done
         exec "$top/tests/system/box" -t "${BOX_LIMIT:-600}" -b "$top" -b "$(dirname "$NFSVOL")" \
-            -b "$(dirname "$NFSVOLD")" -b "$(dirname "$NORPCBIND")" "${variables[@]}" -- bash "$(realpath "$0")" "$@"
+            -b "$(dirname "$NFSVOLD")" -b "$(dirname "$NORPCBIND")" -b "$PROGRAMS" "${variables[@]}" -- bash "$(realpath "$0")" "$@"
     fi
     exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc --net bash "$0" "$@"
 fi

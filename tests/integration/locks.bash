@@ -2,7 +2,6 @@
 # Locks over the network: two clients of one export, as two nodes would be, exclude each other by fcntl(2), open file
 # descriptions and flock(2); waiting, signals, death of a process, of the worker, of the server.
 . "$(dirname "$0")/lib.bash"
-: "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
 export PYTHONPATH=$here PYTHONDONTWRITEBYTECODE=1
 
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }

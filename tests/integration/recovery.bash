@@ -4,7 +4,6 @@
 # once. NFSVOL_SOAK=1: minutes instead of seconds.
 export G_EXPORTS=
 . "$(dirname "$0")/lib.bash"
-: "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
 
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
 seconds() { if soak; then echo $(($1 * 20)); else echo "$1"; fi; }
@@ -214,6 +213,45 @@ case_killed_while_the_server_is_away() {
     done
     server restart
     load_end $n "killed, $away s without a server"
+}
+
+# A memory cgroup of its own, of whichever version this machine has, for all of our processes. $group, and its files.
+memory_group() {
+    local root=$T/cgroup pid
+    mkdir -p "$root"
+    if grep -q '^memory[[:space:]]*0[[:space:]]' /proc/cgroups; then
+        mount -t cgroup2 none "$root"
+        echo +memory >"$root/cgroup.subtree_control"
+        limit_file=memory.max usage_file=memory.current events_file=memory.events
+    else
+        mount -t cgroup -o memory none "$root"
+        limit_file=memory.limit_in_bytes usage_file=memory.usage_in_bytes events_file=memory.oom_control
+    fi
+    group=$root/nfsvol-test.$$
+    mkdir "$group"
+    trap 'for pid in $(cat "$group/cgroup.procs"); do echo "$pid" >"$T/cgroup/cgroup.procs"; done; rmdir "$group"; umount "$T/cgroup"' EXIT
+    for pid in $(daemon_pids); do echo "$pid" >"$group/cgroup.procs"; done
+}
+run_out_of_memory() { # another process takes what is left, until the kernel has killed the worker; it may be the next one
+    local worker
+    wait_for 10 serves || return 1
+    wait_for 10 standby_is_not 0 || return 1
+    worker=$(worker_pid)
+    echo 1000 >"/proc/$worker/oom_score_adj" || return 1
+    echo $(($(cat "$group/$usage_file") + (4 << 20))) >"$group/$limit_file"
+    bash -c 'echo $$ >"$1/cgroup.procs"; x=$(head -c 64M /dev/zero | tr "\0" x)' - "$group" || :
+    echo -1 >"$group/$limit_file" 2>/dev/null || echo max >"$group/$limit_file"
+    wait_for 5 gone "$worker"
+}
+
+limit_oom_killed=$long
+case_oom_killed() {
+    mount_at "$M"
+    memory_group
+    under_load 5 0.2 run_out_of_memory
+    [ "$(status_of restarts)" -ge 3 ]
+    [ "$(sed -n 's/^oom_kill //p' "$group/$events_file")" -ge "$(status_of restarts)" ]
+    logged 'killed by signal 9 .*: serving again'
 }
 
 limit_upgraded=$long

@@ -314,15 +314,28 @@ case_stopped_scope_drains() { # systemctl stop of the scope: what is written is 
     rm "$T/server/export/data"
 }
 
-# A pod with a verified load, while everything happens to kubelet, and worker and keeper are killed and upgraded in between:
-# the pod sees no error. Seconds here, minutes in the soak suite.
-fio_seconds=$(if [ -n "${NFSVOL_SOAK:-}" ]; then echo 300; else echo 20; fi)
-limit_fio_through_it_all=$((fio_seconds + 120))
-case_fio_through_it_all() {
-    local end=$((SECONDS + fio_seconds)) n=0 events=(
+# Pods with a verified load, while everything happens to kubelet, and worker and keeper are killed and upgraded in between:
+# the pods see no error. Seconds here, minutes in the soak suite.
+through_seconds=$(if [ -n "${NFSVOL_SOAK:-}" ]; then echo 300; else echo 20; fi)
+through_it_all() { # STOP: what happens, in turn, for that time or until the file STOP is there; $n is how much it was
+    local end=$((SECONDS + through_seconds)) events=(
         "kubelet_again systemctl restart kubelet" "kubelet_again systemctl kill -s KILL kubelet"
         "systemctl daemon-reload" "kill_role worker_pid" "systemctl daemon-reexec" "kill_role keeper_pid"
         "kill_role worker_pid" "nfsvol upgrade --all")
+    n=0
+    while [ $SECONDS -lt $end ] && [ ! -e "$1" ]; do
+        ${events[n % ${#events[@]}]}
+        n=$((n + 1))
+        sleep 0.5
+    done
+}
+pod_runs() { # UNIT COMMAND: in a pod, with the volume at /tmp/pod
+    mkdir -p /tmp/pod
+    systemd-run -q --unit="$1" -p PrivateMounts=yes bash -c "mount --bind $M /tmp/pod && cd $T || exit 1; $2"
+}
+
+limit_fio_through_it_all=$((through_seconds + 120))
+case_fio_through_it_all() {
     kubelet_mounts
     rm -f "$T"/fio.*
     cat >"$T/fio.job" <<FIO
@@ -344,22 +357,32 @@ direct=1
 [mapped]
 ioengine=mmap
 FIO
-    mkdir -p /tmp/pod
-    systemd-run -q --unit=pod-fio -p PrivateMounts=yes bash -c "
-        mount --bind $M /tmp/pod && cd $T || exit 1
+    pod_runs pod-fio "
         until [ -e $T/fio.stop ]; do fio --output=$T/fio.out $T/fio.job || { touch $T/fio.failed; exit 1; }; echo >>$T/fio.rounds; done
         touch $T/fio.done"
-    while [ $SECONDS -lt $end ]; do
-        ${events[n % ${#events[@]}]}
-        n=$((n + 1))
-        [ ! -e "$T/fio.failed" ] || break
-        sleep 0.5
-    done
+    through_it_all "$T/fio.failed"
     touch "$T/fio.stop"
     wait_for 60 test -e "$T/fio.done" -o -e "$T/fio.failed"
     [ ! -e "$T/fio.failed" ] || { tail -n 40 "$T/fio.out"; return 1; }
     echo "# $n events, $(wc -l <"$T/fio.rounds") rounds of fio, $(status_of restarts) workers died"
     rm -f "$M"/{buffered,direct,mapped}.0.0
+    finish
+}
+
+limit_checked_load_through_it_all=$((through_seconds + 120))
+case_checked_load_through_it_all() { # what recovery.bash runs, some of it on the server's disk
+    kubelet_mounts
+    rm -f "$T"/load.*
+    mkdir "$M/load"
+    pod_runs pod-load "
+        if $PROGRAMS/crashload /tmp/pod/load $through_seconds 8 $T/server/export/load >$T/load.out 2>&1
+        then touch $T/load.done; else touch $T/load.failed; fi"
+    through_it_all "$T/load.failed"
+    wait_for 60 test -e "$T/load.done" -o -e "$T/load.failed"
+    echo "# $n events, $(tail -n 1 "$T/load.out"), $(status_of restarts) workers died"
+    [ ! -e "$T/load.failed" ] || { cat "$T/load.out"; return 1; }
+    rm -f "$M/load/LOCK"
+    rmdir "$M/load"
     finish
 }
 
