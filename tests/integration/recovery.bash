@@ -86,9 +86,10 @@ load_end() { # TIMES WHAT: it must not have noticed
     return $rc
 }
 
-# under_load SECONDS PAUSE ACTION...: the actions in turn, while the load runs.
+# under_load SECONDS PAUSE ACTION...: the actions in turn, while the load runs. A soak has shorter pauses: it is for numbers.
 under_load() {
     local pause=$2 rc=0 n=0
+    ! soak || pause=0.05
     load_start "$(seconds "$1")"
     shift 2
     while alive "$load"; do
@@ -166,7 +167,6 @@ case_new_keeper_is_a_whole_one() {
     wait_for 10 no_volumes
 }
 
-users_are() { [ "$(status_of users)" = "$1" ]; }
 case_keeper_killed_while_helpers_come() {
     local i pids=() rc=0
     mount_at "$M/0" linger=5

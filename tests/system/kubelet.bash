@@ -352,7 +352,7 @@ ioengine=psync
 fsync=50
 [direct]
 ioengine=libaio
-iodepth=8
+iodepth=16
 direct=1
 [mapped]
 ioengine=mmap
