@@ -407,6 +407,37 @@ case_before_and_after_installation() {
     umount "$M"
 }
 
+# A newer package replaces the daemons under their users, and one that cannot go on with them leaves them alone.
+case_package_upgrade() {
+    mkdir -p "$T/root/usr/sbin"
+    cp "$T"/bin/nfsvol{,d} "$T/root/usr/sbin"
+    ln -s nfsvol "$T/root/usr/sbin/mount.fuse.nfs"
+    "$top/contrib/package" --of "$T/root" 1 "$T"
+    printf 2 >>"$T/root/usr/sbin/nfsvold" # another file of the same program
+    "$top/contrib/package" --of "$T/root" 2 "$T"
+    printf '#!/bin/sh\necho 9.9.9.9\n' >"$T/root/usr/sbin/nfsvold"
+    "$top/contrib/package" --of "$T/root" 3 "$T"
+    unshare --mount bash -eux -s "$T" "$M" "$SRC" "$OPTIONS" <<'EOF2'
+umount /usr/sbin # our helpers; the package brings its own
+dpkg -i "$1"/nfsvol_1_*.deb
+mount -t fuse.nfs -o "$4" "$3" "$2"
+exec 8>"$2/held"
+echo one >&8
+dpkg -i "$1"/nfsvol_2_*.deb 2>&1 | tee "$1/dpkg"
+grep -q 'upgraded from .* a pause of .* ms' "$1/dpkg"
+echo two >&8
+cmp /usr/sbin/nfsvold "/proc/$(nfsvol status --json | sed -n 's/.*"worker_pid": \([0-9]*\).*/\1/p')/exe"
+dpkg -i "$1"/nfsvol_3_*.deb 2>&1 | tee "$1/dpkg"
+grep -q 'layout is 9.9.9.9' "$1/dpkg"
+echo three >&8
+exec 8>&-
+[ "$(cat "$2/held")" = "$(printf 'one\ntwo\nthree')" ]
+rm "$2/held"
+umount "$2"
+dpkg -r nfsvol
+EOF2
+}
+
 # The server of some pods is dead: theirs can be deleted, others come and go, and kubelet itself never hangs.
 limit_dead_server=150
 case_dead_server() {
