@@ -1,6 +1,7 @@
 #!/bin/bash
-# A server that crashes, hangs, and comes back.
+# A server that crashes, hangs, and comes back; a cable that is cut. NFSVOL_SOAK=1: for a minute instead of seconds.
 . "$(dirname "$0")/lib.bash"
+away=$(if [ -n "${NFSVOL_SOAK:-}" ]; then echo 60; else echo 8; fi)
 
 # Writes files with known contents, reads each back, for SECONDS; any error ends it.
 load() { # DIR SECONDS
@@ -43,17 +44,59 @@ case_crash_and_restart_hard() {
     rm -r "$M"/w?
 }
 
-limit_hang_hard=60
+limit_hang_hard=$((away + 50))
 case_hang_hard() {
     mount_at "$M" timeo=20
     mkdir "$M/w"
-    load "$M/w" 15 & a=$!
+    load "$M/w" $((away + 7)) & a=$!
     sleep 3
     server pause
-    sleep 8
+    sleep $away
     server cont
     wait $a
     rm -r "$M/w"
+}
+
+# The server is in a network of its own, and the cable to it is cut: packets are lost, nobody says so.
+limit_cable_cut=$((2 * away + 120))
+case_cable_cut() {
+    local far holder cut_at waiting
+    mkdir -p "$T/far/export" "$M/far" "$M/near"
+    unshare --net sleep infinity & holder=$!
+    far="nsenter --net=/proc/$holder/ns/net"
+    trap "server stop $T/far; kill $holder" EXIT
+    wait_for 5 sh -c "[ \$(readlink /proc/$holder/ns/net) != \$(readlink /proc/self/ns/net) ]"
+    ip link add cable type veth peer name cable netns $holder
+    ip addr add 10.99.0.1/24 dev cable
+    $far ip addr add 10.99.0.2/24 dev cable
+    ip link set cable up
+    $far ip link set lo up
+    $far ip link set cable up
+    NORPCBIND=$NORPCBIND $far "$here/../server/ganesha" start "$T/far" 20690
+    mount_at "$M/far" port=20690,mountport=20691,nlmport=20692 10.99.0.2:/export
+    mount_at "$M/near"
+    echo x >"$M/far/x"
+    mkdir "$M/far/w"
+    load "$M/far/w" $((away + 5)) & a=$!
+    sleep 2
+    cut_at=$SECONDS
+    $far ip link set cable down
+    dd if="$M/far/x" of=/dev/null iflag=direct 2>/dev/null & waiting=$!
+    sleep 1
+    kill -KILL $waiting # whoever waits can be killed, others do not notice
+    wait_for 1 sh -c "! kill -0 $waiting 2>/dev/null"
+    timeout 2 sh -c "echo x >'$M/near/y'; df '$M/near'; rm '$M/near/y'"
+    timeout 10 df "$M/far" || :
+    while [ $((SECONDS - cut_at)) -lt $away ]; do sleep 0.1; done
+    $far ip link set cable up
+    cut_at=$SECONDS
+    cat "$M/far/x"
+    echo "# cut for $away s; answered $((SECONDS - cut_at)) s after it was whole again"
+    [ $((SECONDS - cut_at)) -le $((away + 5)) ] # TCP sends again at doubling intervals
+    wait $a
+    rm -r "$M"/far/*
+    umount "$M/near" "$M/far"
+    wait_for 25 no_volumes
 }
 
 limit_dead_soft=60
