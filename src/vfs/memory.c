@@ -81,7 +81,7 @@ static int memory_map(int fd, Memory **ret) {
 
 int memory_new(Memory **ret, int *ret_fd) {
         _cleanup_(fd_closep) int fd = memfd_create("nfsvol", MFD_ALLOW_SEALING);
-        Memory *memory;
+        Memory *memory = NULL;
         int r;
 
         if (fd < 0)
@@ -115,7 +115,7 @@ static bool memory_is_sane(const Memory *memory) {
 
 int memory_attach(int fd, Memory **ret) {
         struct stat st;
-        Memory *memory;
+        Memory *memory = NULL;
         int r;
 
         if (fstat(fd, &st) < 0)
