@@ -34,6 +34,7 @@ typedef struct SessionOptions {
         uint16_t port, mountport, nlmport;
         char *addr, *mounthost, *mountaddr; /* owned, or NULL */
         bool default_permissions;
+        bool idmap; /* and default_permissions with it */
         bool nordirplus;
         bool nosharecache; /* a volume of its own, not shared with equal ones */
         uint32_t linger;   /* seconds that a volume without users lives on */

@@ -49,6 +49,7 @@ void vfs_io_sizes(const SessionOptions *options, const NfsFsInfo *info, uint32_t
 /* Largest READ and WRITE that should reach vfs_read() and vfs_write(): page multiples. */
 uint32_t vfs_read_size(const Vfs *vfs);
 uint32_t vfs_write_size(const Vfs *vfs);
+bool vfs_idmap(const Vfs *vfs); /* the mount option */
 
 /*
  * The caller of op was killed: op is answered soon, with EINTR unless it completes first. Reactor of op.

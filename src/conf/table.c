@@ -150,6 +150,8 @@ const OptionDef option_table[] = {
         FLAG("nosharecache", SESSION(nosharecache), true, "sharecache", "a volume of its own"),
         FLAG("default_permissions", SESSION(default_permissions), true, NULL,
              "the kernel checks mode bits, instead of the server"),
+        FLAG("idmap", SESSION(idmap), true, NULL,
+             "mounts of it may be idmapped: the kernel checks mode bits, and the server is asked as root (Linux 6.12)"),
         NOTED("fsc", OPTION_ANY, NULL, "no effect, there is no FS-Cache here", "no effect"),
         IGNORED("nofsc", NULL, "what is done anyway"),
         NOTED("acl", OPTION_WORD, NULL, "no effect, NFSACL is not supported by this version", "no effect"),

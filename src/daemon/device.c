@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 #include <linux/fuse.h>
 
 #include "base/io.h"
@@ -56,6 +57,18 @@ static int clone_device(Keeper *keeper, unsigned index) {
         return ioctl(fd, FUSE_DEV_IOC_CLONE, &source) < 0 ? -errno : 0;
 }
 
+/* It says so also in INIT, to the worker; that is too late for a refusal. */
+static bool kernel_has_idmap(char *text, size_t size) {
+        struct utsname names;
+        int major = 0, minor = 0;
+
+        if (uname(&names) == 0 && sscanf(names.release, "%d.%d", &major, &minor) == 2 &&
+            (major > 6 || (major == 6 && minor >= 12)))
+                return true;
+        (void) snprintf(text, size, "idmap: needs Linux 6.12 or later, and this is %d.%d: mount without it", major, minor);
+        return false;
+}
+
 int device_mount(Keeper *keeper, char *text, size_t size) {
         Memory *memory = keeper->memory;
         uint32_t read_size, write_size;
@@ -71,6 +84,10 @@ int device_mount(Keeper *keeper, char *text, size_t size) {
                 return r;
         }
         vfs_io_sizes(&options.session, &memory->mount.info, &read_size, &write_size);
+        if (options.session.idmap && !kernel_has_idmap(text, size)) {
+                r = -EOPNOTSUPP;
+                goto finish;
+        }
 
         memory->fuse_fd[0] = open("/dev/fuse", O_RDWR | O_NONBLOCK);
         if (memory->fuse_fd[0] < 0) {
@@ -81,7 +98,7 @@ int device_mount(Keeper *keeper, char *text, size_t size) {
         }
         (void) snprintf(data, sizeof data, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,max_read=%u%s",
                         memory->fuse_fd[0], MAX(read_size, 4096u),
-                        options.session.default_permissions ? ",default_permissions" : "");
+                        options.session.default_permissions || options.session.idmap ? ",default_permissions" : "");
         if (mount(memory->source, keeper->record->mountpoint, "fuse.nfs", 0, data) < 0) {
                 r = -errno;
                 (void) snprintf(text, size, "cannot mount at %s: %s", keeper->record->mountpoint, strerror(-r));

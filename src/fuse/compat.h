@@ -7,6 +7,7 @@
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <stdbool.h>
 
 /* linux/fuse.h and fuse_lowlevel.h name the same bits differently; these are the protocol's. */
 #ifndef FUSE_DIRECT_IO_ALLOW_MMAP
@@ -16,6 +17,9 @@
 #define FOPEN_PARALLEL_DIRECT_WRITES (1 << 6)
 #endif
 
+#ifndef FUSE_ALLOW_IDMAP
+#define FUSE_ALLOW_IDMAP (1ULL << 40) /* linux/fuse.h 7.41 */
+#endif
 #define FUSE_NOTIFY_INC_EPOCH 8 /* linux/fuse.h 7.44 */
 
 /*
@@ -25,12 +29,12 @@
 #define COMPAT_INIT_FLAGS                                                                                    \
         ((uint64_t) FUSE_PARALLEL_DIROPS | (uint64_t) FUSE_HANDLE_KILLPRIV_V2 | FUSE_DIRECT_IO_ALLOW_MMAP)
 
-static inline void compat_patch_init(const struct fuse_init_in *in, struct fuse_init_out *out) {
+static inline void compat_patch_init(const struct fuse_init_in *in, struct fuse_init_out *out, bool idmap) {
         uint64_t offered = in->flags;
 
         if (in->flags & FUSE_INIT_EXT)
                 offered |= (uint64_t) in->flags2 << 32;
-        offered &= COMPAT_INIT_FLAGS;
+        offered &= COMPAT_INIT_FLAGS | (idmap ? FUSE_ALLOW_IDMAP : 0);
         out->flags |= (uint32_t) offered;
         if (in->flags & FUSE_INIT_EXT) {
                 out->flags |= FUSE_INIT_EXT;

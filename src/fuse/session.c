@@ -80,7 +80,7 @@ static void patch_init(FuseChannel *channel, struct iovec *iov, int count) {
         if (count == 2 && iov[1].iov_len == sizeof(struct fuse_init_out))
                 compat_patch_init((const struct fuse_init_in *) (const void *) (memory->init_request +
                                                                                 sizeof(struct fuse_in_header)),
-                                  iov[1].iov_base);
+                                  iov[1].iov_base, vfs_idmap(channel->volume->vfs));
 }
 
 static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userdata) {

@@ -31,6 +31,7 @@ static void make_done(NfsCall *call);
 static void make_lookup(Op *op);
 static void make_lookup_done(NfsCall *call);
 static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime time);
+static bool make_as_root(Op *op);
 static void create_send(Op *op);
 static void create_guarded(Op *op);
 static void create_set_mode(Op *op);
@@ -269,6 +270,8 @@ static void make_done(NfsCall *call) {
                 return create_guarded(op);
         if (call->err == ESTALE && call->proc == NFS_CREATE && op->name.n_stale++ < STALE_MAX)
                 return op_send_changing(op, op->name.step, NULL); /* what was there went, as in lookup_done() */
+        if ((call->err == EACCES || call->err == EPERM) && make_as_root(op))
+                return;
         if (call->err)
                 return op_reply_err(op, call->err);
 
@@ -282,6 +285,46 @@ static void make_done(NfsCall *call) {
         if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE)
                 return create_set_mode(op);
         make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call_time(call));
+}
+
+/* Of what is being made. */
+static NfsSetAttr *make_attr(Op *op) {
+        switch (op->call.proc) {
+        case NFS_CREATE:
+                return op->name.answer == ANSWER_CREATE ? &op->name.attr : &op->call.args.create.attr;
+        case NFS_MKDIR:
+                return &op->call.args.mkdir.attr;
+        case NFS_SYMLINK:
+                return &op->call.args.symlink.attr;
+        case NFS_MKNOD:
+                return &op->call.args.mknod.attr;
+        default:
+                return NULL;
+        }
+}
+
+/*
+ * idmap: the kernel let the caller do it; if the server does not, perhaps because of groups that we do not know, root does it
+ * for him. A directory with the set-group-ID bit gives its group. false: that is no way out.
+ */
+static bool make_as_root(Op *op) {
+        NfsSetAttr *attr = make_attr(op);
+
+        if (!op->reactor->vfs->options->idmap || op->cred.uid == 0 || !attr)
+                return false;
+        attr->set_uid = attr->set_gid = true;
+        attr->uid = op->cred.uid;
+        attr->gid = op->cred.gid;
+        inode_lock(op->inode);
+        if (op->inode->has_attr && (op->inode->attr.mode & S_ISGID))
+                attr->gid = op->inode->attr.gid;
+        inode_unlock(op->inode);
+        op->cred = (NfsCred){ 0 };
+        if (op->name.answer == ANSWER_CREATE)
+                create_send(op);
+        else
+                op_send_changing(op, op->name.step, NULL);
+        return true;
 }
 
 /* The server did not say what it made, or it was made before: find out. */

@@ -77,6 +77,10 @@ uint32_t vfs_read_size(const Vfs *vfs) {
         return MAX(vfs->read_size, 4096u);
 }
 
+bool vfs_idmap(const Vfs *vfs) {
+        return vfs->options->idmap;
+}
+
 uint32_t vfs_write_size(const Vfs *vfs) {
         return MAX(vfs->write_size, 4096u);
 }

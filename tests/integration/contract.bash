@@ -184,4 +184,63 @@ PY
     [ $rc = 0 ]
 }
 
+# A pod with a user namespace: its root is 100000 here, and its bind of the volume is idmapped so that its ids are the server's.
+idmapped() { # FROM TO PID: whose user namespace
+    python3 - "$@" <<'PY'
+import ctypes, os, struct, sys
+libc, (source, target, pid) = ctypes.CDLL(None, use_errno=True), sys.argv[1:]
+def call(*args):
+    r = libc.syscall(*args)
+    if r < 0: sys.exit(f"system call {args[0]}: {os.strerror(ctypes.get_errno())}")
+    return r
+tree = call(428, -100, source.encode(), 1 | os.O_CLOEXEC)  # open_tree, OPEN_TREE_CLONE
+attr = struct.pack("4Q", 0x100000, 0, 0, os.open(f"/proc/{pid}/ns/user", os.O_RDONLY))  # MOUNT_ATTR_IDMAP
+call(442, tree, b"", 0x1000, attr, ctypes.c_size_t(len(attr)))  # mount_setattr
+call(429, tree, b"", -100, target.encode(), 4)  # move_mount
+PY
+}
+case_idmapped_pod() {
+    local pid pod
+    printf '%s\n' 6.12 "$(uname -r)" | sort -VC || { echo "needs Linux 6.12"; exit 77; }
+    mkdir -p "$M.pod"
+    mount_at "$M" idmap
+    unshare --user sleep infinity & pid=$!
+    trap "kill $pid; umount -l $M.pod 2>/dev/null || :" EXIT
+    wait_for 5 sh -c "[ \$(readlink /proc/$pid/ns/user) != \$(readlink /proc/self/ns/user) ]"
+    echo "0 100000 65536" >"/proc/$pid/uid_map"
+    echo "0 100000 65536" >"/proc/$pid/gid_map"
+    idmapped "$M" "$M.pod" "$pid"
+    pod="nsenter --user=/proc/$pid/ns/user --setuid 0 --setgid 0"
+    cd "$M.pod"
+    $pod sh -c 'echo x >root; mkdir dir; ln -s a link; mkfifo fifo; chown 33:33 dir; echo y >theirs; chown 33:33 theirs; chmod 600 theirs'
+    [ "$(cd "$T/server/export" && stat -c %u:%g root dir link fifo theirs | tr '\n' ' ')" = "0:0 33:33 0:0 0:0 33:33 " ]
+    [ "$($pod stat -c %u:%g root dir | tr '\n' ' ')" = "0:0 33:33 " ]
+    [ "$(stat -c %u:%g root dir | tr '\n' ' ')" = "100000:100000 100033:100033 " ]
+    $pod setpriv --reuid 33 --regid 33 --clear-groups sh -c 'cat theirs; echo more >>theirs; echo z >dir/own'
+    ! $pod setpriv --reuid 34 --regid 34 --clear-groups cat theirs
+    ! $pod setpriv --reuid 34 --regid 34 --clear-groups touch dir/x
+    [ "$(cat "$T/server/export/theirs")" = "$(printf 'y\nmore')" ]
+    # by a group that only the kernel knows of (a pod's fsGroup), and one that the directory hands on
+    $pod sh -c 'mkdir shared; chown 0:2000 shared; chmod 2770 shared'
+    $pod setpriv --reuid 33 --regid 33 --groups 2000 python3 -c 'import os
+for flags in os.O_EXCL, 0: os.close(os.open(f"shared/f{flags}", os.O_CREAT | os.O_WRONLY | flags, 0o640))
+os.mkdir("shared/d"); os.symlink("t", "shared/l"); os.mkfifo("shared/p")'
+    [ "$(cd "$T/server/export/shared" && stat -c %u:%g:%a f0 d p | tr '\n' ' ')" = "33:2000:640 33:2000:2755 33:2000:644 " ]
+    [ "$(stat -c %u:%g:%a "$T"/server/export/shared/f[1-9]*)" = 33:2000:640 ]
+    # what is not idmapped goes on as before
+    echo w >"$M/plain" && [ "$(stat -c %u:%g "$T/server/export/plain")" = 0:0 ]
+    cd "$T"
+    umount "$M.pod"
+    rm -r "$M"/*
+}
+case_idmap_refused() { # by the kernel, for a volume that was not mounted with it
+    mount_at "$M"
+    mkdir -p "$M.pod"
+    unshare --user sleep infinity & pid=$!
+    trap "kill $pid" EXIT
+    wait_for 5 sh -c "[ \$(readlink /proc/$pid/ns/user) != \$(readlink /proc/self/ns/user) ]"
+    echo "0 100000 65536" >"/proc/$pid/uid_map"
+    ! idmapped "$M" "$M.pod" "$pid"
+}
+
 run_cases "$@"

@@ -153,6 +153,7 @@ Test(options, table) {
                 {"rdirplus=x", "!option rdirplus=x"},
                 {"nosharecache", "nosharecache"},
                 {"default_permissions", "default_permissions"},
+                {"idmap", "idmap"},
                 {"linger=0", "linger=0"},
                 {"linger=86401", "!option linger=86401"},
                 {"proto=tcp6", "proto=tcp6"},
