@@ -582,6 +582,10 @@ static void extent_send(VfsReactor *vr, Extent *extent) {
         extent->call.args.write.count = MIN(extent_len(extent) - done, vr->vfs->write_size);
         extent->call.args.write.stable = (enum NfsStable) record->stable;
         background_begin(vr);
+        if (extent->owed) {
+                extent->owed = false;
+                background_end(vr);
+        }
         nfs_call_send(vr->conn, &extent->call);
 }
 

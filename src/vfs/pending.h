@@ -23,6 +23,7 @@ struct Extent {
         TAILQ_ENTRY(Extent) extent_link; /* free list (room_lock), Pending.unwritten or Pending.unstable */
         uint64_t since;                  /* ns: when it was made dirty, or unstable */
         bool committing;                 /* the COMMIT under way covers it */
+        bool owed; /* by the reactor that a dead worker sent it with: an end of the volume waits for that (background) */
 
         bool parts_unstable; /* of its parts (ExtentRecord.done) one may be only in the server's memory */
 

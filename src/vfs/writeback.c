@@ -174,8 +174,24 @@ static void step_all(VfsReactor *vr, void (*step)(VfsReactor *vr, Inode *inode))
         }
 }
 
+/* What must go out with this reactor's XIDs, but waits for something older to be written by another one. */
+static void owe(VfsReactor *vr, Inode *inode) {
+        Extent *extent;
+
+        pending_step(vr, inode);
+        inode_lock(inode);
+        if (inode->pending)
+                TAILQ_FOREACH(extent, &inode->pending->unwritten, extent_link)
+                        if (extent_state(extent) == EXTENT_DIRTY && atomic_load(&extent->record->xid) != 0 &&
+                            extent->record->reactor == vr->index) {
+                                extent->owed = true;
+                                background_begin(vr);
+                        }
+        inode_unlock(inode);
+}
+
 void writeback_start(VfsReactor *vr) {
-        step_all(vr, pending_step);
+        step_all(vr, owe);
         writeback_arm(vr);
 }
 
