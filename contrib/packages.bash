@@ -2,7 +2,7 @@
 build_packages="gcc meson ninja-build pkg-config libfuse3-dev libnfs-dev libsystemd-dev libmount-dev libcap-dev
     libseccomp-dev libbsd-dev libmd-dev libinih-dev uthash-dev libjansson-dev linux-libc-dev libc6-dev"
 server_packages="nfs-ganesha nfs-ganesha-vfs mount fuse3"
-test_packages="libcriterion-dev python3 iproute2 util-linux procps git rsync sqlite3 tar dpkg fio attr man-db
+test_packages="libcriterion-dev systemd dbus e2fsprogs python3 iproute2 util-linux procps git rsync sqlite3 tar dpkg fio attr man-db
     make patch"
 clang_packages="clang libclang-rt-14-dev"
 
