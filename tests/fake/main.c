@@ -1,7 +1,8 @@
 /*
  * The fake server as a program: fakenfs PORT N_FILES [KEY ACTION ARG SKIP TIMES]...
  *
- * Serves until it is killed, or its stdin (a pipe) is closed. Prints "port N" when it is ready.
+ * Serves until it is killed, or its stdin (a pipe) is closed. Prints "port N" when it is ready. A line of stdin adds one more
+ * fault, "clear" takes all of them away.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,28 +26,47 @@ static enum FakeAction action_parse(const char *name) {
         exit(2);
 }
 
+static void add_fault(FakeNfs *fake, char *const *word) {
+        fakenfs_fault(fake, atoi(word[0]), action_parse(word[1]), (uint32_t) strtoul(word[2], NULL, 0),
+                      (uint32_t) atoi(word[3]), (uint32_t) atoi(word[4]));
+}
+
+static void command(FakeNfs *fake, char *line) {
+        char *word[5], *rest = line;
+        int n = 0;
+
+        while (n < 5 && (word[n] = strsep(&rest, " \n")))
+                n++;
+        if (strcmp(line, "clear") == 0)
+                fakenfs_clear(fake);
+        else if (n == 5)
+                add_fault(fake, word);
+        else
+                (void) fprintf(stderr, "fakenfs: what is \"%s\"?\n", line);
+}
+
 int main(int argc, char **argv) {
         FakeNfsConfig config = {
                 .port = (uint16_t) (argc > 1 ? atoi(argv[1]) : 0),
                 .n_files = (uint32_t) (argc > 2 ? atoi(argv[2]) : 1000),
         };
         FakeNfs *fake = fakenfs_start(&config);
-        char byte;
+        char *line = NULL;
+        size_t size = 0;
 
         if (!fake) {
                 perror("fakenfs");
                 return 1;
         }
         for (int i = 3; i + 4 < argc; i += 5)
-                fakenfs_fault(fake, atoi(argv[i]), action_parse(argv[i + 1]),
-                              (uint32_t) strtoul(argv[i + 2], NULL, 0), (uint32_t) atoi(argv[i + 3]),
-                              (uint32_t) atoi(argv[i + 4]));
+                add_fault(fake, argv + i);
         (void) printf("port %u\n", fakenfs_port(fake));
         (void) fflush(stdout);
         if (isatty(STDIN_FILENO))
                 (void) pause();
-        while (read(STDIN_FILENO, &byte, 1) > 0)
-                ;
+        while (getline(&line, &size, stdin) > 0)
+                command(fake, line);
+        free(line);
         (void) fakenfs_stop(fake);
         return 0;
 }

@@ -69,4 +69,16 @@ case_lookup_stale() {
     grep -q 'Stale file handle' err
 }
 
+# Every fault in turn, of any procedure, under a load that knows what it must read: what can be retried is, what cannot is an
+# error and not wrong data, nothing crashes, and after it all is well.
+limit_every_fault=120
+case_every_fault() {
+    strange
+    umount "$M"
+    mount -t fuse.nfs -o port=20690,mountport=20690,nlmport=1,linger=0,hard,timeo=5,retrans=1,actimeo=1 127.0.0.1:/fake "$M"
+    worker=$(worker_pid)
+    python3 "$here/faults.py" "$M"
+    [ "$(worker_pid)" = "$worker" ]
+}
+
 run_cases "$@"

@@ -1,0 +1,71 @@
+"""Every fault of fakenfs in turn, of any procedure, under a load that knows what it must read: faults.py MOUNTPOINT.
+
+Descriptor 9 leads to the server's standard input."""
+import errno, os, sys, threading, time
+m, quiet = sys.argv[1], set()
+server = {errno.EIO, errno.ESTALE}
+deny, names = server | {errno.EACCES}, server | {errno.ELOOP, errno.ENOENT}
+# action, argument, what may be the answer
+faults = [("delay", 50, quiet), ("drop", 0, quiet), ("close", 0, quiet), ("close-after", 0, quiet), ("partial", 6, quiet),
+    ("partial", 60, quiet), ("status", 10008, quiet), ("status", 5, server), ("status", 13, deny), ("status", 70, server),
+    ("status", 28, server | {errno.ENOSPC}), ("status", 9999, server), ("garbage", 0, server), ("bad-xid", 0, quiet),
+    ("raw-length", 0xffffffff, quiet), ("raw-length", 8, server), ("accept", 1, server), ("accept", 2, server), ("accept", 4, server),
+    ("accept", 5, server), ("deny", 1, deny), ("deny", 5, deny), ("length", 0xffffffff, server), ("length", 3 << 20, server),
+    ("fragment", 7, quiet), ("loop", 0, server), ("trickle", 100, quiet), ("count", 1, quiet), ("count", 600000, server),
+    ("name", 0, names), ("name", 1, names), ("name", 2, names), ("name", 3, names), ("call", 0, server), ("type", 0, names),
+    ("type", 99, names), ("type", 2, names | {errno.EISDIR, errno.ENOTDIR}), ("no-attributes", 0, quiet)]
+def content(i, offset, n): return bytes(((i + 2) * 31 + o * 7 + (o >> 12)) & 255 for o in range(offset, offset + n))
+known = {(i, o): content(i, o, 4096) for i in range(4) for o in (0, 65536, 999424)}
+state = {"errors": [], "wrong": [], "ops": 0, "stop": False}
+def one(n):
+    i, o = n % 4, (0, 65536, 999424)[n % 3]
+    fd = os.open(f"{m}/f{i}", os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        got = os.pread(fd, 4096, o)
+        if got != known[i, o]: state["wrong"].append((i, o, len(got)))
+    finally: os.close(fd)
+    if len(os.listdir(m)) < 20: state["wrong"].append("a short listing")
+    if os.stat(f"{m}/f{i}").st_size != 1 << 20: state["wrong"].append("size")
+    fd = os.open(f"{m}/f{10 + i}", os.O_WRONLY)
+    try: os.pwrite(fd, b"x" * 1000, 0); os.fsync(fd)
+    finally: os.close(fd)
+    os.statvfs(m)
+    fd = os.open(f"{m}/new{n}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    os.close(fd)
+def load(t):
+    n = t * 1000000
+    while not state["stop"]:
+        n += 1
+        try: one(n)
+        except OSError as e: state["errors"].append((e.errno, e.filename, sys.exc_info()[2].tb_next.tb_lineno))
+        state["ops"] += 1
+def tell(line): os.write(9, line.encode() + b"\n")
+failed = 0
+for action, argument, allowed in faults:
+    state.update(errors=[], wrong=[], ops=0, stop=False)
+    tell(f"-1 {action} {argument} 5 8")
+    threads = [threading.Thread(target=load, args=(t,)) for t in range(4)]
+    start = time.time()
+    for t in threads: t.start()
+    time.sleep(0.5)
+    state["stop"] = True
+    for t in threads: t.join(30)
+    tell("clear")
+    bad = {e for e in state["errors"] if e[0] not in allowed}
+    alive = any(t.is_alive() for t in threads)
+    during = state["wrong"]
+    for attempt in range(30):  # until what was believed has expired
+        time.sleep(0.1)
+        state["wrong"] = []
+        try:
+            for n in range(12): one(int(start * 1000) + attempt * 100 + n)
+            after = ""
+            break
+        except OSError as e: after = f"then {e}"
+    print("#", action, argument, state["ops"], "rounds,", len(state["errors"]), "errors", sorted({errno.errorcode.get(e[0], e[0]) for e in state["errors"]}),
+        f"{time.time() - start:.1f} s")
+    if bad or during or state["wrong"] or after or alive:
+        failed = 1
+        print(action, argument, "NOT ALLOWED:", list(bad)[:3], "WRONG:", during[:3], state["wrong"], after, "hangs" if alive else "")
+sys.exit(failed)
