@@ -242,7 +242,8 @@ typedef struct Memory {
         _Atomic uint32_t next_xid[REACTORS_MAX];    /* 0: not begun. One that comes twice would be taken for the first */
         _Atomic uint32_t source_port[REACTORS_MAX]; /* the server knows XIDs by it; 0: none yet */
         _Atomic uint64_t n_inodes, n_opens;
-        _Atomic uint32_t inodes_high, opens_high; /* no entry at or above was ever used */
+        _Atomic uint32_t inodes_high, opens_high; /* no entry at or above is used */
+        _Atomic uint32_t inode_generation; /* of the newest inode */
         _Atomic uint64_t write_errors_lost; /* latched errors that nobody came to hear */
         _Atomic uint32_t locks_high; /* as inodes_high */
         _Atomic uint64_t n_locks, n_lock_waiters, n_locks_lost;

@@ -163,6 +163,31 @@ void extent_give(Vfs *vfs, Extent *extent) {
         room_unlock(vfs);
 }
 
+bool extent_has_memory(const Vfs *vfs) {
+        for (unsigned c = 0; c < EXTENT_SIZES; c++)
+                if (atomic_load_explicit(&vfs->memory->extents.high[c], memory_order_relaxed) > 0)
+                        return true;
+        return false;
+}
+
+void extent_give_back(Vfs *vfs) {
+        ExtentStore *store = &vfs->memory->extents;
+
+        room_lock(vfs);
+        for (unsigned c = 0; c < EXTENT_SIZES && vfs->bytes_used == 0; c++) {
+                uint32_t high = atomic_load(&store->high[c]);
+
+                if (high == 0)
+                        continue;
+                (void) madvise(data_of(store, c, sizes[c].first), (size_t) high * sizes[c].size, MADV_REMOVE);
+                for (uint32_t i = 0; i < high; i++)
+                        vfs->extents[sizes[c].first + i].touched = false;
+                TAILQ_INIT(&vfs->free_extents[c]);
+                atomic_store(&store->high[c], 0);
+        }
+        room_unlock(vfs);
+}
+
 bool extent_room_is_short(Vfs *vfs) {
         bool is_short;
 

@@ -3,11 +3,15 @@
  *
  * The table itself is memory->inodes: it survives a worker. What is known about an inode, and the
  * index by file handle, are private and rebuilt. An index is used again only when the kernel has
- * forgotten its node id (lookup count 0) and nothing of ours needs it (n_busy 0); its generation then
- * grows, so that an old node id can never name a new file.
+ * forgotten its node id (lookup count 0) and nothing of ours needs it (n_busy 0); its generation is then
+ * another one, so that an old node id can never name a new file.
+ *
+ * Who has walked a million files needs some hundred megabytes for them until the kernel forgets them, and not after. So
+ * indexes are given out by chunks, the lowest first, and what is no longer used of the tables goes back to the system.
  *
  * Thread: any; table_lock protects all of it.
  */
+#include <malloc.h>
 #include <sys/mman.h>
 
 #define HASH_NONFATAL_OOM 1
@@ -15,7 +19,19 @@
 #include "base/log.h"
 #include "volume.h"
 
-#define ROOT_INDEX 1u
+#define ROOT_INDEX   1u
+#define CHUNK_SIZE   4096u
+#define N_CHUNKS     (INODES_MAX / CHUNK_SIZE)
+#define EMPTY_CHUNKS 4 /* keep their memory, for those who come and go */
+#define TRIM_CHUNKS  16
+
+struct InodeChunk {
+        uint32_t n_used;
+        uint32_t n_touched; /* indexes at or above are as new */
+        Inode *free;        /* of those below */
+};
+
+typedef struct InodeChunk InodeChunk;
 
 static uint64_t nodeid_of(uint32_t index, uint32_t generation) {
         return index | (uint64_t) generation << 32;
@@ -32,6 +48,63 @@ static void table_unlock(Vfs *vfs) {
 static uint32_t index_of(const Vfs *vfs, const Inode *inode) {
         return (uint32_t) (inode - vfs->inodes);
 }
+
+/* ---- indexes ---- */
+
+/* Nothing in it is used: its memory goes back, its indexes are as new. */
+static void chunk_drop(Vfs *vfs, uint32_t c) {
+        static unsigned n_dropped;
+
+        vfs->inode_chunks[c] = (InodeChunk){ 0 };
+        (void) madvise(&vfs->inodes[c * CHUNK_SIZE], CHUNK_SIZE * sizeof(Inode), MADV_DONTNEED);
+        (void) madvise(&vfs->memory->inodes[c * CHUNK_SIZE], CHUNK_SIZE * sizeof(InodeRecord), MADV_REMOVE);
+        if (++n_dropped % TRIM_CHUNKS == 0)
+                (void) malloc_trim(0); /* what was known of their names */
+        for (c = (atomic_load(&vfs->memory->inodes_high) - 1) / CHUNK_SIZE; vfs->inode_chunks[c].n_touched == 0; c--)
+                atomic_store(&vfs->memory->inodes_high, c * CHUNK_SIZE);
+}
+
+/* A free index, never the root's; 0: the table is full. */
+static uint32_t index_take(Vfs *vfs) {
+        uint32_t c = vfs->first_chunk, index;
+        InodeChunk *chunk;
+        Inode *inode;
+
+        while (c < N_CHUNKS && vfs->inode_chunks[c].n_used == CHUNK_SIZE)
+                c++;
+        vfs->first_chunk = c;
+        if (c == N_CHUNKS)
+                return 0;
+        chunk = &vfs->inode_chunks[c];
+        if (chunk->n_used++ == 0 && chunk->n_touched > 0)
+                vfs->n_empty_chunks--;
+        inode = chunk->free;
+        if (inode) {
+                chunk->free = inode->next_free;
+                return index_of(vfs, inode);
+        }
+        index = c * CHUNK_SIZE + chunk->n_touched++;
+        if (index >= atomic_load(&vfs->memory->inodes_high))
+                atomic_store(&vfs->memory->inodes_high, index + 1);
+        return index;
+}
+
+static void index_give(Vfs *vfs, Inode *inode) {
+        uint32_t c = index_of(vfs, inode) / CHUNK_SIZE;
+        InodeChunk *chunk = &vfs->inode_chunks[c];
+
+        inode->next_free = chunk->free;
+        chunk->free = inode;
+        vfs->first_chunk = MIN(vfs->first_chunk, c);
+        if (--chunk->n_used > 0)
+                return;
+        if (vfs->n_empty_chunks < EMPTY_CHUNKS)
+                vfs->n_empty_chunks++;
+        else
+                chunk_drop(vfs, c);
+}
+
+/* ---- inodes ---- */
 
 /* Makes the private side of a record and enters it in the index. */
 static int inode_attach(Vfs *vfs, uint32_t index) {
@@ -56,8 +129,7 @@ static void inode_release(Vfs *vfs, Inode *inode) {
         inode->record->seal = 0;
         atomic_fetch_sub_explicit(&vfs->memory->n_inodes, 1, memory_order_relaxed);
         (void) pthread_mutex_destroy(&inode->lock);
-        inode->next_free = vfs->free_inodes;
-        vfs->free_inodes = inode;
+        index_give(vfs, inode);
 }
 
 static void release_if_unused(Vfs *vfs, Inode *inode) {
@@ -105,6 +177,28 @@ static bool root_is_sane(const Memory *memory) {
                record_is_sane(record, ROOT_INDEX) && nfs_fh_equal(&record->fh, &memory->mount.root);
 }
 
+/* What is free of the chunks below high, whose used ones have been counted. */
+static void load_free(Vfs *vfs, uint32_t high) {
+        uint32_t last = (high - 1) / CHUNK_SIZE;
+
+        vfs->inode_chunks[0].n_used++; /* index 0 is nobody's */
+        for (uint32_t c = 0; c <= last; c++)
+                vfs->inode_chunks[c].n_touched = MIN(high - c * CHUNK_SIZE, CHUNK_SIZE);
+        for (uint32_t c = 0; c <= last; c++) {
+                InodeChunk *chunk = &vfs->inode_chunks[c];
+
+                if (chunk->n_used == 0) { /* looking at it has touched it */
+                        chunk_drop(vfs, c);
+                        continue;
+                }
+                for (uint32_t i = c * CHUNK_SIZE + chunk->n_touched; i-- > MAX(c * CHUNK_SIZE, ROOT_INDEX);)
+                        if (atomic_load(&vfs->memory->inodes[i].used) == 0) {
+                                vfs->inodes[i].next_free = chunk->free;
+                                chunk->free = &vfs->inodes[i];
+                        }
+        }
+}
+
 /*
  * What is damaged is dropped: its users get ESTALE. Believing it could show them another file.
  */
@@ -113,7 +207,8 @@ int inode_table_load(Vfs *vfs) {
         uint32_t high, n = 0, n_lost = 0;
 
         vfs->inodes = map_private(sizeof(Inode) * (size_t) INODES_MAX);
-        if (!vfs->inodes)
+        vfs->inode_chunks = calloc(N_CHUNKS, sizeof *vfs->inode_chunks);
+        if (!vfs->inodes || !vfs->inode_chunks)
                 return -ENOMEM;
         if (!root_is_sane(memory))
                 add_root(vfs);
@@ -126,11 +221,9 @@ int inode_table_load(Vfs *vfs) {
                 uint32_t used = atomic_load_explicit(&record->used, memory_order_acquire);
                 int r;
 
-                if (used == 0) {
-                        vfs->inodes[i].next_free = vfs->free_inodes;
-                        vfs->free_inodes = &vfs->inodes[i];
+                if (used == 0)
                         continue;
-                }
+                vfs->inode_chunks[i / CHUNK_SIZE].n_used++;
                 if (used != 1 || !record_is_sane(record, i)) {
                         atomic_store(&record->used, RECORD_LOST);
                         n_lost += used != RECORD_LOST;
@@ -141,6 +234,7 @@ int inode_table_load(Vfs *vfs) {
                         return r;
                 n++;
         }
+        load_free(vfs, high);
         atomic_store(&memory->n_inodes, n);
         if (n_lost > 0)
                 log_error("%u of %u inodes in the recovery memory are damaged: dropped", n_lost, n + n_lost);
@@ -148,26 +242,11 @@ int inode_table_load(Vfs *vfs) {
 }
 
 void inode_table_free(Vfs *vfs) {
+        free(vfs->inode_chunks);
         if (!vfs->inodes)
                 return;
         HASH_CLEAR(by_fh, vfs->by_fh);
         (void) munmap(vfs->inodes, sizeof(Inode) * (size_t) INODES_MAX);
-}
-
-/* A free index, never the root's; 0: the table is full. */
-static uint32_t index_take(Vfs *vfs) {
-        Inode *inode = vfs->free_inodes;
-        uint32_t high;
-
-        if (inode) {
-                vfs->free_inodes = inode->next_free;
-                return index_of(vfs, inode);
-        }
-        high = atomic_load(&vfs->memory->inodes_high);
-        if (high >= INODES_MAX)
-                return 0;
-        atomic_store(&vfs->memory->inodes_high, high + 1);
-        return high;
 }
 
 static Inode *inode_add(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr) {
@@ -177,7 +256,7 @@ static Inode *inode_add(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr) {
         if (!index)
                 return NULL;
         record = &vfs->memory->inodes[index];
-        record->generation++;
+        record->generation = atomic_fetch_add(&vfs->memory->inode_generation, 1) + 1;
         record->fileid = attr->fileid;
         record->type = attr->mode & S_IFMT;
         record->fh = *fh;
@@ -186,8 +265,7 @@ static Inode *inode_add(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr) {
         record->seal = record_seal(record, index);
         atomic_store_explicit(&record->n_lookup, 1, memory_order_relaxed);
         if (inode_attach(vfs, index) < 0) {
-                vfs->inodes[index].next_free = vfs->free_inodes;
-                vfs->free_inodes = &vfs->inodes[index];
+                index_give(vfs, &vfs->inodes[index]);
                 return NULL;
         }
         atomic_store_explicit(&record->used, 1, memory_order_release);

@@ -47,6 +47,7 @@ uint64_t memory_layout(void) {
                 offsetof(Memory, mount),
                 offsetof(Memory, worker_pid),
                 offsetof(Memory, inodes_high),
+                offsetof(Memory, inode_generation),
                 offsetof(Memory, init_request),
                 offsetof(Memory, stats),
                 offsetof(Memory, journal),

@@ -90,6 +90,9 @@ void extent_set_len(Vfs *vfs, Extent *extent, uint32_t len);
 void extent_give(Vfs *vfs, Extent *extent);
 /* What a file's data may be made of at most, in one extent: the size of a WRITE. */
 uint32_t extent_limit(const Vfs *vfs);
+/* Nothing has been kept for a while: the memory of all of it goes back to the system, if there is still nothing. */
+void extent_give_back(Vfs *vfs);
+bool extent_has_memory(const Vfs *vfs);
 /* So full that files should be committed. */
 bool extent_room_is_short(Vfs *vfs);
 

@@ -130,7 +130,9 @@ struct Vfs {
         pthread_mutex_t table_lock;
         Inode *inodes; /* INODES_MAX of them, untouched until used */
         Inode *by_fh;
-        Inode *free_inodes;
+        struct InodeChunk *inode_chunks;
+        uint32_t first_chunk;  /* no chunk below has room */
+        unsigned n_empty_chunks; /* that keep their memory */
         Open *opens;
         Open *free_opens;
         uint64_t n_moves;         /* renames from one directory to another, by us */
@@ -145,6 +147,7 @@ struct Vfs {
         struct Extent *extents; /* EXTENTS_MAX of them */
         TAILQ_HEAD(, Extent) free_extents[EXTENT_SIZES];
         uint64_t bytes_used;    /* capacity of those that are not free */
+        _Atomic uint64_t quiet_since; /* ns: nothing of any file is pending; 0: not known to be so */
         struct OpList for_room; /* WRITEs that wait */
 
         _Atomic uint64_t name_gone_at; /* when a name was last removed or renamed over by us: ns */

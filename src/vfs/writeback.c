@@ -6,7 +6,8 @@
  * file that is UNSTABLE is DIRTY again, and sent FILE_SYNC this time.
  *
  * Data does not stay here long, for other clients wait to see it, and a node can lose its power: it is sent after WRITE_NS
- * and committed after COMMIT_NS. Both are looked after by a timer that runs only while there is something.
+ * and committed after COMMIT_NS. Both are looked after by a timer that runs only while there is something, and until the memory
+ * of it has been given back, QUIET_NS after.
  */
 #include "base/log.h"
 #include "pending.h"
@@ -14,6 +15,7 @@
 #define PERIOD_NS NSEC_PER_SEC
 #define WRITE_NS  (5 * NSEC_PER_SEC) /* as vm.dirty_writeback_centisecs */
 #define COMMIT_NS (5 * NSEC_PER_SEC)
+#define QUIET_NS  (10 * NSEC_PER_SEC)
 
 static void commit_done(NfsCall *call);
 
@@ -138,14 +140,29 @@ static void age(VfsReactor *vr, Inode *inode, uint64_t now) {
         pending_step(vr, inode);
 }
 
+static void rest(VfsReactor *vr, uint64_t now) {
+        Vfs *vfs = vr->vfs;
+        uint64_t since = atomic_load_explicit(&vfs->quiet_since, memory_order_relaxed);
+
+        if (!extent_has_memory(vfs))
+                return;
+        if (since == 0)
+                atomic_store_explicit(&vfs->quiet_since, now, memory_order_relaxed);
+        else if (since + QUIET_NS <= now)
+                return extent_give_back(vfs);
+        writeback_arm(vr);
+}
+
 static void writeback_fired(Timer *timer) {
         VfsReactor *vr = container_of(timer, VfsReactor, writeback);
         Vfs *vfs = vr->vfs;
         uint64_t now = reactor_now(vr->reactor);
         unsigned n = count_files(vfs);
 
-        if (n > 0)
-                writeback_arm(vr);
+        if (n == 0)
+                return rest(vr, now);
+        atomic_store_explicit(&vfs->quiet_since, 0, memory_order_relaxed);
+        writeback_arm(vr);
         while (n-- > 0) {
                 Inode *inode = oldest(vfs);
 

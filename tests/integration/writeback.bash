@@ -207,6 +207,25 @@ END
 }
 
 # The server restarts and has forgotten what was not committed: who reads, asks for the size, or appends does not see that.
+memory_kib() { # what the recovery memory takes
+    local keeper=$(keeper_pid)
+    for fd in /proc/"$keeper"/fd/*; do
+        case $(readlink "$fd") in "/memfd:nfsvol "*) echo $(($(stat -Lc %b "$fd") / 2)) && return ;; esac
+    done
+}
+memory_is_small() { [ "$(memory_kib)" -lt 4000 ]; }
+case_memory_goes_back() { # a while after the last of it is on the server
+    mount_at "$M"
+    memory_is_small
+    dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
+    ! memory_is_small
+    wait_for 20 memory_is_small
+    dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
+    kill -KILL "$(worker_pid)"
+    [ "$(stat -c %s "$M/big")" = 104857600 ]
+    rm "$M/big"
+}
+
 case_forgotten_and_read() {
     mount_at "$M"
     python3 - "$M" <<'END' & reader=$!

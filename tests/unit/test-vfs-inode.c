@@ -132,6 +132,41 @@ Test(inode, a_successor_knows_the_same) {
         cr_assert_neq(look(5000)->nodeid, ids[0]);
 }
 
+static uint64_t blocks(void) {
+        struct stat st;
+
+        cr_assert_eq(fstat(memory_fd, &st), 0);
+        return (uint64_t) st.st_blocks;
+}
+
+/* A walk over many files: what it took goes back when they are forgotten, and no node id ever comes again. */
+Test(inode, memory_goes_back) {
+        enum { N = 100000 };
+        uint64_t *ids = calloc(N, sizeof *ids), before = blocks();
+
+        for (uint32_t i = 0; i < N; i++)
+                ids[i] = look(i + 1)->nodeid;
+        cr_assert_gt(blocks(), before + N / 8);
+        for (uint32_t i = 0; i < N; i++)
+                if (i != 50000)
+                        inode_forget(vfs, ids[i], 1);
+        cr_assert_lt(blocks(), before + N / 8);
+        cr_assert_eq(memory->n_inodes, 2);
+        cr_assert_gt(memory->inodes_high, 50000, "one of them is in use");
+        crash();
+        cr_assert_lt(blocks(), before + N / 8, "a successor looks at all of it");
+        cr_assert_eq(memory->n_inodes, 2);
+        cr_assert_eq(look(50001)->nodeid, ids[50000]);
+        for (uint32_t i = 0; i < N; i++) {
+                Inode *inode = look(N + i);
+
+                cr_assert_neq(inode, NULL);
+                cr_assert_neq(inode->nodeid, ids[i]);
+                cr_assert_eq(inode_pin(vfs, ids[i]) == NULL, i != 50000);
+        }
+        free(ids);
+}
+
 Test(inode, a_memory_that_contradicts_itself_is_refused) {
         vfs_free(vfs);
         memory->inodes_high = INODES_MAX + 1;
