@@ -39,6 +39,9 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret);
 Vfs *vfs_free(Vfs *vfs);
 void vfs_set_notify(Vfs *vfs, const VfsNotify *notify);
 
+/* Before anything runs: what the daemon may have in all, in bytes. It bounds what is kept of written data. */
+void vfs_limit_memory(Vfs *vfs, uint64_t limit);
+
 /* The part of reactor number index (0 .. memory->n_reactors - 1): starts its connection. */
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret);
 VfsReactor *vfs_reactor_free(VfsReactor *vr);

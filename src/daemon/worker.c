@@ -15,9 +15,11 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "daemon.h"
 #include "fuse/channel.h"
+#include "sys/cgroup.h"
 #include "worker.h"
 
 #define LEAVE_BOUND_NS (100 * NSEC_PER_MSEC)
@@ -66,6 +68,15 @@ static void worker_confine(void) {
             cap_set_flag(caps, CAP_EFFECTIVE, ELEMENTSOF(keep), keep, CAP_SET) < 0 || cap_set_proc(caps) < 0)
                 log_warning("the worker keeps its capabilities: %s", strerror(errno));
         (void) cap_free(caps);
+}
+
+/* If there is not enough memory the worker shall go first: the keeper lives on, and starts another. */
+static void worker_offer(void) {
+        char text[24] = "0";
+
+        (void) io_read_file("/proc/self/oom_score_adj", text, sizeof text);
+        (void) snprintf(text, sizeof text, "%ld", MIN(strtol(text, NULL, 10) + 50, 1000L));
+        (void) io_write_file("/proc/self/oom_score_adj", text);
 }
 
 static void signals_set(sigset_t *set) {
@@ -198,6 +209,7 @@ static int worker_start(Worker *worker) {
         r = vfs_new(memory, &worker->options.session, &worker->vfs);
         if (r < 0)
                 return r;
+        vfs_limit_memory(worker->vfs, cgroup_memory_limit());
         r = fuse_volume_new(memory, worker->vfs, worker_finished, worker, &worker->volume);
         if (r < 0)
                 return r;
@@ -290,11 +302,12 @@ int worker_main(int memory_fd) {
         if (r != 0)
                 return r;
         memory = worker->memory;
+        worker_offer();
         worker_confine();
         stack_on_crash(memory->stack_fd);
         /* what is kept until a COMMIT comes and goes in pieces of up to 1 MiB: from the heap, without mmap(2) */
         (void) mallopt(M_MMAP_THRESHOLD, 8 << 20);
-        (void) mallopt(M_TRIM_THRESHOLD, 160 << 20); /* above what is kept before a commit is begun */
+        (void) mallopt(M_TRIM_THRESHOLD, 32 << 20);
         (void) mallopt(M_ARENA_MAX, (int) memory->n_reactors);
 
         atomic_store(&memory->worker_state, WORKER_STARTING);

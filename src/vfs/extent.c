@@ -9,6 +9,7 @@
  * What an extent says is published by its state, last: whoever attaches finds it whole or not at all. While it is
  * DIRTY it may grow, and be written over by who holds its request in the journal: a successor does that again.
  */
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include "base/log.h"
@@ -25,7 +26,8 @@ static const struct {
 #define BYTES_ALL                                                                                            \
         ((uint64_t) EXTENTS_SMALL * EXTENT_SMALL + (uint64_t) EXTENTS_MEDIUM * EXTENT_MEDIUM +               \
          (uint64_t) EXTENTS_LARGE * IO_MAX)
-#define BYTES_SHORT (BYTES_ALL / 3)
+#define BYTES_MIN   (UINT64_C(4) << 20)
+#define OF_A_LIMIT  8 /* for each of the sizes, which keep what they once had, and as much again for what goes on */
 
 static void room_lock(Vfs *vfs) {
         (void) pthread_mutex_lock(&vfs->room_lock);
@@ -76,6 +78,8 @@ static Extent *take_from(Vfs *vfs, unsigned c) {
         Extent *extent = TAILQ_FIRST(&vfs->free_extents[c]);
         _Atomic uint32_t *high = &vfs->memory->extents.high[c];
 
+        if (vfs->bytes_used > 0 && vfs->bytes_used + sizes[c].size > vfs->bytes_max)
+                return NULL;
         if (extent) {
                 TAILQ_REMOVE(&vfs->free_extents[c], extent, extent_link);
         } else if (atomic_load(high) < sizes[c].count) {
@@ -106,6 +110,15 @@ Extent *extent_take(Vfs *vfs, uint32_t size, uint32_t hint) {
         if (fresh && extent->capacity > EXTENT_SMALL)
                 (void) memory_populate(extent->data, extent->capacity);
         return extent;
+}
+
+void vfs_limit_memory(Vfs *vfs, uint64_t limit) {
+        uint64_t share = MAX(limit / OF_A_LIMIT, BYTES_MIN);
+
+        vfs->bytes_max = MIN(share, BYTES_ALL);
+        if (vfs->bytes_max < BYTES_ALL)
+                log_info("at most %llu MB of written data are kept, for the daemon may have %llu MB in all",
+                         (unsigned long long) vfs->bytes_max >> 20, (unsigned long long) limit >> 20);
 }
 
 static _Atomic uint64_t *counter_of(Vfs *vfs, enum ExtentState state) {
@@ -186,13 +199,14 @@ void extent_give_back(Vfs *vfs) {
                 atomic_store(&store->high[c], 0);
         }
         room_unlock(vfs);
+        (void) malloc_trim(0);
 }
 
 bool extent_room_is_short(Vfs *vfs) {
         bool is_short;
 
         room_lock(vfs);
-        is_short = vfs->bytes_used > BYTES_SHORT;
+        is_short = vfs->bytes_used > vfs->bytes_max / 3;
         room_unlock(vfs);
         return is_short;
 }
@@ -267,6 +281,7 @@ static int load_size(Vfs *vfs, unsigned c) {
 int extent_table_load(Vfs *vfs) {
         int r = 0;
 
+        vfs->bytes_max = BYTES_ALL;
         vfs->extents = mmap(NULL, EXTENTS_MAX * sizeof *vfs->extents, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (vfs->extents == MAP_FAILED) {

@@ -147,6 +147,7 @@ struct Vfs {
         struct Extent *extents; /* EXTENTS_MAX of them */
         TAILQ_HEAD(, Extent) free_extents[EXTENT_SIZES];
         uint64_t bytes_used;    /* capacity of those that are not free */
+        uint64_t bytes_max;     /* ... and no more than this, but for one */
         _Atomic uint64_t quiet_since; /* ns: nothing of any file is pending; 0: not known to be so */
         struct OpList for_room; /* WRITEs that wait */
 

@@ -254,6 +254,22 @@ case_oom_killed() {
     logged 'killed by signal 9 .*: serving again'
 }
 
+case_little_memory() { # a stream of writes does not run into the limit of the scope
+    ! sanitized || { echo "a sanitizer takes more"; exit 77; }
+    head -c 200M /dev/urandom >"$T/data"
+    mount_at "$M"
+    memory_group
+    echo $((64 << 20)) >"$group/$limit_file"
+    kill_worker # its successor knows the limit
+    wait_for 10 serves
+    timeout 40 cp "$T/data" "$M/copy"
+    cmp "$T/data" "$T/server/export/copy"
+    cmp "$T/data" "$M/copy"
+    cat "$group/$usage_file" "$group/$events_file"
+    [ "$(status_of restarts)" = 1 ]
+    rm "$T/data" "$M/copy"
+}
+
 limit_upgraded=$long
 case_upgraded() {
     mount_at "$M"
