@@ -224,6 +224,20 @@ static Inode *inode_find(Vfs *vfs, uint64_t nodeid) {
         return inode;
 }
 
+bool inode_is_whole(const Vfs *vfs, const Inode *inode) {
+        uint32_t index = index_of(vfs, inode);
+
+        return inode->record == &vfs->memory->inodes[index] && record_is_sane(inode->record, index) &&
+               inode->nodeid == nodeid_of(index, inode->record->generation);
+}
+
+bool inode_is_indexed(Vfs *vfs, const Inode *inode) {
+        Inode *found;
+
+        HASH_FIND(by_fh, vfs->by_fh, inode->record->fh.data, inode->record->fh.len, found);
+        return found == inode;
+}
+
 Inode *inode_pin(Vfs *vfs, uint64_t nodeid) {
         Inode *inode;
 

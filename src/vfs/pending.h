@@ -89,6 +89,10 @@ void extent_set_len(Vfs *vfs, Extent *extent, uint32_t len);
 void extent_give(Vfs *vfs, Extent *extent);
 /* What a file's data may be made of at most, in one extent: the size of a WRITE. */
 uint32_t extent_limit(const Vfs *vfs);
+/* Is its record as it was written, and does it make sense? */
+bool extent_is_whole(const Vfs *vfs, const Extent *extent);
+/* The next one that was ever used, from NULL on; NULL: there are no more. */
+Extent *extent_next(const Vfs *vfs, const Extent *extent);
 /* So full that files should be committed. */
 bool extent_room_is_short(Vfs *vfs);
 

@@ -191,6 +191,10 @@ void inode_repin(Vfs *vfs, Inode *inode);
 void inode_unpin(Vfs *vfs, Inode *inode);
 void inode_forget(Vfs *vfs, uint64_t nodeid, uint64_t n);
 
+/* verify.c: is its record as it was written, and is it what its handle leads to? */
+bool inode_is_whole(const Vfs *vfs, const Inode *inode);
+bool inode_is_indexed(Vfs *vfs, const Inode *inode);
+
 static inline const NfsFh *inode_fh(const Inode *inode) {
         return &inode->record->fh;
 }
@@ -208,6 +212,8 @@ int open_table_load(Vfs *vfs);
 int open_add(Op *op, Inode *inode, int flags, Open **ret, uint64_t *ret_fh);
 /* What the kernel names; NULL: not ours. */
 Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid);
+/* Is its record as it was written? */
+bool open_is_whole(const Vfs *vfs, const Open *open);
 /* Unpins the inode. */
 void open_remove(Vfs *vfs, Open *open);
 DirStream *dir_stream_free(DirStream *stream);

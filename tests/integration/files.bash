@@ -7,6 +7,7 @@
 # directory for ever once the oldest one has been removed.
 export G_EXPORTS='MDCACHE { Dir_Chunk = 0; }'
 EXPORT_EXT4=1
+AT_REST=1
 . "$(dirname "$0")/lib.bash"
 : "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
 began=$(date +%s)
@@ -123,6 +124,25 @@ case_failures_are_reported() {
     [ $rc = 1 ]
     grep -q 'other: expected d0 mode=40755' err
     rm -r "$T/local2"
+}
+
+# The tables agree at any instant, and all of them with nconnect=4, locks and unlinked files.
+limit_tables_agree_under_load=60
+case_tables_agree_under_load() {
+    local i n=0 loads=() rc=0
+    mount_at "$M" nconnect=4
+    mkdir "$M/fsx" "$M/churn"
+    "$PROGRAMS/fsx" "$M/fsx" 4 1 4 & loads+=($!)
+    "$PROGRAMS/churn" "$M/churn" 4 8 & loads+=($!)
+    while kill -0 "${loads[0]}" 2>/dev/null || kill -0 "${loads[1]}" 2>/dev/null; do
+        verified || { rc=1; break; }
+        n=$((n + 1))
+    done
+    for i in "${loads[@]}"; do wait "$i" || rc=1; done
+    echo "# verified $n times"
+    [ $n -gt 20 ] || rc=1
+    rm -rf "$M/fsx" "$M/churn"
+    return $rc
 }
 
 # 100 000 entries, read while others come and go: what nobody touches comes once.
