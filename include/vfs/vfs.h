@@ -43,6 +43,9 @@ void vfs_set_notify(Vfs *vfs, const VfsNotify *notify);
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret);
 VfsReactor *vfs_reactor_free(VfsReactor *vr);
 
+/* All that a former worker left has been taken up, the journal too: inodes that nothing needs any more are let go. */
+void vfs_recovered(Vfs *vfs);
+
 /* The sizes of one READ and WRITE that options and the server agree on: bytes, never 0. */
 void vfs_io_sizes(const SessionOptions *options, const NfsFsInfo *info, uint32_t *ret_read, uint32_t *ret_write);
 

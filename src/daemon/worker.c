@@ -269,6 +269,7 @@ static int worker_start(Worker *worker) {
                 if (r < 0)
                         return r;
         }
+        vfs_recovered(worker->vfs);
         r = watch_signals(worker);
         if (r < 0)
                 return r;

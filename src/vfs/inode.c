@@ -147,6 +147,19 @@ int inode_table_load(Vfs *vfs) {
         return 0;
 }
 
+void vfs_recovered(Vfs *vfs) {
+        uint32_t high = atomic_load(&vfs->memory->inodes_high);
+
+        table_lock(vfs);
+        for (uint32_t i = ROOT_INDEX; i < high; i++) {
+                Inode *inode = &vfs->inodes[i];
+
+                if (inode->record && atomic_load(&inode->record->used) == 1)
+                        release_if_unused(vfs, inode);
+        }
+        table_unlock(vfs);
+}
+
 void inode_table_free(Vfs *vfs) {
         if (!vfs->inodes)
                 return;

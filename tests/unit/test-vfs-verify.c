@@ -144,6 +144,20 @@ Test(verify, a_file_that_is_forgotten_goes_with_what_needed_it) {
         DAMAGE(file->record->used, 0, VERIFY_OPEN_INODE);
 }
 
+/* What only a dead worker's work in the background needed goes with it. */
+Test(verify, nothing_is_left_of_what_a_dead_worker_did) {
+        Inode *inode = inode_pin(vfs, vfs->inodes[4].nodeid);
+
+        inode_forget(vfs, inode->nodeid, 1);
+        vfs_free(vfs);
+        cr_assert_eq(vfs_new(memory, &options, &vfs), 0);
+        violates(VERIFY_INODE_UNUSED, "not yet");
+        vfs_recovered(vfs);
+        cr_assert_eq(verify()->n_faults, 0);
+        cr_assert_eq(memory->verify.counts[VERIFY_INODES], 3);
+        cr_assert_eq(memory->verify.counts[VERIFY_PINS], 2, "the open and the data");
+}
+
 /* Who waits for data that is not there would wait for ever. */
 Test(verify, nobody_waits_for_nothing) {
         Op op = { .reactor = &vr, .inode = file };
