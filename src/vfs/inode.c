@@ -40,6 +40,7 @@ static int inode_attach(Vfs *vfs, uint32_t index) {
 
         memset(inode, 0, sizeof *inode);
         (void) pthread_mutex_init(&inode->lock, NULL);
+        TAILQ_INIT(&inode->drop_waiting);
         inode->record = record;
         inode->nodeid = nodeid_of(index, record->generation);
         HASH_ADD_KEYPTR(by_fh, vfs->by_fh, record->fh.data, record->fh.len, inode);

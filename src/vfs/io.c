@@ -23,6 +23,8 @@ static void read_done(NfsCall *call);
 static void write_append(Op *op);
 static void write_append_flushed(Op *op);
 static void write_append_done(NfsCall *call);
+static void write_append_dropped(Op *op);
+static void write_append_place(Op *op);
 static void write_keep(Op *op);
 static void write_room(Op *op);
 static void write_waited(Op *op);
@@ -165,13 +167,28 @@ static void write_append_flushed(Op *op) {
 
 static void write_append_done(NfsCall *call) {
         Op *op = op_done(call);
-        uint64_t end;
 
         if (call->err)
                 return op_reply_err(op, call->err);
         cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
+        op->entry.attr.size = call->res.attr.size;
+        /* the kernel will think that the file is so long */
+        if (pages_wait(op, op->inode, write_append_dropped))
+                return;
+        write_append_place(op);
+}
+
+static void write_append_dropped(Op *op) {
+        if (op->wait.err)
+                return op_reply_err(op, op->wait.err);
+        write_append_place(op);
+}
+
+static void write_append_place(Op *op) {
+        uint64_t end;
+
         end = pending_append_offset(op->inode); /* another descriptor may have written since */
-        op->io.offset = MAX(call->res.attr.size, end);
+        op->io.offset = MAX(op->entry.attr.size, end);
         op->reply->placed(op, op->io.offset);
         write_keep(op);
 }

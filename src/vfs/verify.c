@@ -276,6 +276,7 @@ static void tally_children(VfsVerify *verify) {
                 const Inode *inode = &verify->vfs->inodes[i];
                 uint32_t parent = (uint32_t) inode->parent;
 
+                verify->tally[i].n_pins += (inode->dropping != NULL) + inode->asking;
                 if (!tally_of(verify, inode) || !S_ISREG(inode->record->type) || inode->n_open == 0)
                         continue;
                 if (inode->unplaced)

@@ -42,6 +42,7 @@ static inline CallTime call_time(const NfsCall *call) {
 /* What decides whether cached data is still the server's. */
 typedef struct DataVersion {
         bool known;
+        bool none; /* not known, but nothing older than the next answer */
         uint64_t size;
         struct timespec mtime, ctime;
 } DataVersion;
@@ -51,6 +52,8 @@ typedef struct AccessEntry {
         uint64_t expires; /* ns; 0: empty */
         uint32_t asked, granted;
 } AccessEntry;
+
+TAILQ_HEAD(OpList, Op);
 
 typedef struct Pending Pending;
 typedef struct Ahead Ahead;
@@ -80,6 +83,11 @@ struct Inode {
         struct LockFile *locks; /* Locks.mutex */
         uint32_t n_write_errors; /* so many times data was lost; those who have it open hear of it, each once */
         int write_error;         /* the last time */
+        Vfs *dropping;         /* the kernel is told to drop its pages, and has not yet: this volume's; NULL: it is not */
+        bool drop_again;       /* something has changed since it was told */
+        bool asking;           /* coherence.c: a GETATTR is on its way */
+        VfsInval drop;
+        struct OpList drop_waiting;
         Pending *pending; /* written here, and not yet on the server's stable storage; NULL: nothing */
 
         /* for what is unlinked while open (remove.c); table_lock */
@@ -117,7 +125,6 @@ typedef struct CredEntry {
         NfsCred cred;
 } CredEntry;
 
-TAILQ_HEAD(OpList, Op);
 TAILQ_HEAD(PendingList, Pending);
 
 struct Vfs {
@@ -171,6 +178,9 @@ struct VfsReactor {
         unsigned n_lock_waiters; /* Locks.mutex */
         unsigned n_background; /* RPCs that no op waits for: removals, WRITEs, COMMITs */
         Timer writeback;
+        Timer coherence;    /* the first reactor's */
+        unsigned n_asked;   /* by it, and not yet answered */
+        uint32_t next_open; /* to be looked at by it */
         TAILQ_HEAD(, VfsSync) syncs;
 };
 
@@ -270,7 +280,7 @@ void cache_name_gone(Vfs *vfs);
 bool cache_links_known(Vfs *vfs, Inode *inode);
 /* Ask the server next time. */
 void cache_expire(Inode *inode);
-/* Nothing that is cached of it is to be believed any more, nor what the kernel read of it. */
+/* Nothing that is cached of it is to be believed any more; what the kernel read of it is being dropped. */
 void cache_zap(Inode *inode);
 /* The cached attributes if they are believed at now: 1 and *ret, *ret_left (ns). With stale, any age. */
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
@@ -283,6 +293,22 @@ bool cache_keep_pages(Inode *inode);
 /* Cached ACCESS bits of a credential: true if all of mask is known. */
 bool cache_access(Inode *inode, const NfsCred *cred, uint32_t mask, uint64_t now, uint32_t *ret_granted);
 void cache_access_store(Inode *inode, const NfsCred *cred, uint32_t asked, uint32_t granted, uint64_t now);
+
+/* ---- coherence.c: pages that others have made old ---- */
+
+/* The kernel's pages of inode are not true any more: tells it. Not under Inode.lock. */
+void pages_drop(Vfs *vfs, Inode *inode);
+/*
+ * Before the kernel is given attributes of inode: done(op) on op's reactor when it has dropped what it was told to; op->wait.err
+ * EINTR: op was interrupted. false: there is nothing to wait for.
+ */
+bool pages_wait(Op *op, Inode *inode, void (*done)(Op *op));
+/* Is the kernel being told, so that it must not be given attributes? */
+bool pages_are_dropped(Vfs *vfs, uint64_t nodeid);
+/* op was interrupted. Nothing if it does not wait so. */
+void pages_interrupt(Op *op);
+/* From now on open files are looked after. The first reactor. */
+void coherence_start(VfsReactor *vr);
 
 /* ---- cred.c ---- */
 
