@@ -8,7 +8,8 @@
  *   Noticed: with any answer that brings attributes (cache.c). For files that are open for reading, and of which nobody
  *   else asks, the attributes are asked for here when they are no longer believed.
  *   Gone: a process of its own drops them (fuse/notify.c). Until it says that it has, answers with attributes of this file wait.
- *   That makes the kernel ask once more, since it does not take attributes that are older than a notification.
+ *   The kernel asks once more after that, since it does not take attributes that are older than a notification. Only who
+ *   cuts a file cannot wait (attr.c).
  *
  * noac, actimeo=0: attributes are asked for at each read. Then the kernel does it itself (vfs_checks_each_read()).
  *

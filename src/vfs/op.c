@@ -129,12 +129,15 @@ static void reply_attr_dropped(Op *op) {
 }
 
 void op_reply_attr(Op *op, const NfsAttr *attr) {
+        op->entry.attr = *attr;
+        if (!pages_wait(op, op->inode, reply_attr_dropped))
+                op_reply_attr_now(op, attr);
+}
+
+void op_reply_attr_now(Op *op, const NfsAttr *attr) {
         uint64_t left, nodeid = op->inode->nodeid;
         NfsAttr cached;
 
-        op->entry.attr = *attr;
-        if (pages_wait(op, op->inode, reply_attr_dropped))
-                return;
         /* what is cached may be newer than the reply that brought attr */
         if (!cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &cached, &left)) {
                 cached = *attr;

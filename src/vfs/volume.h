@@ -339,6 +339,8 @@ void op_reply_err(Op *op, int err);
 void op_reply_err_once(Op *op, int err);
 void op_reply_entry(Op *op, const VfsEntry *entry);
 void op_reply_attr(Op *op, const NfsAttr *attr);
+/* Even if the kernel has old pages of the file. */
+void op_reply_attr_now(Op *op, const NfsAttr *attr);
 /* Counts a lookup and fills entry for a child of dir. 0 or ENOMEM, ESTALE. */
 int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, CallTime time, VfsEntry *ret);
 /* Answers within BOUND_NS: cancels the call then, and op->out_of_time tells its done(). */
