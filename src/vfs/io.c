@@ -74,12 +74,25 @@ static void read_send(Op *op) {
         op_send(op);
 }
 
+/*
+ * What the answer says of the file is taken over after the kernel has it: data that ends before the size that the kernel knows
+ * tells it the new one, unless it has been notified in between (coherence.c); then it reads zeros up to the old size.
+ */
 static void read_reply(Op *op, const void *data, size_t size) {
         uint8_t *gathered = op->io.gathered;
+        bool has_attr = op->call.res.has_attr;
+        CallTime time = call_time(&op->call);
+        NfsAttr attr = op->call.res.attr;
+        Vfs *vfs = op->reactor->vfs;
+        Inode *inode = op->inode;
 
+        inode_repin(vfs, inode);
         op_finish(op);
         op->reply->data(op, data, size);
         free(gathered);
+        if (has_attr)
+                cache_update(vfs, inode, &attr, time);
+        inode_unpin(vfs, inode);
 }
 
 static void read_done(NfsCall *call) {
@@ -92,8 +105,6 @@ static void read_done(NfsCall *call) {
                 free(op->io.gathered);
                 return op_reply_err(op, call->err);
         }
-        if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         if (!op->io.waited && pending_doubtful(op->inode)) { /* it was sent before that was known */
                 op->io.waited = true;
                 if (pending_wait(op, true, NULL, read_flushed))

@@ -168,8 +168,8 @@ case_tables_agree_under_load() {
     local i n=0 loads=() rc=0
     mount_at "$M" nconnect=4
     mkdir "$M/fsx" "$M/churn"
-    "$PROGRAMS/fsx" "$M/fsx" 4 1 4 & loads+=($!)
-    "$PROGRAMS/churn" "$M/churn" 4 8 & loads+=($!)
+    "$PROGRAMS/fsx" "$M/fsx" 2 1 4 & loads+=($!)
+    "$PROGRAMS/churn" "$M/churn" 2 8 & loads+=($!)
     while kill -0 "${loads[0]}" 2>/dev/null || kill -0 "${loads[1]}" 2>/dev/null; do
         verified || { rc=1; break; }
         n=$((n + 1))

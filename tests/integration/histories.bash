@@ -23,7 +23,7 @@ two_clients() { # OPTIONS: at $M/a and $M/b
 
 histories() { # MOUNT-OPTIONS HISTORIES-OPTIONS...
     two_clients "$1"
-    "$PROGRAMS/histories" "$M/a/h" "$M/b/h" "$T/server/export/h" --seconds "${SECONDS_EACH:-2}" --seed "$(seed)" "${@:2}"
+    "$PROGRAMS/histories" "$M/a/h" "$M/b/h" "$T/server/export/h" --seconds "${SECONDS_EACH:-0.8}" --seed "$(seed)" "${@:2}"
 }
 
 limit_default=$long
@@ -146,7 +146,7 @@ for i in range(1, 4):
         assert time.time() < until and now == b"%d" % (i - 1) * 10, (i, now)
     assert page[:] == now
 # what fstat(2) has shown is read
-size, n, end = 10, 0, time.time() + 8
+size, n, end = 10, 0, time.time() + 4
 while n < rounds and time.time() < end:
     n += 1
     size += n % 3
