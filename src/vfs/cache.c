@@ -108,7 +108,8 @@ static bool pages_are_old(Inode *inode, const NfsAttr *attr) {
         return old;
 }
 
-void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
+/* Returns whether pages must be dropped. */
+static bool update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
         bool changed, closed, drop_pages = false;
         enum Order order;
 
@@ -118,7 +119,7 @@ void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
                 if (order == ORDER_UNKNOWN)
                         inode->attr_valid = 0;
                 inode_unlock(inode);
-                return;
+                return false;
         }
         changed = !inode->has_attr || !attr_unchanged(&inode->attr, attr);
         if (S_ISREG(attr->mode) && !version_equal(&inode->pages, attr->size, &attr->mtime, &attr->ctime)) {
@@ -132,8 +133,17 @@ void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
 
         if (closed)
                 tell_closed(vfs);
-        if (drop_pages)
+        return drop_pages;
+}
+
+void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
+        if (update(vfs, inode, attr, time))
                 pages_drop(vfs, inode);
+}
+
+void cache_update_read(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
+        if (update(vfs, inode, attr, time))
+                pages_drop_later(vfs, inode);
 }
 
 void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) {
@@ -240,7 +250,7 @@ bool cache_keep_pages(Inode *inode) {
         bool keep;
 
         inode_lock(inode);
-        keep = inode->has_attr && !inode->dropping &&
+        keep = inode->has_attr && !inode->dropping && !inode->drop_due &&
                version_equal(&inode->pages, inode->attr.size, &inode->attr.mtime, &inode->attr.ctime);
         if (inode->has_attr)
                 version_set(&inode->pages, &inode->attr);

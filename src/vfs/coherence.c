@@ -7,6 +7,8 @@
  *
  *   Noticed: with any answer that brings attributes (cache.c). For files that are open for reading, and of which nobody
  *   else asks, the attributes are asked for here when they are no longer believed.
+ *   A READ that ends early tells the kernel that the file is shorter, unless it hears of the file in between: it would fill
+ *   the page with zeros. So what comes with a READ is told in a moment, when the reader has gone on.
  *   Gone: a process of its own drops them (fuse/notify.c). Until it says that it has, answers with attributes of this file wait.
  *   The kernel asks once more after that, since it does not take attributes that are older than a notification. Only who
  *   cuts a file cannot wait (attr.c).
@@ -63,6 +65,7 @@ void pages_drop(Vfs *vfs, Inode *inode) {
                 return;
         inode_lock(inode);
         first = !inode->dropping;
+        inode->drop_due = 0;
         inode->drop_again = !first;
         inode->dropping = vfs;
         inode->drop.done = dropped;
@@ -73,9 +76,29 @@ void pages_drop(Vfs *vfs, Inode *inode) {
         tell(vfs, inode);
 }
 
+void pages_drop_later(Vfs *vfs, Inode *inode) {
+        if (!vfs->notify.inval_pages || vfs_checks_each_read(vfs))
+                return;
+        inode_lock(inode);
+        if (!inode->drop_due)
+                inode->drop_due = now_ns() + PERIOD_NS;
+        inode_unlock(inode);
+}
+
+static bool is_due(Inode *inode, uint64_t now) {
+        bool due;
+
+        inode_lock(inode);
+        due = inode->drop_due && inode->drop_due <= now;
+        inode_unlock(inode);
+        return due;
+}
+
 bool pages_wait(Op *op, Inode *inode, void (*done)(Op *op)) {
         bool waits;
 
+        if (is_due(inode, UINT64_MAX))
+                pages_drop(op->reactor->vfs, inode);
         inode_lock(inode);
         waits = inode->dropping;
         op->wait.done = done;
@@ -96,7 +119,7 @@ bool pages_are_dropped(Vfs *vfs, uint64_t nodeid) {
         if (!inode)
                 return false;
         inode_lock(inode);
-        are = inode->dropping;
+        are = inode->dropping || inode->drop_due;
         inode_unlock(inode);
         inode_unpin(vfs, inode);
         return are;
@@ -160,7 +183,7 @@ static void ask(VfsReactor *vr, Inode *inode, const NfsCred *cred) {
         nfs_call_send(vr->conn, &question->call);
 }
 
-/* Under table_lock: of an open file, pinned, if it must be asked for; else NULL. */
+/* Under table_lock: of an open file, pinned, if it must be asked for, or its pages be dropped; else NULL. */
 static Inode *is_old(Vfs *vfs, Open *open, uint64_t now) {
         Inode *inode = open->inode;
         bool old;
@@ -168,7 +191,8 @@ static Inode *is_old(Vfs *vfs, Open *open, uint64_t now) {
         if (!inode || !S_ISREG(inode->record->type) || (open->record->flags & O_ACCMODE) == O_WRONLY)
                 return NULL;
         inode_lock(inode);
-        old = !inode->pages.none && !inode->asking && inode->attr_valid <= now && !pending_unwritten(inode);
+        old = (inode->drop_due && inode->drop_due <= now) ||
+              (!inode->pages.none && !inode->asking && inode->attr_valid <= now && !pending_unwritten(inode));
         inode_unlock(inode);
         if (old)
                 inode->n_busy++;
@@ -195,7 +219,10 @@ static void coherence_fired(Timer *timer) {
                 (void) pthread_mutex_unlock(&vfs->table_lock);
                 if (!inode)
                         continue;
-                ask(vr, inode, &cred);
+                if (is_due(inode, now))
+                        pages_drop(vfs, inode);
+                else
+                        ask(vr, inode, &cred);
                 inode_unpin(vfs, inode);
         }
         coherence_start(vr);

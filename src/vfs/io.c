@@ -74,10 +74,7 @@ static void read_send(Op *op) {
         op_send(op);
 }
 
-/*
- * What the answer says of the file is taken over after the kernel has it: data that ends before the size that the kernel knows
- * tells it the new one, unless it has been notified in between (coherence.c); then it reads zeros up to the old size.
- */
+/* What the answer says of the file is taken over after the kernel has it: see coherence.c. */
 static void read_reply(Op *op, const void *data, size_t size) {
         uint8_t *gathered = op->io.gathered;
         bool has_attr = op->call.res.has_attr;
@@ -91,7 +88,7 @@ static void read_reply(Op *op, const void *data, size_t size) {
         op->reply->data(op, data, size);
         free(gathered);
         if (has_attr)
-                cache_update(vfs, inode, &attr, time);
+                cache_update_read(vfs, inode, &attr, time);
         inode_unpin(vfs, inode);
 }
 

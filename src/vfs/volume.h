@@ -85,6 +85,7 @@ struct Inode {
         int write_error;         /* the last time */
         Vfs *dropping;         /* the kernel is told to drop its pages, and has not yet: this volume's; NULL: it is not */
         bool drop_again;       /* something has changed since it was told */
+        uint64_t drop_due;     /* ns: when it is to be told so; 0: not */
         bool asking;           /* coherence.c: a GETATTR is on its way */
         VfsInval drop;
         struct OpList drop_waiting;
@@ -270,6 +271,8 @@ void background_end(VfsReactor *vr);
 
 /* An answer that is not the result of our own change. */
 void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time);
+/* The same for what came with the data of a READ that was just answered. */
+void cache_update_read(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time);
 /* After an own change (SETATTR, WRITE, COMMIT). */
 void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time);
 /* After a name in dir was made or removed by us, or may have been. */
@@ -298,6 +301,8 @@ void cache_access_store(Inode *inode, const NfsCred *cred, uint32_t asked, uint3
 
 /* The kernel's pages of inode are not true any more: tells it. Not under Inode.lock. */
 void pages_drop(Vfs *vfs, Inode *inode);
+/* In a moment, or before the kernel is given attributes of inode. */
+void pages_drop_later(Vfs *vfs, Inode *inode);
 /*
  * Before the kernel is given attributes of inode: done(op) on op's reactor when it has dropped what it was told to; op->wait.err
  * EINTR: op was interrupted. false: there is nothing to wait for.

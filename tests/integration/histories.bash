@@ -171,4 +171,24 @@ case_readers_that_stay_noac() {
     readers_that_stay 0 200
 }
 
+# What another one has cut off is not read as zeros by who has the file open and thinks that it is longer.
+case_cut_by_another() {
+    two_clients ""
+    python3 - "$M/a" "$T/server/export" <<'PY'
+import fcntl, os, sys
+a, server = sys.argv[1:]
+for i in range(60):
+    f = os.open(f"{a}/f{i}", os.O_CREAT | os.O_RDWR)
+    g = os.open(f"{a}/f{i}", os.O_RDWR)
+    fcntl.lockf(g, fcntl.LOCK_EX)
+    assert os.pread(g, 40000, 0) == b""
+    os.pwrite(g, b"x" * 10, 4096)
+    fcntl.lockf(g, fcntl.LOCK_UN)
+    os.close(g)
+    os.truncate(f"{server}/f{i}", 4096)
+    assert (got := os.pread(f, 4096, 4096)) == b"", (i, got)
+    os.close(f)
+PY
+}
+
 run_cases "$@"
