@@ -22,6 +22,7 @@
 #include "volume.h"
 
 #define PERIOD_NS  (100 * NSEC_PER_MSEC)
+#define IDLE_NS    NSEC_PER_SEC /* while nothing is open */
 #define SCAN_MAX   4096u /* opens looked at in a period */
 #define ASKED_MAX  64u   /* GETATTRs in flight */
 
@@ -229,8 +230,10 @@ static void coherence_fired(Timer *timer) {
 }
 
 void coherence_start(VfsReactor *vr) {
+        bool idle = atomic_load_explicit(&vr->vfs->memory->n_opens, memory_order_relaxed) == 0;
+
         if (vfs_checks_each_read(vr->vfs))
                 return;
         vr->coherence.fired = coherence_fired;
-        timer_arm(vr->reactor, &vr->coherence, reactor_now(vr->reactor) + PERIOD_NS);
+        timer_arm(vr->reactor, &vr->coherence, reactor_now(vr->reactor) + (idle ? IDLE_NS : PERIOD_NS));
 }
