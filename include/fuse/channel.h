@@ -22,6 +22,8 @@ int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), 
                     FuseVolume **ret);
 /* After the channels' threads have ended. */
 FuseVolume *fuse_volume_free(FuseVolume *volume);
+/* Checks the tables, and leaves the report in the memory (vfs/verify.h). All of the channels' threads stand still. */
+void fuse_volume_verify(FuseVolume *volume);
 
 /*
  * The channel of reactor number index: recovers what is in its journal, then reads. Called on the

@@ -23,6 +23,7 @@
 
 #include "nfs/conn.h"
 #include "nfs/mount.h"
+#include "vfs/verify.h"
 
 #define MEMORY_MAGIC   UINT64_C(0x6c6f767366766e01)
 #define MEMORY_VERSION 3
@@ -248,6 +249,7 @@ typedef struct Memory {
         _Atomic uint32_t locks_high; /* as inodes_high */
         _Atomic uint64_t n_locks, n_lock_waiters, n_locks_lost;
         NfsStats lock_stats; /* of the connection to the lock manager; its thread is the first reactor's */
+        VerifyReport verify;
 
         /* FUSE_INIT as the kernel sent it, and our answer: what was negotiated is state */
         _Atomic uint32_t init_len;

@@ -123,6 +123,7 @@ struct Op {
                 } attr;
         };
         /* OPEN against unlink and rename (open.c) */
+        VfsEntry entry;     /* LOOKUP and its like, while it waits */
         bool opening;       /* the inode is counted as open */
         uint64_t barrier;   /* the last removal that began before this OPEN did */
         uint64_t removal;   /* 0, or this one's number among them */
@@ -135,6 +136,7 @@ struct Op {
         } access;
         struct { /* for what was written (pending.c), or for room for what is to be (extent.c) */
                 bool in_file, for_room; /* which list it is in; the lock of that */
+                Inode *for_drop;       /* whose pages are being dropped (coherence.c); its lock */
                 bool stable;     /* until it is on stable storage, not only on the server */
                 Open *hearer;    /* who is told of what was lost; NULL: nobody */
                 uint64_t seq;    /* everything up to here */

@@ -22,11 +22,11 @@ typedef struct VfsInval {
 
 /* Set by daemon/ between vfs_new() and the first operation. */
 typedef struct VfsNotify {
-        /* Drop the cached pages (data) and attributes of a node. May be called on any reactor; must not block. */
-        void (*inval_inode)(void *userdata, uint64_t nodeid, bool data);
-        /* Look up every name again before it is believed. The same. */
+        /* All of these may be called on any reactor, and must not block. Drops the cached attributes of a node. */
+        void (*inval_attr)(void *userdata, uint64_t nodeid);
+        /* Look up every name again before it is believed. */
         void (*inval_names)(void *userdata);
-        /* As inval_inode with data; inval->done() follows, later, once they are gone. The first reactor only. */
+        /* Drops the cached pages; inval->done() follows, later, on the first reactor, once they are gone. */
         void (*inval_pages)(void *userdata, uint64_t nodeid, VfsInval *inval);
         void *userdata;
 } VfsNotify;
@@ -46,8 +46,14 @@ void vfs_limit_memory(Vfs *vfs, uint64_t limit);
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret);
 VfsReactor *vfs_reactor_free(VfsReactor *vr);
 
+/* All that a former worker left has been taken up, the journal too: inodes that nothing needs any more are let go. */
+void vfs_recovered(Vfs *vfs);
+
 /* The sizes of one READ and WRITE that options and the server agree on: bytes, never 0. */
 void vfs_io_sizes(const SessionOptions *options, const NfsFsInfo *info, uint32_t *ret_read, uint32_t *ret_write);
+
+/* Shall the kernel look at the attributes at each read, and drop pages itself when they have changed? */
+bool vfs_checks_each_read(const Vfs *vfs);
 
 /* Largest READ and WRITE that should reach vfs_read() and vfs_write(): page multiples. */
 uint32_t vfs_read_size(const Vfs *vfs);

@@ -26,7 +26,7 @@ static const Verb verbs[] = {
         {"mount", cmd_mount, "HOST:/PATH DIR [-o OPTIONS]   mount a directory of an NFS server"},
         {"umount", cmd_umount, "[-fl] DIR                    unmount it again, without touching other users"},
         {"list", cmd_list, "[--json]                       the volumes of this machine"},
-        {"status", cmd_status, "[--json] [DIR|SOURCE|ID]     how they are"},
+        {"status", cmd_status, "[--json] [--verify] [DIR|SOURCE|ID]   how they are"},
         {"upgrade", cmd_upgrade, "--all | DIR|SOURCE|ID...       go on with the installed version"},
         {"help", cmd_help, "[options]                      this, or all mount options"},
         {"version", cmd_version, "                            the version"},

@@ -11,12 +11,17 @@
 
 #include "cmd.h"
 
+#define VERIFY_TIMEOUT (10 * NSEC_PER_SEC) /* the keeper gives up before */
+
 static void status_usage(FILE *out, const char *program) {
         (void) fprintf(
                 out,
-                "Usage: %s [--json] [DIR | HOST:/PATH | ID]\n"
+                "Usage: %s [--json] [--verify] [DIR | HOST:/PATH | ID]\n"
                 "\n"
-                "Says how the volume mounted on DIR, those of a source, the one with that id, or all are.\n",
+                "Says how the volume mounted on DIR, those of a source, the one with that id, or all are.\n"
+                "\n"
+                "  --json    as JSON\n"
+                "  --verify  the daemon checks its tables against each other, too: exit code 4 if they do not agree\n",
                 program);
 }
 
@@ -162,6 +167,24 @@ static void print_counters(const json_t *status) {
         }
 }
 
+static void print_verify(const json_t *status) {
+        const json_t *verify = json_object_get(status, "verify"), *violation;
+        json_t *counts = json_object_get(verify, "counts"), *value;
+        const char *name;
+        char text[64];
+        size_t i;
+
+        if (!json_is_object(verify))
+                return;
+        (void) snprintf(text, sizeof text, "%lld violations",
+                        (long long) json_integer_value(json_object_get(verify, "n_violations")));
+        print_line("tables", json_is_true(json_object_get(verify, "consistent")) ? "consistent" : text);
+        json_array_foreach(json_object_get(verify, "violations"), i, violation)
+                (void) printf("    %s\n", json_string_value(violation) ? json_string_value(violation) : "?");
+        json_object_foreach(counts, name, value)
+                (void) printf("    %-28s %12lld\n", name, (long long) json_integer_value(value));
+}
+
 static void status_print(const VolumeList *list, const VolumeInfo *info) {
         const json_t *status = info->status;
         char text[64];
@@ -194,6 +217,7 @@ static void status_print(const VolumeList *list, const VolumeInfo *info) {
         }
         print_rpcs(status);
         print_counters(status);
+        print_verify(status);
 }
 
 /* What the daemon said; for one that says nothing, what we know. */
@@ -213,9 +237,28 @@ static json_t *status_to_json(const VolumeInfo *info) {
         return object;
 }
 
-static int status_report(const VolumeList *list, const char *what, bool json) {
+/* Adds what it finds to the status. An exit code. */
+static int status_verify(const VolumeInfo *info) {
+        json_t *answer = NULL, *verify;
+        const char *why;
+        int r, code = EXIT_CODE_FAILED;
+
+        r = control_call(info->id, "{\"verb\":\"verify\"}\n", now_ns() + VERIFY_TIMEOUT, &answer);
+        verify = r < 0 ? NULL : json_object_get(answer, "verify");
+        why = r < 0 ? strerror(-r) : json_string_value(json_object_get(answer, "error"));
+        if (json_is_object(verify)) {
+                (void) json_object_set(info->status, "verify", verify);
+                code = json_is_true(json_object_get(verify, "consistent")) ? EXIT_CODE_OK : EXIT_CODE_SOFTWARE;
+        } else
+                (void) fprintf(stderr, "nfsvol status: %s: cannot be verified: %s\n", info->id, why ? why : "?");
+        json_decref(answer);
+        return code;
+}
+
+static int status_report(const VolumeList *list, const char *what, bool json, bool verify) {
         _cleanup_(volume_name_done) VolumeName name;
         json_t *array = json ? json_array() : NULL;
+        int code = EXIT_CODE_OK;
         size_t n = 0;
 
         volume_name_init(&name, list, what);
@@ -224,6 +267,8 @@ static int status_report(const VolumeList *list, const char *what, bool json) {
 
                 if (!volume_matches(info, &name))
                         continue;
+                if (verify)
+                        code = MAX(code, status_verify(info));
                 if (json)
                         (void) json_array_append_new(array, status_to_json(info));
                 else {
@@ -238,30 +283,36 @@ static int status_report(const VolumeList *list, const char *what, bool json) {
                 (void) putchar('\n');
         }
         json_decref(array);
-        return n > 0 || !what ? EXIT_CODE_OK : EXIT_CODE_FAILED;
+        if (n == 0 && what) {
+                (void) fprintf(stderr, "nfsvol status: %s: no NFS volume is mounted there, has that source or that id\n", what);
+                code = EXIT_CODE_FAILED;
+        }
+        return code;
 }
 
 int cmd_status(int argc, char **argv) {
         static const struct option options[] = {
                 {"json", no_argument, NULL, 'j'},
+                {"verify", no_argument, NULL, 'v'},
                 {"help", no_argument, NULL, 'h'},
                 {0},
         };
         _cleanup_(volume_list_done) VolumeList list = {0};
-        bool json = false;
+        bool json = false, verify = false;
         int c, r;
 
         optind = 0;
-        while ((c = getopt_long(argc, argv, "jh", options, NULL)) >= 0) {
+        while ((c = getopt_long(argc, argv, "jvh", options, NULL)) >= 0) {
                 if (c == 'h') {
                         status_usage(stdout, argv[0]);
                         return EXIT_CODE_OK;
                 }
-                if (c != 'j') {
+                if (c != 'j' && c != 'v') {
                         status_usage(stderr, argv[0]);
                         return EXIT_CODE_USAGE;
                 }
-                json = true;
+                json = json || c == 'j';
+                verify = verify || c == 'v';
         }
         if (argc - optind > 1) {
                 status_usage(stderr, argv[0]);
@@ -272,9 +323,5 @@ int cmd_status(int argc, char **argv) {
                 (void) fprintf(stderr, "%s: cannot find the volumes: %s\n", argv[0], strerror(-r));
                 return EXIT_CODE_SYSTEM;
         }
-        r = status_report(&list, argv[optind], json);
-        if (r != 0)
-                (void) fprintf(stderr, "%s: %s: no NFS volume is mounted there, has that source or that id\n",
-                               argv[0], argv[optind]);
-        return r;
+        return status_report(&list, argv[optind], json, verify);
 }

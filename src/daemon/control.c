@@ -64,11 +64,17 @@ static void verb_upgrade(Client *client, const json_t *request) {
         upgrade_start(client->keeper, program, TAKE_FD(client->fd));
 }
 
+static void verb_verify(Client *client, const json_t *request) {
+        (void) request;
+        verify_start(client->keeper, TAKE_FD(client->fd));
+}
+
 static const struct {
         const char *name;
         void (*run)(Client *client, const json_t *request);
 } verbs[] = {
         { "status", verb_status },
+        { "verify", verb_verify },
         { "upgrade", verb_upgrade },
 };
 

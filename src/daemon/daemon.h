@@ -199,5 +199,8 @@ void control_close(Keeper *keeper);
 /* Sends object as a line and closes. Takes both. */
 void control_answer(int fd, json_t *object);
 
+/* verify.c: do the worker's tables agree? fd: who asked, for the answer; taken. */
+void verify_start(Keeper *keeper, int fd);
+
 /* status.c: the whole state as one line of JSON, owned by the caller; NULL without memory. */
 char *status_format(const Keeper *keeper);

@@ -31,7 +31,7 @@ typedef struct WorkerReactor {
         Reactor *reactor;
         VfsReactor *vr;
         FuseChannel *channel;
-        Task commit, leave;
+        Task commit, leave, verify;
         FdSource ping;
         VfsSync sync;
         pthread_t thread;
@@ -47,13 +47,26 @@ typedef struct Worker {
         FdSource signals;
         Timer leave_timer;
         _Atomic unsigned n_leaving;
+        Task finish;
+        bool finished, verifying; /* the first reactor's */
+        pthread_barrier_t standstill;
 } Worker;
+
+/* Not while some of them wait for others to stand still. */
+static void finish_run(Task *task) {
+        Worker *worker = container_of(task, Worker, finish);
+
+        if (worker->verifying)
+                return reactor_post(worker->reactors[0].reactor, &worker->finish);
+        worker->finished = true;
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
+                reactor_stop(worker->reactors[i].reactor, 0);
+}
 
 static void worker_finished(void *userdata) {
         Worker *worker = userdata;
 
-        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
-                reactor_stop(worker->reactors[i].reactor, 0);
+        reactor_post(worker->reactors[0].reactor, &worker->finish);
 }
 
 /* Nothing that a server's reply could make it do needs more than to bind a port below 1024. */
@@ -169,13 +182,40 @@ static int watch_signals(Worker *worker) {
         return fd_source_add(worker->reactors[0].reactor, &worker->signals, fd, EPOLLIN);
 }
 
-/* The keeper wants to know whether this reactor turns. */
+/* ---- what the keeper asks ---- */
+
+/* Between two turns nothing is half done: all stand still until the first has looked at everything. */
+static void verify_run(Task *task) {
+        WorkerReactor *wr = container_of(task, WorkerReactor, verify);
+        Worker *worker = wr->worker;
+
+        (void) pthread_barrier_wait(&worker->standstill);
+        if (wr->index == 0) {
+                fuse_volume_verify(worker->volume);
+                worker->verifying = false;
+        }
+        (void) pthread_barrier_wait(&worker->standstill);
+}
+
+static void verify_asked(Worker *worker) {
+        const VerifyReport *report = &worker->memory->verify;
+
+        if (worker->finished || worker->verifying || atomic_load(&report->asked) == atomic_load(&report->answered))
+                return;
+        worker->verifying = true;
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
+                reactor_post(worker->reactors[i].reactor, &worker->reactors[i].verify);
+}
+
+/* Whether this reactor turns, and to the first one, whether there is something to verify. */
 static void ping_ready(FdSource *source, uint32_t events) {
         WorkerReactor *wr = container_of(source, WorkerReactor, ping);
 
         (void) events;
         (void) !read(source->fd, &(uint64_t){ 0 }, sizeof(uint64_t));
         atomic_fetch_add(&wr->worker->memory->pongs[wr->index], 1);
+        if (wr->index == 0)
+                verify_asked(wr->worker);
 }
 
 static void *reactor_thread(void *arg) {
@@ -206,11 +246,15 @@ static int worker_start(Worker *worker) {
                 free(why);
                 return r;
         }
+        worker->finish.run = finish_run;
         r = vfs_new(memory, &worker->options.session, &worker->vfs);
         if (r < 0)
                 return r;
         vfs_limit_memory(worker->vfs, cgroup_memory_limit());
         r = fuse_volume_new(memory, worker->vfs, worker_finished, worker, &worker->volume);
+        if (r < 0)
+                return r;
+        r = -pthread_barrier_init(&worker->standstill, NULL, memory->n_reactors);
         if (r < 0)
                 return r;
         for (unsigned i = 0; i < memory->n_reactors; i++) {
@@ -219,6 +263,7 @@ static int worker_start(Worker *worker) {
                 wr->worker = worker;
                 wr->commit.run = commit_run;
                 wr->leave.run = leave_run;
+                wr->verify.run = verify_run;
                 wr->ping.ready = ping_ready;
                 wr->index = i;
                 r = reactor_new(&wr->reactor);
@@ -236,6 +281,7 @@ static int worker_start(Worker *worker) {
                 if (r < 0)
                         return r;
         }
+        vfs_recovered(worker->vfs);
         r = watch_signals(worker);
         if (r < 0)
                 return r;
@@ -264,6 +310,7 @@ static void worker_stop(Worker *worker) {
                 (void) vfs_reactor_free(worker->reactors[i].vr);
                 (void) reactor_free(worker->reactors[i].reactor);
         }
+        (void) pthread_barrier_destroy(&worker->standstill);
         (void) fuse_volume_free(worker->volume);
         (void) vfs_free(worker->vfs);
         mount_options_done(&worker->options);

@@ -381,10 +381,9 @@ void channel_start(FuseChannel *channel) {
         }
 }
 
-static bool slot_is_sane(const FuseChannel *channel, const Slot *slot, const struct fuse_in_header *header) {
+bool slot_is_sane(const Slot *slot, const struct fuse_in_header *header) {
         uint32_t max = slot->buffer >= 0 ? BUFFER_REQUEST_SIZE : SLOT_REQUEST_SIZE;
 
-        (void) channel;
         return slot->len >= sizeof *header && slot->len <= max && header->len == slot->len &&
                slot->reply_len <= SLOT_REPLY_SIZE && slot->seal == slot_seal_of(slot, header);
 }
@@ -419,7 +418,7 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
                 }
                 return;
         }
-        if (!slot_is_sane(channel, slot, header)) {
+        if (!slot_is_sane(slot, header)) {
                 log_error("a request of a former worker is damaged: answered with EIO");
                 answer_error(channel, header->unique, EIO); /* if that is damaged too, the kernel knows no such request */
                 slot->buffer = -1;

@@ -7,9 +7,8 @@
  * would answer, is not started. So pages are dropped by a process of its own, which may wait as long as it likes: it
  * reads node ids from a pipe until the worker, the only writer, is gone.
  *
- * If the pipe is full or the process gone, a file's pages are dropped at its next open instead, which checks anyway
- * (vfs/cache.c). Who must know when they are gone (a lock was taken) is told through a second pipe, in the order of asking;
- * what did not fit into the pipe is told later.
+ * Who asked for it (vfs/coherence.c, or who takes a lock) is told through a second pipe, in the order of asking, that they are
+ * gone; what did not fit into the pipe is told later. If the process is gone, a file's pages are dropped at its next open.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -18,20 +17,16 @@
 #include "base/log.h"
 #include "private.h"
 
-/* What goes through the pipe; whole or not at all (PIPE_BUF). */
-typedef struct Message {
-        uint64_t nodeid;
-        uint64_t wants_answer;
-} Message;
-
 struct Notifier {
         FuseVolume *volume;
-        int pipe_fd; /* messages go in here; non-blocking */
+        int pipe_fd;   /* node ids go in here; non-blocking */
+        int answer_fd; /* a byte comes back for each; non-blocking */
 
         /* the first reactor's */
-        int answer_fd; /* a byte for each message that wants an answer; non-blocking */
         FdSource answers;
         Reactor *reactor;
+
+        pthread_mutex_t lock; /* of the rest; inval->done() is called without it */
         TAILQ_HEAD(, VfsInval) invals; /* oldest first; those that have been told before those that have not */
         Task dead_task; /* the process is gone: nobody waits any longer */
         bool dead;
@@ -52,42 +47,36 @@ static int inval_inode(int fuse_fd, uint64_t nodeid, int64_t offset) {
 }
 
 static _Noreturn void notifier_run(int pipe_fd, int answer_fd, int fuse_fd) {
-        Message message;
+        uint64_t nodeid;
 
         (void) prctl(PR_SET_NAME, "nfsvol-notifier");
         for (;;) {
-                ssize_t n = read(pipe_fd, &message, sizeof message);
+                ssize_t n = read(pipe_fd, &nodeid, sizeof nodeid);
 
                 if (n < 0 && errno == EINTR)
                         continue;
-                if (n != sizeof message || inval_inode(fuse_fd, message.nodeid, 0) == -ENODEV)
-                        _exit(0);
-                if (message.wants_answer && write(answer_fd, "", 1) != 1)
+                if (n != sizeof nodeid || inval_inode(fuse_fd, nodeid, 0) == -ENODEV || write(answer_fd, "", 1) != 1)
                         _exit(0);
         }
 }
 
-static void notify_inval(void *userdata, uint64_t nodeid, bool data) {
+static void notify_inval_attr(void *userdata, uint64_t nodeid) {
         struct Notifier *notifier = userdata;
 
-        if (data)
-                (void) !write(notifier->pipe_fd, &(Message){ .nodeid = nodeid }, sizeof(Message));
-        else
-                (void) inval_inode(notifier->volume->memory->fuse_fd[0], nodeid, -1);
+        (void) inval_inode(notifier->volume->memory->fuse_fd[0], nodeid, -1);
 }
 
+/* Under the lock. */
 static void invals_tell(struct Notifier *notifier) {
         VfsInval *inval;
 
         TAILQ_FOREACH(inval, &notifier->invals, inval_link) {
-                Message message = { .nodeid = inval->nodeid, .wants_answer = 1 };
-
                 if (inval->told)
                         continue;
-                if (write(notifier->pipe_fd, &message, sizeof message) != sizeof message) {
+                if (write(notifier->pipe_fd, &inval->nodeid, sizeof inval->nodeid) != sizeof inval->nodeid) {
                         if (errno != EAGAIN) {
                                 notifier->dead = true;
-                                reactor_defer(notifier->reactor, &notifier->dead_task);
+                                reactor_post(notifier->reactor, &notifier->dead_task);
                         }
                         return;
                 }
@@ -100,25 +89,34 @@ static void notify_inval_pages(void *userdata, uint64_t nodeid, VfsInval *inval)
 
         inval->nodeid = nodeid;
         inval->told = false;
+        (void) pthread_mutex_lock(&notifier->lock);
         TAILQ_INSERT_TAIL(&notifier->invals, inval, inval_link);
         if (notifier->dead)
-                reactor_defer(notifier->reactor, &notifier->dead_task);
+                reactor_post(notifier->reactor, &notifier->dead_task);
         else
                 invals_tell(notifier);
+        (void) pthread_mutex_unlock(&notifier->lock);
 }
 
-static void inval_first_done(struct Notifier *notifier) {
-        VfsInval *inval = TAILQ_FIRST(&notifier->invals);
+/* The first one is done. false: there is none. */
+static bool inval_first_done(struct Notifier *notifier) {
+        VfsInval *inval;
 
-        TAILQ_REMOVE(&notifier->invals, inval, inval_link);
-        inval->done(inval);
+        (void) pthread_mutex_lock(&notifier->lock);
+        inval = TAILQ_FIRST(&notifier->invals);
+        if (inval)
+                TAILQ_REMOVE(&notifier->invals, inval, inval_link);
+        (void) pthread_mutex_unlock(&notifier->lock);
+        if (inval)
+                inval->done(inval);
+        return inval;
 }
 
 static void dead_run(Task *task) {
         struct Notifier *notifier = container_of(task, struct Notifier, dead_task);
 
-        while (!TAILQ_EMPTY(&notifier->invals))
-                inval_first_done(notifier);
+        while (inval_first_done(notifier))
+                continue;
 }
 
 static void answers_ready(FdSource *source, uint32_t events) {
@@ -129,12 +127,16 @@ static void answers_ready(FdSource *source, uint32_t events) {
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
                 log_warning("the process that drops cached pages is gone");
                 fd_source_remove(source);
+                (void) pthread_mutex_lock(&notifier->lock);
                 notifier->dead = true;
+                (void) pthread_mutex_unlock(&notifier->lock);
                 return dead_run(&notifier->dead_task);
         }
-        while (n-- > 0 && !TAILQ_EMPTY(&notifier->invals))
-                inval_first_done(notifier);
+        while (n-- > 0 && inval_first_done(notifier))
+                continue;
+        (void) pthread_mutex_lock(&notifier->lock);
         invals_tell(notifier);
+        (void) pthread_mutex_unlock(&notifier->lock);
 }
 
 int notifier_listen(struct Notifier *notifier, Reactor *reactor) {
@@ -158,7 +160,7 @@ static void notify_inval_names(void *userdata) {
 int notifier_new(FuseVolume *volume, struct Notifier **ret) {
         struct Notifier *notifier = calloc(1, sizeof *notifier);
         VfsNotify notify = {
-                .inval_inode = notify_inval,
+                .inval_attr = notify_inval_attr,
                 .inval_names = notify_inval_names,
                 .inval_pages = notify_inval_pages,
                 .userdata = notifier,
@@ -172,6 +174,7 @@ int notifier_new(FuseVolume *volume, struct Notifier **ret) {
         notifier->pipe_fd = notifier->answer_fd = notifier->answers.fd = -1;
         notifier->dead_task.run = dead_run;
         TAILQ_INIT(&notifier->invals);
+        (void) pthread_mutex_init(&notifier->lock, NULL);
         if (pipe2(fds, O_CLOEXEC) < 0) {
                 free(notifier);
                 return -errno;
@@ -203,6 +206,7 @@ struct Notifier *notifier_free(struct Notifier *notifier) {
                 return NULL;
         (void) fd_close(notifier->pipe_fd);
         (void) fd_close(notifier->answer_fd);
+        (void) pthread_mutex_destroy(&notifier->lock);
         free(notifier);
         return NULL;
 }

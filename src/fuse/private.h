@@ -82,6 +82,8 @@ void session_replay_init(FuseChannel *channel);
 void channel_start(FuseChannel *channel);
 /* The reply of op has been written (or cannot be): its slot is free again. */
 void channel_release(FuseOp *fop);
+/* Is the request in it the one that the kernel sent? */
+bool slot_is_sane(const Slot *slot, const struct fuse_in_header *header);
 static inline struct fuse_in_header *slot_header(FuseChannel *channel, Slot *slot) {
         if (slot->buffer >= 0)
                 return buffer_request(&channel->journal->buffers[slot->buffer]);

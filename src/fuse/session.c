@@ -22,14 +22,17 @@ void session_init(void *userdata, struct fuse_conn_info *conn) {
         conn->max_read = vfs_read_size(vfs);
         conn->max_background = 64;
         conn->congestion_threshold = 64;
-        /* O_TRUNC comes as a SETATTR; pages are dropped when we say so (vfs/cache.c), not at each new mtime */
-        conn->want &= ~(uint32_t) (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
-                                   FUSE_CAP_SPLICE_WRITE | FUSE_CAP_HANDLE_KILLPRIV);
+        /* O_TRUNC comes as a SETATTR; pages are dropped when we say so (vfs/coherence.c), as a rule, not at each new mtime */
+        conn->want &= ~(uint32_t) (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+                                   FUSE_CAP_HANDLE_KILLPRIV);
         /* else the kernel keeps them itself, for this node */
         if (!(vfs_lock_kinds(vfs) & VFS_LOCKS_POSIX))
                 conn->want &= ~(uint32_t) FUSE_CAP_POSIX_LOCKS;
         if (!(vfs_lock_kinds(vfs) & VFS_LOCKS_FLOCK))
                 conn->want &= ~(uint32_t) FUSE_CAP_FLOCK_LOCKS;
+        if (vfs_checks_each_read(vfs))
+                return;
+        conn->want &= ~(uint32_t) FUSE_CAP_AUTO_INVAL_DATA;
         if (conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA)
                 conn->want |= FUSE_CAP_EXPLICIT_INVAL_DATA;
 }

@@ -15,6 +15,8 @@ static void setattr_allowed(Op *op);
 static void setattr_start(Op *op);
 static void setattr_flushed(Op *op);
 static void setattr_done(NfsCall *call);
+static void setattr_getattr_done(NfsCall *call);
+static void setattr_reply(Op *op, const NfsAttr *attr);
 static void readlink_done(NfsCall *call);
 static void statfs_done(NfsCall *call);
 
@@ -120,9 +122,28 @@ static void setattr_done(NfsCall *call) {
         }
         cache_update_wcc(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
         if (call->res.wcc.has_after)
-                return op_reply_attr(op, &call->res.wcc.after);
-        (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), getattr_done);
+                return setattr_reply(op, &call->res.wcc.after);
+        (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), setattr_getattr_done);
         op_send(op);
+}
+
+static void setattr_getattr_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
+        setattr_reply(op, &call->res.attr);
+}
+
+/*
+ * While a file is cut the kernel writes none of its pages; and who drops those that were changed through mmap waits for that.
+ * So this must not wait for him.
+ */
+static void setattr_reply(Op *op, const NfsAttr *attr) {
+        if (op->attr.attr.set_size)
+                return op_reply_attr_now(op, attr);
+        op_reply_attr(op, attr);
 }
 
 /* ---- readlink ---- */

@@ -17,7 +17,7 @@
  * Pages. The kernel keeps a file's pages over close and open while size, mtime and ctime are what they
  * were when it began to fill them (pages). A change of our own (weak cache consistency data proves it,
  * RFC 1813 section 2.6, or own WRITEs are in flight) moves pages along; a change of somebody else drops them: at
- * the next open, and through the notifier where a file is open.
+ * the next open, and at once where a file is open (coherence.c).
  *
  * Access. What the server granted (ACCESS) to a credential, as long as the attributes are believed,
  * dropped when ctime changes.
@@ -93,7 +93,23 @@ static void tell_closed(Vfs *vfs) {
                 vfs->notify.inval_names(vfs->notify.userdata);
 }
 
-void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
+/*
+ * Under the lock: somebody else has changed the file, or may have. Whether pages must be dropped now. If it is not open, that is
+ * done at its next open.
+ */
+static bool pages_are_old(Inode *inode, const NfsAttr *attr) {
+        bool old = !inode->pages.none;
+
+        if (__atomic_load_n(&inode->n_open, __ATOMIC_RELAXED) == 0) {
+                inode->pages = (DataVersion){ 0 };
+                return false;
+        }
+        version_set(&inode->pages, attr); /* what is read from now on is not older */
+        return old;
+}
+
+/* Returns whether pages must be dropped. */
+static bool update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
         bool changed, closed, drop_pages = false;
         enum Order order;
 
@@ -103,29 +119,35 @@ void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
                 if (order == ORDER_UNKNOWN)
                         inode->attr_valid = 0;
                 inode_unlock(inode);
-                return;
+                return false;
         }
         changed = !inode->has_attr || !attr_unchanged(&inode->attr, attr);
-        if (changed && S_ISREG(attr->mode) && inode->pages.known &&
-            !version_equal(&inode->pages, attr->size, &attr->mtime, &attr->ctime)) {
-                if (inode->n_writing > 0) {
+        if (S_ISREG(attr->mode) && !version_equal(&inode->pages, attr->size, &attr->mtime, &attr->ctime)) {
+                if (inode->n_writing == 0)
+                        drop_pages = pages_are_old(inode, attr);
+                else if (inode->pages.known)
                         version_set(&inode->pages, attr);
-                } else {
-                        inode->pages.known = false;
-                        drop_pages = true;
-                }
         }
         closed = attr_store(vfs, inode, attr, time, order, changed);
         inode_unlock(inode);
 
         if (closed)
                 tell_closed(vfs);
-        if (drop_pages && vfs->notify.inval_inode)
-                vfs->notify.inval_inode(vfs->notify.userdata, inode->nodeid, true);
+        return drop_pages;
+}
+
+void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
+        if (update(vfs, inode, attr, time))
+                pages_drop(vfs, inode);
+}
+
+void cache_update_read(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time) {
+        if (update(vfs, inode, attr, time))
+                pages_drop_later(vfs, inode);
 }
 
 void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) {
-        bool ours, closed = false;
+        bool ours, closed = false, drop_pages = false;
         enum Order order;
 
         inode_lock(inode);
@@ -143,6 +165,8 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) 
                        version_equal(&inode->pages, wcc->after.size, &wcc->after.mtime, &wcc->after.ctime);
                 if (ours)
                         version_set(&inode->pages, &wcc->after);
+                else if (inode->pages.known && wcc->has_before)
+                        drop_pages = pages_are_old(inode, &wcc->after);
                 else
                         inode->pages.known = false;
                 closed = attr_store(vfs, inode, &wcc->after, time, order, true);
@@ -150,6 +174,8 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) 
         inode_unlock(inode);
         if (closed)
                 tell_closed(vfs);
+        if (drop_pages)
+                pages_drop(vfs, inode);
 }
 
 void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, CallTime time) {
@@ -168,7 +194,7 @@ void cache_zap(Inode *inode) {
         inode_lock(inode);
         inode->attr_valid = 0;
         memset(inode->access, 0, sizeof inode->access);
-        inode->pages.known = false;
+        inode->pages = (DataVersion){ .none = true };
         inode_unlock(inode);
 }
 
@@ -224,7 +250,7 @@ bool cache_keep_pages(Inode *inode) {
         bool keep;
 
         inode_lock(inode);
-        keep = inode->has_attr &&
+        keep = inode->has_attr && !inode->dropping && !inode->drop_due &&
                version_equal(&inode->pages, inode->attr.size, &inode->attr.mtime, &inode->attr.ctime);
         if (inode->has_attr)
                 version_set(&inode->pages, &inode->attr);

@@ -316,6 +316,10 @@ static bool give_entry(Op *op, const DirStream *stream, const DirEntry *e, bool 
         if (!fresh || !e->has_attr || !e->has_fh || is_dot(name) ||
             op_make_entry(op, op->inode, &e->fh, &e->attr, stream->time, &entry) != 0)
                 return op->reply->dirent(op, name, e->fileid, type, e->cookie, NULL);
+        if (pages_are_dropped(op->reactor->vfs, entry.nodeid)) {
+                inode_forget(op->reactor->vfs, entry.nodeid, 1);
+                return op->reply->dirent(op, name, e->fileid, type, e->cookie, NULL);
+        }
         if (op->reply->dirent(op, name, e->fileid, type, e->cookie, &entry))
                 return true;
         inode_forget(op->reactor->vfs, entry.nodeid, 1);

@@ -230,11 +230,12 @@ void extent_wait_room(Op *op, void (*done)(Op *op)) {
 
 /* ---- recovery ---- */
 
-static bool is_sane(const Vfs *vfs, const Extent *extent) {
+bool extent_is_whole(const Vfs *vfs, const Extent *extent) {
         const ExtentRecord *record = extent->record;
         uint32_t len = atomic_load(&record->len);
 
-        return record->seal == seal_of(vfs, extent) && len >= 1 && len <= extent->capacity && atomic_load(&record->done) < len && record->offset <= (uint64_t) INT64_MAX - len &&
+        return record->seal == seal_of(vfs, extent) && len >= 1 && len <= extent->capacity &&
+               atomic_load(&record->done) < len && record->offset <= (uint64_t) INT64_MAX - len &&
                record->cred.n_groups <= NFS_GROUPS_MAX && record->stable <= NFS_FILE_SYNC;
 }
 
@@ -242,7 +243,7 @@ static bool is_sane(const Vfs *vfs, const Extent *extent) {
 static int recover(Vfs *vfs, Extent *extent) {
         ExtentRecord *record = extent->record;
         uint32_t state = atomic_load_explicit(&record->state, memory_order_acquire);
-        bool sane = state <= EXTENT_UNSTABLE && is_sane(vfs, extent);
+        bool sane = state <= EXTENT_UNSTABLE && extent_is_whole(vfs, extent);
         Inode *inode = sane ? inode_pin(vfs, record->nodeid) : NULL;
         int r;
 
@@ -276,6 +277,19 @@ static int load_size(Vfs *vfs, unsigned c) {
                         TAILQ_INSERT_TAIL(&vfs->free_extents[c], extent, extent_link);
         }
         return 0;
+}
+
+Extent *extent_next(const Vfs *vfs, const Extent *extent) {
+        uint32_t index = extent ? (uint32_t) (extent - vfs->extents) + 1 : 0;
+
+        for (unsigned c = 0; c < EXTENT_SIZES; c++) {
+                uint32_t end = sizes[c].first + atomic_load(&vfs->memory->extents.high[c]);
+
+                index = MAX(index, sizes[c].first);
+                if (index < end)
+                        return &vfs->extents[index];
+        }
+        return NULL;
 }
 
 int extent_table_load(Vfs *vfs) {

@@ -70,6 +70,12 @@ static void open_getattr_done(NfsCall *call) {
         open_finish(op);
 }
 
+static void open_dropped(Op *op) {
+        if (op->wait.err)
+                return op_reply_err(op, op->wait.err);
+        open_finish(op);
+}
+
 static void open_finish(Op *op) {
         Vfs *vfs = op->reactor->vfs;
         int flags = op->attr.flags;
@@ -78,6 +84,9 @@ static void open_finish(Op *op) {
         Open *open;
         int r;
 
+        /* what is asked about the file after this shall be believed by the kernel */
+        if (pages_wait(op, op->inode, open_dropped))
+                return;
         r = open_add(op, op->inode, flags, &open, &fh);
         if (r < 0)
                 return op_reply_err(op, -r);
@@ -85,8 +94,8 @@ static void open_finish(Op *op) {
                 reply_flags |= VFS_OPEN_DIRECT_IO;
         if (cache_keep_pages(op->inode))
                 reply_flags |= VFS_OPEN_KEEP_CACHE;
-        else if (vfs->notify.inval_inode)
-                vfs->notify.inval_inode(vfs->notify.userdata, op->inode->nodeid, false);
+        else if (vfs->notify.inval_attr)
+                vfs->notify.inval_attr(vfs->notify.userdata, op->inode->nodeid);
         op->reply->executing(op, 0, NULL); /* once it was answered, a successor must not open once more */
         op->open = open; /* op_finish() */
         op_finish(op);

@@ -20,18 +20,11 @@
 #include "volume.h"
 
 #define ROOT_INDEX   1u
-#define CHUNK_SIZE   4096u
+#define CHUNK_SIZE   INODE_CHUNK_SIZE
 #define N_CHUNKS     (INODES_MAX / CHUNK_SIZE)
 #define EMPTY_CHUNKS 4 /* keep their memory, for those who come and go */
 #define TRIM_CHUNKS  16
 
-struct InodeChunk {
-        uint32_t n_used;
-        uint32_t n_touched; /* indexes at or above are as new */
-        Inode *free;        /* of those below */
-};
-
-typedef struct InodeChunk InodeChunk;
 
 static uint64_t nodeid_of(uint32_t index, uint32_t generation) {
         return index | (uint64_t) generation << 32;
@@ -113,6 +106,7 @@ static int inode_attach(Vfs *vfs, uint32_t index) {
 
         memset(inode, 0, sizeof *inode);
         (void) pthread_mutex_init(&inode->lock, NULL);
+        TAILQ_INIT(&inode->drop_waiting);
         inode->record = record;
         inode->nodeid = nodeid_of(index, record->generation);
         HASH_ADD_KEYPTR(by_fh, vfs->by_fh, record->fh.data, record->fh.len, inode);
@@ -241,6 +235,19 @@ int inode_table_load(Vfs *vfs) {
         return 0;
 }
 
+void vfs_recovered(Vfs *vfs) {
+        uint32_t high = atomic_load(&vfs->memory->inodes_high);
+
+        table_lock(vfs);
+        for (uint32_t i = ROOT_INDEX; i < high; i++) {
+                Inode *inode = &vfs->inodes[i];
+
+                if (inode->record && atomic_load(&inode->record->used) == 1)
+                        release_if_unused(vfs, inode);
+        }
+        table_unlock(vfs);
+}
+
 void inode_table_free(Vfs *vfs) {
         free(vfs->inode_chunks);
         if (!vfs->inodes)
@@ -300,6 +307,20 @@ static Inode *inode_find(Vfs *vfs, uint64_t nodeid) {
             !atomic_load_explicit(&inode->record->used, memory_order_relaxed))
                 return NULL;
         return inode;
+}
+
+bool inode_is_whole(const Vfs *vfs, const Inode *inode) {
+        uint32_t index = index_of(vfs, inode);
+
+        return inode->record == &vfs->memory->inodes[index] && record_is_sane(inode->record, index) &&
+               inode->nodeid == nodeid_of(index, inode->record->generation);
+}
+
+bool inode_is_indexed(Vfs *vfs, const Inode *inode) {
+        Inode *found;
+
+        HASH_FIND(by_fh, vfs->by_fh, inode->record->fh.data, inode->record->fh.len, found);
+        return found == inode;
 }
 
 Inode *inode_pin(Vfs *vfs, uint64_t nodeid) {

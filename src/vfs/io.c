@@ -23,6 +23,8 @@ static void read_done(NfsCall *call);
 static void write_append(Op *op);
 static void write_append_flushed(Op *op);
 static void write_append_done(NfsCall *call);
+static void write_append_dropped(Op *op);
+static void write_append_place(Op *op);
 static void write_keep(Op *op);
 static void write_room(Op *op);
 static void write_waited(Op *op);
@@ -72,12 +74,22 @@ static void read_send(Op *op) {
         op_send(op);
 }
 
+/* What the answer says of the file is taken over after the kernel has it: see coherence.c. */
 static void read_reply(Op *op, const void *data, size_t size) {
         uint8_t *gathered = op->io.gathered;
+        bool has_attr = op->call.res.has_attr;
+        CallTime time = call_time(&op->call);
+        NfsAttr attr = op->call.res.attr;
+        Vfs *vfs = op->reactor->vfs;
+        Inode *inode = op->inode;
 
+        inode_repin(vfs, inode);
         op_finish(op);
         op->reply->data(op, data, size);
         free(gathered);
+        if (has_attr)
+                cache_update_read(vfs, inode, &attr, time);
+        inode_unpin(vfs, inode);
 }
 
 static void read_done(NfsCall *call) {
@@ -90,8 +102,6 @@ static void read_done(NfsCall *call) {
                 free(op->io.gathered);
                 return op_reply_err(op, call->err);
         }
-        if (call->res.has_attr)
-                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         if (!op->io.waited && pending_doubtful(op->inode)) { /* it was sent before that was known */
                 op->io.waited = true;
                 if (pending_wait(op, true, NULL, read_flushed))
@@ -165,13 +175,28 @@ static void write_append_flushed(Op *op) {
 
 static void write_append_done(NfsCall *call) {
         Op *op = op_done(call);
-        uint64_t end;
 
         if (call->err)
                 return op_reply_err(op, call->err);
         cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
+        op->entry.attr.size = call->res.attr.size;
+        /* the kernel will think that the file is so long */
+        if (pages_wait(op, op->inode, write_append_dropped))
+                return;
+        write_append_place(op);
+}
+
+static void write_append_dropped(Op *op) {
+        if (op->wait.err)
+                return op_reply_err(op, op->wait.err);
+        write_append_place(op);
+}
+
+static void write_append_place(Op *op) {
+        uint64_t end;
+
         end = pending_append_offset(op->inode); /* another descriptor may have written since */
-        op->io.offset = MAX(call->res.attr.size, end);
+        op->io.offset = MAX(op->entry.attr.size, end);
         op->reply->placed(op, op->io.offset);
         write_keep(op);
 }

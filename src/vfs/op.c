@@ -98,12 +98,43 @@ void op_reply_err_once(Op *op, int err) {
         op_reply_err(op, err);
 }
 
+/* Those whose pages were being dropped go on; a name that nobody waits for any more was counted. */
+static void reply_entry_dropped(Op *op) {
+        if (!op->wait.err)
+                return op_reply_entry(op, &op->entry);
+        inode_forget(op->reactor->vfs, op->entry.nodeid, 1);
+        op_reply_err(op, op->wait.err);
+}
+
 void op_reply_entry(Op *op, const VfsEntry *entry) {
+        Vfs *vfs = op->reactor->vfs;
+        Inode *inode = entry->nodeid ? inode_pin(vfs, entry->nodeid) : NULL;
+        bool waits = false;
+
+        if (inode) {
+                op->entry = *entry;
+                waits = pages_wait(op, inode, reply_entry_dropped);
+                inode_unpin(vfs, inode);
+        }
+        if (waits)
+                return;
         op_finish(op);
         op->reply->entry(op, entry);
 }
 
+static void reply_attr_dropped(Op *op) {
+        if (op->wait.err)
+                return op_reply_err(op, op->wait.err);
+        op_reply_attr(op, &op->entry.attr);
+}
+
 void op_reply_attr(Op *op, const NfsAttr *attr) {
+        op->entry.attr = *attr;
+        if (!pages_wait(op, op->inode, reply_attr_dropped))
+                op_reply_attr_now(op, attr);
+}
+
+void op_reply_attr_now(Op *op, const NfsAttr *attr) {
         uint64_t left, nodeid = op->inode->nodeid;
         NfsAttr cached;
 
@@ -162,5 +193,6 @@ void vfs_interrupt(Op *op) {
         if (op->call_pending && !op->out_of_time)
                 return nfs_call_cancel(&op->call);
         pending_interrupt(op);
+        pages_interrupt(op);
         locks_interrupt(op);
 }

@@ -315,6 +315,12 @@ Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid) {
         return open;
 }
 
+bool open_is_whole(const Vfs *vfs, const Open *open) {
+        uint32_t index = (uint32_t) (open - vfs->opens);
+
+        return open->record == &vfs->memory->opens[index] && open->record->seal == open_seal(open->record, index);
+}
+
 void open_remove(Vfs *vfs, Open *open) {
         Inode *inode = open->inode;
 

@@ -93,6 +93,10 @@ uint32_t extent_limit(const Vfs *vfs);
 /* Nothing has been kept for a while: the memory of all of it goes back to the system, if there is still nothing. */
 void extent_give_back(Vfs *vfs);
 bool extent_has_memory(const Vfs *vfs);
+/* Is its record as it was written, and does it make sense? */
+bool extent_is_whole(const Vfs *vfs, const Extent *extent);
+/* The next one that was ever used, from NULL on; NULL: there are no more. */
+Extent *extent_next(const Vfs *vfs, const Extent *extent);
 /* So full that files should be committed. */
 bool extent_room_is_short(Vfs *vfs);
 

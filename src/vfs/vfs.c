@@ -140,6 +140,7 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
         if (index == 0) {
                 statfs_prime(vr);
                 remove_left_over(vr);
+                coherence_start(vr);
         }
         writeback_start(vr);
         *ret = vr;
@@ -151,6 +152,7 @@ VfsReactor *vfs_reactor_free(VfsReactor *vr) {
                 return NULL;
         locks_stop(vr);
         timer_disarm(&vr->writeback);
+        timer_disarm(&vr->coherence);
         (void) nfs_conn_free(vr->conn);
         free(vr);
         return NULL;

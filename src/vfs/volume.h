@@ -42,6 +42,7 @@ static inline CallTime call_time(const NfsCall *call) {
 /* What decides whether cached data is still the server's. */
 typedef struct DataVersion {
         bool known;
+        bool none; /* not known, but nothing older than the next answer */
         uint64_t size;
         struct timespec mtime, ctime;
 } DataVersion;
@@ -51,6 +52,8 @@ typedef struct AccessEntry {
         uint64_t expires; /* ns; 0: empty */
         uint32_t asked, granted;
 } AccessEntry;
+
+TAILQ_HEAD(OpList, Op);
 
 typedef struct Pending Pending;
 typedef struct Ahead Ahead;
@@ -80,6 +83,12 @@ struct Inode {
         struct LockFile *locks; /* Locks.mutex */
         uint32_t n_write_errors; /* so many times data was lost; those who have it open hear of it, each once */
         int write_error;         /* the last time */
+        Vfs *dropping;         /* the kernel is told to drop its pages, and has not yet: this volume's; NULL: it is not */
+        bool drop_again;       /* something has changed since it was told */
+        uint64_t drop_due;     /* ns: when it is to be told so; 0: not */
+        bool asking;           /* coherence.c: a GETATTR is on its way */
+        VfsInval drop;
+        struct OpList drop_waiting;
         Pending *pending; /* written here, and not yet on the server's stable storage; NULL: nothing */
 
         /* for what is unlinked while open (remove.c); table_lock */
@@ -93,6 +102,14 @@ struct Inode {
         _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
         Ahead *ahead;                 /* ahead_lock */
 };
+
+/* So many indexes of inodes, whose memory comes and goes together (inode.c). */
+#define INODE_CHUNK_SIZE 4096u
+typedef struct InodeChunk {
+        uint32_t n_used;
+        uint32_t n_touched; /* indexes at or above are as new */
+        Inode *free;        /* of those below */
+} InodeChunk;
 
 static inline void inode_lock(Inode *inode) {
         (void) pthread_mutex_lock(&inode->lock);
@@ -117,7 +134,6 @@ typedef struct CredEntry {
         NfsCred cred;
 } CredEntry;
 
-TAILQ_HEAD(OpList, Op);
 TAILQ_HEAD(PendingList, Pending);
 
 struct Vfs {
@@ -130,7 +146,7 @@ struct Vfs {
         pthread_mutex_t table_lock;
         Inode *inodes; /* INODES_MAX of them, untouched until used */
         Inode *by_fh;
-        struct InodeChunk *inode_chunks;
+        InodeChunk *inode_chunks;
         uint32_t first_chunk;  /* no chunk below has room */
         unsigned n_empty_chunks; /* that keep their memory */
         Open *opens;
@@ -175,6 +191,9 @@ struct VfsReactor {
         unsigned n_lock_waiters; /* Locks.mutex */
         unsigned n_background; /* RPCs that no op waits for: removals, WRITEs, COMMITs */
         Timer writeback;
+        Timer coherence;    /* the first reactor's */
+        unsigned n_asked;   /* by it, and not yet answered */
+        uint32_t next_open; /* to be looked at by it */
         TAILQ_HEAD(, VfsSync) syncs;
 };
 
@@ -195,6 +214,10 @@ void inode_repin(Vfs *vfs, Inode *inode);
 void inode_unpin(Vfs *vfs, Inode *inode);
 void inode_forget(Vfs *vfs, uint64_t nodeid, uint64_t n);
 
+/* verify.c: is its record as it was written, and is it what its handle leads to? */
+bool inode_is_whole(const Vfs *vfs, const Inode *inode);
+bool inode_is_indexed(Vfs *vfs, const Inode *inode);
+
 static inline const NfsFh *inode_fh(const Inode *inode) {
         return &inode->record->fh;
 }
@@ -212,6 +235,8 @@ int open_table_load(Vfs *vfs);
 int open_add(Op *op, Inode *inode, int flags, Open **ret, uint64_t *ret_fh);
 /* What the kernel names; NULL: not ours. */
 Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid);
+/* Is its record as it was written? */
+bool open_is_whole(const Vfs *vfs, const Open *open);
 /* Unpins the inode. */
 void open_remove(Vfs *vfs, Open *open);
 DirStream *dir_stream_free(DirStream *stream);
@@ -258,6 +283,8 @@ void background_end(VfsReactor *vr);
 
 /* An answer that is not the result of our own change. */
 void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time);
+/* The same for what came with the data of a READ that was just answered. */
+void cache_update_read(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time);
 /* After an own change (SETATTR, WRITE, COMMIT). */
 void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time);
 /* After a name in dir was made or removed by us, or may have been. */
@@ -268,7 +295,7 @@ void cache_name_gone(Vfs *vfs);
 bool cache_links_known(Vfs *vfs, Inode *inode);
 /* Ask the server next time. */
 void cache_expire(Inode *inode);
-/* Nothing that is cached of it is to be believed any more, nor what the kernel read of it. */
+/* Nothing that is cached of it is to be believed any more; what the kernel read of it is being dropped. */
 void cache_zap(Inode *inode);
 /* The cached attributes if they are believed at now: 1 and *ret, *ret_left (ns). With stale, any age. */
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
@@ -281,6 +308,24 @@ bool cache_keep_pages(Inode *inode);
 /* Cached ACCESS bits of a credential: true if all of mask is known. */
 bool cache_access(Inode *inode, const NfsCred *cred, uint32_t mask, uint64_t now, uint32_t *ret_granted);
 void cache_access_store(Inode *inode, const NfsCred *cred, uint32_t asked, uint32_t granted, uint64_t now);
+
+/* ---- coherence.c: pages that others have made old ---- */
+
+/* The kernel's pages of inode are not true any more: tells it. Not under Inode.lock. */
+void pages_drop(Vfs *vfs, Inode *inode);
+/* In a moment, or before the kernel is given attributes of inode. */
+void pages_drop_later(Vfs *vfs, Inode *inode);
+/*
+ * Before the kernel is given attributes of inode: done(op) on op's reactor when it has dropped what it was told to; op->wait.err
+ * EINTR: op was interrupted. false: there is nothing to wait for.
+ */
+bool pages_wait(Op *op, Inode *inode, void (*done)(Op *op));
+/* Is the kernel being told, so that it must not be given attributes? */
+bool pages_are_dropped(Vfs *vfs, uint64_t nodeid);
+/* op was interrupted. Nothing if it does not wait so. */
+void pages_interrupt(Op *op);
+/* From now on open files are looked after. The first reactor. */
+void coherence_start(VfsReactor *vr);
 
 /* ---- cred.c ---- */
 
@@ -311,6 +356,8 @@ void op_reply_err(Op *op, int err);
 void op_reply_err_once(Op *op, int err);
 void op_reply_entry(Op *op, const VfsEntry *entry);
 void op_reply_attr(Op *op, const NfsAttr *attr);
+/* Even if the kernel has old pages of the file. */
+void op_reply_attr_now(Op *op, const NfsAttr *attr);
 /* Counts a lookup and fills entry for a child of dir. 0 or ENOMEM, ESTALE. */
 int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, CallTime time, VfsEntry *ret);
 /* Answers within BOUND_NS: cancels the call then, and op->out_of_time tells its done(). */

@@ -7,6 +7,7 @@
 # directory for ever once the oldest one has been removed.
 export G_EXPORTS='MDCACHE { Dir_Chunk = 0; }'
 EXPORT_EXT4=1
+AT_REST=1
 . "$(dirname "$0")/lib.bash"
 began=$(date +%s)
 
@@ -93,6 +94,42 @@ case_noac() { all_on_mount noac; }
 limit_nordirplus=$long
 case_nordirplus() { all_on_mount nordirplus; }
 
+# Each difference from a local directory, with its reason: the cases are run on a mount with the rules of a local directory,
+# and what fails then must be in the list (posix-differs.c), all of that must fail, and mount.fuse.nfs(8) must say it.
+limit_differences=$long
+case_differences() {
+    mkdir "$T/differences"
+    mount_at "$M"
+    "$PROGRAMS/posix" "$T/differences" >"$T/local.tap"
+    mkdir "$M/posix"
+    "$PROGRAMS/posix" --local-rules "$M/posix" >"$T/strict.tap" || [ $? = 1 ]
+    rm -rf "$M/posix"
+    "$PROGRAMS/posix" --differences >"$T/differences.list"
+    python3 - "$T/local.tap" "$T/strict.tap" "$T/differences.list" "$top/contrib/man/mount.fuse.nfs.8" <<'PY'
+import collections, re, sys
+def results(path):
+    found = re.findall(r"^(ok|not ok) \d+ - (\w+) \[(\w+)\]( # SKIP)?", open(path).read(), re.M)
+    return {name: (group, "skipped" if skip else ok) for ok, name, group, skip in found}
+local, mount = results(sys.argv[1]), results(sys.argv[2])
+reasons = dict((l.split("\t")[0], l.rstrip("\n").split("\t")[1:]) for l in open(sys.argv[3]))
+page = open(sys.argv[4]).read().split("DIFFERENCES FROM A LOCAL FILE SYSTEM")[1].split("\n.SH")[0]
+page = " ".join(re.sub(r"\\f.|\\", "", re.sub(r"^\.[A-Z]+ ", "", page, flags=re.M)).replace('"', "").split())
+differ = [n for n in mount if mount[n][1] != local[n][1]]
+groups = collections.OrderedDict()
+for name, (group, _) in local.items(): groups.setdefault(group, []).append(name)
+print(f"# {'cases':9} {'local':>6} {'nfsvol':>6}  differences")
+for group, names in groups.items():
+    print(f"# {group:9} {sum(local[n][1] == 'ok' for n in names):6} {sum(mount[n][1] == 'ok' for n in names):6} ",
+          " ".join(n for n in names if n in differ))
+print(f"# {'all':9} {sum(r == 'ok' for _, r in local.values()):6} {sum(r == 'ok' for _, r in mount.values()):6}  {len(differ)}")
+for name, (whose, why, man, _) in reasons.items(): print(f"# {name}: {whose}: {why}")
+wrong = [f"{n}: no reason given" for n in differ if n not in reasons]
+wrong += [f"{n}: has a reason, and is the same" for n, r in reasons.items() if n not in differ and r[3] == "always"]
+wrong += [f"{n}: the man page does not say \"{r[2]}\"" for n, r in reasons.items() if r[2] not in page]
+sys.exit("\n".join(wrong) if wrong or local.keys() != mount.keys() else 0)
+PY
+}
+
 # The tests of tests: what is wrong is reported.
 case_failures_are_reported() {
     local rc=0
@@ -122,6 +159,25 @@ case_failures_are_reported() {
     [ $rc = 1 ]
     grep -q 'other: expected d0 mode=40755' err
     rm -r "$T/local2"
+}
+
+# The tables agree at any instant, and all of them with nconnect=4, locks and unlinked files.
+limit_tables_agree_under_load=60
+case_tables_agree_under_load() {
+    local i n=0 loads=() rc=0
+    mount_at "$M" nconnect=4
+    mkdir "$M/fsx" "$M/churn"
+    "$PROGRAMS/fsx" "$M/fsx" 2 1 4 & loads+=($!)
+    "$PROGRAMS/churn" "$M/churn" 2 8 & loads+=($!)
+    while kill -0 "${loads[0]}" 2>/dev/null || kill -0 "${loads[1]}" 2>/dev/null; do
+        verified || { rc=1; break; }
+        n=$((n + 1))
+    done
+    for i in "${loads[@]}"; do wait "$i" || rc=1; done
+    echo "# verified $n times"
+    [ $n -gt 20 ] || rc=1
+    rm -rf "$M/fsx" "$M/churn"
+    return $rc
 }
 
 # 100 000 entries, read while others come and go: what nobody touches comes once.

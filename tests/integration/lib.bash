@@ -108,6 +108,32 @@ no_volumes() {
         ! grep -q ' fuse\.nfs ' /proc/self/mountinfo && [ -z "$(ls "$NFSVOL_RUNDIR" 2>/dev/null)" ]
 }
 
+# After each case: the tables of every volume that still serves agree with each other. (32: one has no worker.)
+verified() {
+    local rc=0
+    nfsvol status --verify >"$T/verify" 2>&1 || rc=$?
+    [ $rc != 4 ] || { grep -A 20 '^  tables' "$T/verify"; return 1; }
+}
+
+# With AT_REST=1 set, also: when all files are closed and the kernel has dropped what it can, it has told us to forget all
+# but the root. (A worker that was killed may have been told and not have lived to do it.)
+at_rest() {
+    local rc=0
+    nfsvol status --verify --json | python3 -c '
+import json, sys
+for v in json.load(sys.stdin):
+    c = v.get("verify", {}).get("counts")
+    if c and v["restarts"] + v["upgrades"] == 0:
+        want = dict(dict.fromkeys(c, 0), inodes=1, lookups=1)
+        assert c == want, (v["source"], v["options"], {k: c[k] for k in c if c[k] != want[k]})' 2>"$T/rest" || rc=1
+    return $rc
+}
+forgotten() {
+    [ -n "${AT_REST:-}" ] || return 0
+    echo 2 >/proc/sys/vm/drop_caches
+    wait_for 8 at_rest || { tail -n 1 "$T/rest"; return 1; }
+}
+
 unmount_all() {
     local target
     grep ' fuse\.nfs ' /proc/self/mountinfo | cut -d' ' -f5 | grep -v "^$NFSVOL_RUNDIR" | tac |
@@ -133,6 +159,7 @@ run_case() {
     kill "$watchdog" 2>/dev/null
     [ $rc != 77 ] || skip=$(tail -n 1 "$log")
     server cont 2>/dev/null || server restart # whatever the case did to it
+    { verified && forgotten; } >>"$log" 2>&1 || rc=1
     unmount_all
     if ! wait_for "${leave_bound:-25}" no_volumes >>"$log" 2>&1; then
         rc=1

@@ -98,17 +98,30 @@ static void case_access_supplementary_group(void) {
         as_user(group_file);
 }
 
-static void many_groups(void) {
-        gid_t groups[15];
+/* A child in the groups from 7000 on. */
+static pid_t in_groups(int n) {
+        gid_t groups[32];
         pid_t pid;
 
-        for (int i = 0; i < 15; i++)
+        for (int i = 0; i < n; i++)
                 groups[i] = (gid_t) (7000 + i);
         pid = child_start();
         if (pid == 0) {
-                OK(setgroups(15, groups));
+                OK(setgroups((size_t) n, groups));
                 OK(setresgid(GID, GID, GID));
                 OK(setresuid(UID, UID, UID));
+        }
+        return pid;
+}
+
+static void case_access_fifteen_groups(void) {
+        pid_t pid;
+
+        make("first", 0, 7000, 0640);
+        make("last", 0, 7014, 0640);
+        make("none", 0, 7015, 0640);
+        pid = in_groups(15);
+        if (pid == 0) {
                 file_is("first", "secret");
                 file_is("last", "secret");
                 FAILS(open("none", O_RDONLY), EACCES);
@@ -117,11 +130,33 @@ static void many_groups(void) {
         child_wait(pid);
 }
 
-static void case_access_fifteen_groups(void) {
-        make("first", 0, 7000, 0640);
-        make("last", 0, 7014, 0640);
-        make("none", 0, 7015, 0640);
-        many_groups();
+/* AUTH_SYS has room for sixteen. */
+static void case_access_twenty_groups(void) {
+        static const char *const directories[] = { "g0", "g14", "g15", "g19" };
+        static const gid_t of[] = { 7000, 7014, 7015, 7019 };
+        char path[20];
+        pid_t pid;
+
+        for (int i = 0; i < 4; i++) {
+                OK(mkdir(directories[i], 0770));
+                OK(chown(directories[i], 0, of[i]));
+                (void) snprintf(path, sizeof path, "%s/a", directories[i]);
+                make(path, 0, of[i], 0660);
+        }
+        pid = in_groups(20);
+        if (pid == 0) {
+                for (int i = 0; i < 4; i++) {
+                        (void) snprintf(path, sizeof path, "%s/a", directories[i]);
+                        if (on_nfs && of[i] > 7015) {
+                                FAILS(open(path, O_RDWR), EACCES);
+                                continue;
+                        }
+                        file_is(path, "secret");
+                        OK(close(file_open(path, O_RDWR)));
+                }
+                child_end();
+        }
+        child_wait(pid);
 }
 
 /* The owner's bits count for the owner, even where the group's would give more. */
@@ -320,6 +355,7 @@ const Case access_cases[] = {
         CASE(access_write_only),
         CASE(access_supplementary_group),
         CASE(access_fifteen_groups),
+        CASE(access_twenty_groups),
         CASE(access_owner_bits_first),
         CASE(access_private_directory_warm),
         CASE(access_private_directory_above),

@@ -181,6 +181,74 @@ static void case_mmap_and_truncate(void) {
         OK(close(fd));
 }
 
+/* One writes through its mapping while another cuts the file and lets it grow: what was cut off does not come back. */
+static void case_mmap_writer_and_truncate(void) {
+        uint8_t *p, q[12288];
+        int fd = file_open("a", O_CREAT | O_RDWR);
+        pid_t pid;
+
+        OK(ftruncate(fd, 12288));
+        p = map(fd, 12288, PROT_READ | PROT_WRITE, MAP_SHARED);
+        pid = child_start();
+        if (pid == 0) {
+                (void) signal(SIGBUS, on_bus_error);
+                (void) sigsetjmp(bus_error, 1);
+                for (;;)
+                        for (volatile uint8_t *byte = p; byte < p + 12288; byte += 100)
+                                *byte = 'x';
+        }
+        for (int i = 0; i < 100; i++) {
+                OK(ftruncate(fd, 5000));
+                EQ(size_of("a"), 5000);
+                OK(ftruncate(fd, 12288));
+                EQ(size_of("a"), 12288);
+        }
+        OK(kill(pid, SIGKILL));
+        OK(waitpid(pid, NULL, 0));
+        OK(ftruncate(fd, 5000));
+        OK(ftruncate(fd, 12288));
+        EQ(pread(fd, q, sizeof q, 0), sizeof q);
+        for (int i = 0; i < 12288; i++) {
+                EQ(p[i], q[i]);
+                CHECK(i < 5000 ? q[i] == 'x' || q[i] == 0 : q[i] == 0);
+        }
+        OK(munmap(p, 12288));
+        OK(close(fd));
+        fd = file_open("a", O_RDONLY);
+        EQ(pread(fd, q, sizeof q, 0), sizeof q);
+        for (int i = 5000; i < 12288; i++)
+                EQ(q[i], 0);
+        OK(close(fd));
+}
+
+/* A reader's mapping follows what others write, cut and write again. */
+static void case_mmap_reader_and_truncate(void) {
+        volatile uint8_t *p;
+        int fd;
+
+        pattern_file("a", 8192, 1);
+        fd = file_open("a", O_RDONLY);
+        p = map(fd, 8192, PROT_READ, MAP_SHARED);
+        for (int i = 0; i < 20; i++) {
+                pid_t pid = child_start();
+
+                if (pid == 0) {
+                        int w = file_open("a", O_WRONLY | (i % 2 ? O_TRUNC : 0));
+                        uint8_t data[8192];
+
+                        memset(data, 'A' + i, sizeof data);
+                        EQ(pwrite(w, data, i % 3 ? 8192 : 6000, 0), i % 3 ? 8192 : 6000);
+                        OK(close(w));
+                        child_end();
+                }
+                child_wait(pid);
+                EQ(p[0], 'A' + i);
+                EQ(p[5999], 'A' + i);
+        }
+        OK(munmap((void *) (uintptr_t) p, 8192));
+        OK(close(fd));
+}
+
 static void case_mmap_of_unlinked(void) {
         uint8_t *p;
         int fd;
@@ -297,6 +365,8 @@ const Case mmap_cases[] = {
         CASE(mmap_between_processes),
         CASE(mmap_beyond_the_end),
         CASE(mmap_and_truncate),
+        CASE(mmap_writer_and_truncate),
+        CASE(mmap_reader_and_truncate),
         CASE(mmap_of_unlinked),
         CASE(mmap_write_of_read_only_fd),
         CASE(write_from_own_mapping),

@@ -232,6 +232,31 @@ static void case_seek_data_and_hole(void) {
         OK(close(fd));
 }
 
+/* What is too far is refused, at once or at the next fsync(2): never taken and not kept. */
+static void case_sizes_near_the_limit(void) {
+        static const off_t ends[] = { (off_t) 1 << 43, (off_t) 1 << 44, (off_t) 1 << 62, INT64_MAX - 4096, INT64_MAX - 1 };
+        int fd;
+        char c;
+
+        for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+                fd = file_open("a", O_CREAT | O_TRUNC | O_RDWR);
+                if (pwrite(fd, "x", 1, ends[i] - 1) == 1 && fsync(fd) == 0) {
+                        EQ(size_of("a"), ends[i]);
+                        EQ(pread(fd, &c, 1, ends[i] - 1), 1);
+                        EQ(c, 'x');
+                } else {
+                        CHECK(errno == EFBIG || errno == EINVAL);
+                        EQ(size_of("a"), 0);
+                }
+                OK(close(fd));
+        }
+        fd = file_open("a", O_RDWR | O_TRUNC);
+        FAILS(pwrite(fd, "xy", 2, INT64_MAX - 1), EINVAL);
+        FAILS(ftruncate(fd, -1), EINVAL);
+        EQ(size_of("a"), 0);
+        OK(close(fd));
+}
+
 static void case_blocks_of_sparse_file(void) {
         static char data[1 << 20];
         int fd = file_open("a", O_CREAT | O_RDWR);
@@ -255,11 +280,12 @@ const Case size_cases[] = {
         CASE(truncate_seen_by_other_fd),
         CASE(ftruncate_readonly_mode),
         CASE(truncate_many_times),
-        CASE_DIFFERS(fallocate, "EOPNOTSUPP: NFSv3 has no such call"),
+        CASE(fallocate),
         CASE(posix_fallocate),
         CASE(lseek),
         CASE(lseek_end_after_other_fd),
         CASE(seek_data_and_hole),
+        CASE(sizes_near_the_limit),
         CASE(blocks_of_sparse_file),
         { 0 },
 };

@@ -1,10 +1,11 @@
 /*
- * posix DIR [CASE...]: what POSIX and Linux promise of a file system, case by case. TAP.
+ * posix [--local-rules] DIR [CASE...]: what POSIX and Linux promise of a file system, case by case. TAP, with each case's group.
+ * posix --differences: what is not so on NFS, and why; tab-separated.
  *
  * Each case runs in a directory DIR/<case> of its own, in a child in a process group of its own, for at most
  * LIMIT seconds. Afterwards the directory must let itself be removed. The same cases run on a
- * local directory: one that fails there is wrong. Where NFSv3 or FUSE cannot do the same, the table gives the
- * reason and the case looks at on_nfs.
+ * local directory: one that fails there is wrong. Where NFSv3 or a server cannot do the same, posix-differs.c gives the reason,
+ * and the case looks at on_nfs; with --local-rules it does not, so that it shows what differs.
  */
 #include <ftw.h>
 #include <grp.h>
@@ -24,8 +25,14 @@
 #define EXIT_SKIP        77
 #define FUSE_SUPER_MAGIC 0x65735546
 
-static const Case *const tables[] = { open_cases,   io_cases,   size_cases,   mmap_cases, name_cases,    rename_cases,
-                                      meta_cases,   time_cases, access_cases, dir_cases,  special_cases, lock_cases };
+static const struct {
+        const char *name;
+        const Case *cases;
+} groups[] = {
+        { "open", open_cases },     { "io", io_cases },     { "size", size_cases },     { "mmap", mmap_cases },
+        { "name", name_cases },     { "rename", rename_cases }, { "meta", meta_cases }, { "time", time_cases },
+        { "access", access_cases }, { "dir", dir_cases },   { "special", special_cases }, { "lock", lock_cases },
+};
 
 bool on_nfs;
 
@@ -301,7 +308,7 @@ static double now(void) {
         return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
 }
 
-static bool run_case(const Case *c, const char *base, int number) {
+static bool run_case(const Case *c, const char *group, const char *base, int number) {
         int log = memfd_create("log", MFD_CLOEXEC), status;
         double start = now();
         char dir[4096];
@@ -316,11 +323,9 @@ static bool run_case(const Case *c, const char *base, int number) {
                 (void) dprintf(log, "its directory cannot be removed afterwards: %s\n", strerror(errno));
                 status = 1;
         }
-        (void) printf("%s %d - %s", status == 0 || status == EXIT_SKIP ? "ok" : "not ok", number, c->name);
+        (void) printf("%s %d - %s [%s]", status == 0 || status == EXIT_SKIP ? "ok" : "not ok", number, c->name, group);
         if (status == EXIT_SKIP)
                 (void) printf(" # SKIP");
-        else if (on_nfs && c->differs)
-                (void) printf(" (differs: %s)", c->differs);
         if (now() - start > 2)
                 (void) printf(" (%.1f s)", now() - start);
         (void) printf("\n");
@@ -339,17 +344,26 @@ static bool chosen(const Case *c, char **names) {
 }
 
 int main(int argc, char **argv) {
+        bool local_rules = argc > 1 && strcmp(argv[1], "--local-rules") == 0;
         int n = 0, n_failed = 0;
         struct statfs st;
 
+        if (argc == 2 && strcmp(argv[1], "--differences") == 0) {
+                for (const Difference *d = differences; d->name; d++)
+                        (void) printf("%s\t%s\t%s\t%s\t%s\n", d->name, d->whose, d->why, d->man,
+                                      d->sometimes ? "sometimes" : "always");
+                return 0;
+        }
+        argc -= local_rules;
+        argv += local_rules;
         if (argc < 2 || statfs(argv[1], &st) < 0) {
-                (void) fprintf(stderr, "usage: posix DIR [CASE...]\n");
+                (void) fprintf(stderr, "usage: posix [--local-rules] DIR [CASE...]\n");
                 return 2;
         }
-        on_nfs = st.f_type == FUSE_SUPER_MAGIC;
-        for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++)
-                for (const Case *c = tables[t]; c->name; c++)
-                        if (chosen(c, argv + 2) && !run_case(c, argv[1], ++n))
+        on_nfs = st.f_type == FUSE_SUPER_MAGIC && !local_rules;
+        for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
+                for (const Case *c = groups[g].cases; c->name; c++)
+                        if (chosen(c, argv + 2) && !run_case(c, groups[g].name, argv[1], ++n))
                                 n_failed++;
         (void) printf("1..%d\n", n);
         if (n == 0 || (argc > 2 && n != argc - 2)) {

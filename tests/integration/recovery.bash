@@ -3,6 +3,7 @@
 # under it; upgrades that are refused and undone; workers that crash, are stuck, or do not live; all processes killed at
 # once. NFSVOL_SOAK=1: minutes instead of seconds.
 export G_EXPORTS=
+AT_REST=1
 . "$(dirname "$0")/lib.bash"
 
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
@@ -520,6 +521,48 @@ case_keeper_and_standby_killed() {
     echo x >"$M/x"
     rm "$M/x"
     wait_for 10 gone "$worker"
+}
+
+# What is damaged under a worker that lives is found, and named.
+flip() { # PART BYTE: inverts it in the last table but PART that has any data: 0: inodes, 1: opens
+    python3 - "$(keeper_pid)" "$1" "$2" <<'PY'
+import glob, os, sys
+memory = [p for p in glob.glob(f"/proc/{sys.argv[1]}/fd/*") if os.readlink(p).startswith("/memfd:nfsvol ")][0]
+fd, tables, at = os.open(memory, os.O_RDWR), [], 0
+while True:
+    try: tables.append(os.lseek(fd, at, os.SEEK_DATA))
+    except OSError: break
+    at = os.lseek(fd, tables[-1], os.SEEK_HOLE)
+at = tables[-1 - int(sys.argv[2])] + int(sys.argv[3])
+os.pwrite(fd, bytes([os.pread(fd, 1, at)[0] ^ 255]), at)
+PY
+}
+violated() { # WHAT...: these, and no others
+    local rc=0 what
+    nfsvol status --verify "$M" >out || rc=$?
+    cat out
+    [ $rc = 4 ] || fail "exit $rc" || return 1
+    grep -q "^  tables  *$# violations$" out || return 1
+    for what; do grep -q "^    $what: [0-9]* instead of [0-9]*$" out || fail "$what" || return 1; done
+    rc=0
+    nfsvol status --verify --json "$M" >out || rc=$?
+    [ $rc = 4 ] && [ "$(python3 -c 'import json; print(len(json.load(open("out"))["verify"]["violations"]))')" = $# ]
+}
+case_damage_is_found() {
+    mount_at "$M"
+    echo x >"$M/x"
+    exec 8<"$M/x"
+    nfsvol status --verify "$M" | tee out
+    grep -q '^  tables  *consistent$' out
+    grep -q '^    opens  *1$' out
+    flip 1 8 # of the first open, the node id
+    violated 'open 0: not so: its record is as it was written' 'open 0: not so: its inode is in the table'
+    flip 1 8
+    flip 0 $((112 + 16)) # of the root, the file id
+    violated 'node 1: not so: is in the table, and its record is as it was written'
+    flip 0 $((112 + 16))
+    nfsvol status --verify "$M" >/dev/null
+    rm "$M/x"
 }
 
 # The recovery memory, damaged at random under a worker that then dies: what is read is right or is an error, and workers do

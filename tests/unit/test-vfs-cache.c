@@ -13,10 +13,13 @@ static Vfs *vfs;
 static Inode *inode, *dir;
 static unsigned n_invalidated;
 
-static void invalidated(void *userdata, uint64_t nodeid, bool data) {
+static VfsInval *inval;
+
+static void invalidate(void *userdata, uint64_t nodeid, VfsInval *told) {
         (void) userdata;
         (void) nodeid;
-        n_invalidated += data;
+        n_invalidated++;
+        inval = told;
 }
 
 static CallTime at(uint64_t t) {
@@ -30,7 +33,7 @@ static NfsAttr attr_at(mode_t mode, long t, uint64_t size) {
 }
 
 static void setup(void) {
-        VfsNotify notify = { .inval_inode = invalidated };
+        VfsNotify notify = { .inval_pages = invalidate };
         NfsFh fh = { .len = 1, .data = { 1 } };
         NfsAttr attr = attr_at(S_IFREG | 0644, 1, 0);
 
@@ -110,12 +113,27 @@ Test(cache, pages_are_kept_while_nothing_changes) {
         cr_assert(cache_keep_pages(inode));
         attr.mtime.tv_nsec = 1;
         cache_update(vfs, inode, &attr, at(101 * S));
-        cr_assert_eq(n_invalidated, 1);
+        cr_assert_eq(n_invalidated, 0, "it is not open");
         cr_assert_not(cache_keep_pages(inode));
         cr_assert(cache_keep_pages(inode));
+        inode->n_open = 1;
+        attr.mtime.tv_nsec = 2;
+        cache_update(vfs, inode, &attr, at(101 * S));
+        cr_assert_eq(n_invalidated, 1);
+        cr_assert_not(cache_keep_pages(inode), "they are still there");
+        inval->done(inval);
+        cr_assert(cache_keep_pages(inode), "the new ones");
         attr.ctime.tv_sec = 2; /* mtime and size put back by somebody: ctime tells */
         cache_update(vfs, inode, &attr, at(102 * S));
+        cr_assert_eq(n_invalidated, 2);
+        attr.ctime.tv_sec = 3; /* once more, before they are gone: what is read in between is old, too */
+        cache_update(vfs, inode, &attr, at(103 * S));
+        cr_assert_eq(n_invalidated, 2);
+        inval->done(inval);
+        cr_assert_eq(n_invalidated, 3);
         cr_assert_not(cache_keep_pages(inode));
+        inval->done(inval);
+        cr_assert(cache_keep_pages(inode));
 }
 
 static NfsWcc wcc(const NfsAttr *before, const NfsAttr *after) {

@@ -1,0 +1,239 @@
+/*
+ * Pages that the kernel has of files that others change while they are open here.
+ *
+ * The kernel reads from its pages without asking anybody. So somebody must notice that they are old, and they must be gone
+ * before the kernel hears of the new size: it would take the rest of a page, which is zero, for data (a log that grows would
+ * have holes), and who has seen new times by fstat(2) would then read the old bytes.
+ *
+ *   Noticed: with any answer that brings attributes (cache.c). For files that are open for reading, and of which nobody
+ *   else asks, the attributes are asked for here when they are no longer believed.
+ *   A READ that ends early tells the kernel that the file is shorter, unless it hears of the file in between: it would fill
+ *   the page with zeros. So what comes with a READ is told in a moment, when the reader has gone on.
+ *   Gone: a process of its own drops them (fuse/notify.c). Until it says that it has, answers with attributes of this file wait.
+ *   The kernel asks once more after that, since it does not take attributes that are older than a notification. Only who
+ *   cuts a file cannot wait (attr.c).
+ *
+ * noac, actimeo=0: attributes are asked for at each read. Then the kernel does it itself (vfs_checks_each_read()).
+ *
+ * Thread: any; Inode.lock. The asking is the first reactor's.
+ */
+#include <fcntl.h>
+
+#include "volume.h"
+
+#define PERIOD_NS  (100 * NSEC_PER_MSEC)
+#define IDLE_NS    NSEC_PER_SEC /* while nothing is open */
+#define SCAN_MAX   4096u /* opens looked at in a period */
+#define ASKED_MAX  64u   /* GETATTRs in flight */
+
+bool vfs_checks_each_read(const Vfs *vfs) {
+        return vfs->options->noac || vfs->options->acregmax == 0;
+}
+
+/* ---- dropping ---- */
+
+static void tell(Vfs *vfs, Inode *inode) {
+        vfs->notify.inval_pages(vfs->notify.userdata, inode->nodeid, &inode->drop);
+}
+
+/* The first reactor. */
+static void dropped(VfsInval *inval) {
+        Inode *inode = container_of(inval, Inode, drop);
+        Vfs *vfs = inode->dropping;
+        bool again;
+        Op *op;
+
+        inode_lock(inode);
+        again = inode->drop_again;
+        inode->drop_again = false;
+        if (!again)
+                inode->dropping = NULL;
+        while (!again && (op = TAILQ_FIRST(&inode->drop_waiting))) {
+                TAILQ_REMOVE(&inode->drop_waiting, op, wait.wait_link);
+                op->wait.for_drop = NULL;
+                op_wake(op, 0);
+        }
+        inode_unlock(inode);
+        if (again)
+                return tell(vfs, inode);
+        inode_unpin(vfs, inode);
+}
+
+void pages_drop(Vfs *vfs, Inode *inode) {
+        bool first;
+
+        if (!vfs->notify.inval_pages || vfs_checks_each_read(vfs))
+                return;
+        inode_lock(inode);
+        first = !inode->dropping;
+        inode->drop_due = 0;
+        inode->drop_again = !first;
+        inode->dropping = vfs;
+        inode->drop.done = dropped;
+        inode_unlock(inode);
+        if (!first)
+                return;
+        inode_repin(vfs, inode);
+        tell(vfs, inode);
+}
+
+void pages_drop_later(Vfs *vfs, Inode *inode) {
+        if (!vfs->notify.inval_pages || vfs_checks_each_read(vfs))
+                return;
+        inode_lock(inode);
+        if (!inode->drop_due)
+                inode->drop_due = now_ns() + PERIOD_NS;
+        inode_unlock(inode);
+}
+
+static bool is_due(Inode *inode, uint64_t now) {
+        bool due;
+
+        inode_lock(inode);
+        due = inode->drop_due && inode->drop_due <= now;
+        inode_unlock(inode);
+        return due;
+}
+
+bool pages_wait(Op *op, Inode *inode, void (*done)(Op *op)) {
+        bool waits;
+
+        if (is_due(inode, UINT64_MAX))
+                pages_drop(op->reactor->vfs, inode);
+        inode_lock(inode);
+        waits = inode->dropping;
+        op->wait.done = done;
+        if (waits && op->interrupted) { /* it will not be once more */
+                op_wake(op, EINTR);
+        } else if (waits) {
+                op->wait.for_drop = inode;
+                TAILQ_INSERT_TAIL(&inode->drop_waiting, op, wait.wait_link);
+        }
+        inode_unlock(inode);
+        return waits;
+}
+
+bool pages_are_dropped(Vfs *vfs, uint64_t nodeid) {
+        Inode *inode = inode_pin(vfs, nodeid);
+        bool are;
+
+        if (!inode)
+                return false;
+        inode_lock(inode);
+        are = inode->dropping || inode->drop_due;
+        inode_unlock(inode);
+        inode_unpin(vfs, inode);
+        return are;
+}
+
+void pages_interrupt(Op *op) {
+        Inode *inode = op->wait.for_drop; /* cleared by the first reactor, under the lock; then it is woken already */
+        bool waits;
+
+        if (!inode)
+                return;
+        inode_lock(inode);
+        waits = op->wait.for_drop;
+        if (waits)
+                TAILQ_REMOVE(&inode->drop_waiting, op, wait.wait_link);
+        op->wait.for_drop = NULL;
+        inode_unlock(inode);
+        if (waits)
+                op_wake(op, EINTR);
+}
+
+/* ---- asking ---- */
+
+typedef struct Question {
+        NfsCall call;
+        NfsCred cred;
+        VfsReactor *reactor;
+        Inode *inode; /* pinned */
+} Question;
+
+static void question_done(NfsCall *call) {
+        Question *question = container_of(call, Question, call);
+        VfsReactor *vr = question->reactor;
+        Inode *inode = question->inode;
+
+        if (!call->err)
+                cache_update(vr->vfs, inode, &call->res.attr, call_time(call));
+        inode_lock(inode);
+        inode->asking = false;
+        inode_unlock(inode);
+        inode_unpin(vr->vfs, inode);
+        vr->n_asked--;
+        free(question);
+}
+
+static void ask(VfsReactor *vr, Inode *inode, const NfsCred *cred) {
+        Question *question = calloc(1, sizeof *question);
+
+        if (!question)
+                return;
+        inode_lock(inode);
+        inode->asking = true;
+        inode_unlock(inode);
+        inode_repin(vr->vfs, inode);
+        question->reactor = vr;
+        question->inode = inode;
+        question->cred = *cred;
+        question->call = (NfsCall){ .proc = NFS_GETATTR, .cred = &question->cred, .done = question_done };
+        question->call.args.fh = inode_fh(inode);
+        vr->n_asked++;
+        nfs_call_send(vr->conn, &question->call);
+}
+
+/* Under table_lock: of an open file, pinned, if it must be asked for, or its pages be dropped; else NULL. */
+static Inode *is_old(Vfs *vfs, Open *open, uint64_t now) {
+        Inode *inode = open->inode;
+        bool old;
+
+        if (!inode || !S_ISREG(inode->record->type) || (open->record->flags & O_ACCMODE) == O_WRONLY)
+                return NULL;
+        inode_lock(inode);
+        old = (inode->drop_due && inode->drop_due <= now) ||
+              (!inode->pages.none && !inode->asking && inode->attr_valid <= now && !pending_unwritten(inode));
+        inode_unlock(inode);
+        if (old)
+                inode->n_busy++;
+        return old ? inode : NULL;
+}
+
+static void coherence_fired(Timer *timer) {
+        VfsReactor *vr = container_of(timer, VfsReactor, coherence);
+        uint32_t high = atomic_load(&vr->vfs->memory->opens_high);
+        uint64_t now = reactor_now(vr->reactor);
+        Vfs *vfs = vr->vfs;
+
+        for (uint32_t n = MIN(high, SCAN_MAX); n > 0 && vr->n_asked < ASKED_MAX; n--) {
+                uint32_t index = vr->next_open++ % high;
+                NfsCred cred = { 0 };
+                Inode *inode;
+
+                (void) pthread_mutex_lock(&vfs->table_lock);
+                inode = atomic_load_explicit(&vfs->memory->opens[index].used, memory_order_acquire) == 1
+                                ? is_old(vfs, &vfs->opens[index], now)
+                                : NULL;
+                if (inode)
+                        cred = vfs->memory->opens[index].cred;
+                (void) pthread_mutex_unlock(&vfs->table_lock);
+                if (!inode)
+                        continue;
+                if (is_due(inode, now))
+                        pages_drop(vfs, inode);
+                else
+                        ask(vr, inode, &cred);
+                inode_unpin(vfs, inode);
+        }
+        coherence_start(vr);
+}
+
+void coherence_start(VfsReactor *vr) {
+        bool idle = atomic_load_explicit(&vr->vfs->memory->n_opens, memory_order_relaxed) == 0;
+
+        if (vfs_checks_each_read(vr->vfs))
+                return;
+        vr->coherence.fired = coherence_fired;
+        timer_arm(vr->reactor, &vr->coherence, reactor_now(vr->reactor) + (idle ? IDLE_NS : PERIOD_NS));
+}

@@ -1,0 +1,28 @@
+/*
+ * What is not as on a local directory, each with its reason: whose doing it is, and the words in mount.fuse.nfs(8), "DIFFERENCES
+ * FROM A LOCAL FILE SYSTEM", that tell of it. None that the kernel's own NFS client would not have.
+ */
+#include "cases.h"
+
+#define PROTOCOL "protocol"
+#define SERVER   "server"
+
+const Difference differences[] = {
+        { "access_twenty_groups", PROTOCOL, "AUTH_SYS carries sixteen groups", "more than sixteen supplementary groups" },
+        { "fallocate", PROTOCOL, "EOPNOTSUPP: NFSv3 has no such call", "fallocate" },
+        { "open_tmpfile", PROTOCOL, "EOPNOTSUPP: NFSv3 has no files without a name", "O_TMPFILE" },
+        { "rename_exchange", PROTOCOL, "EINVAL: NFSv3 has no such call", "RENAME_EXCHANGE" },
+        { "rename_over_is_atomic", PROTOCOL, "ESTALE if the name is renamed over again and again", "may give ESTALE",
+          .sometimes = true },
+        { "setid_bits_go_at_once", SERVER, "who may write and is not the owner cuts a file: ganesha leaves them", "set-user-ID" },
+        { "unlinked_goes_at_close", PROTOCOL, "until then the directory holds a .nfs name and is not empty",
+          "until the last close" },
+        { "unlinked_stays_usable", PROTOCOL, "its nlink is 1, not 0: it has become a .nfs name", "its link count stays 1" },
+        { "utimens_beyond_32_bits", PROTOCOL, "NFSv3 has 1970 to 2106; others become the nearest", "1970 to 2106" },
+        { "utimens_explicit", SERVER, "ganesha accepts the times of a symlink and does not keep them",
+          "times of a symbolic link" },
+        { "write_takes_setuid_away", SERVER, "who may write and is not the owner cuts a file: ganesha leaves them",
+          "set-user-ID" },
+        { "xattr", PROTOCOL, "EOPNOTSUPP: NFSv3 has none", "extended attributes" },
+        { 0 },
+};
