@@ -5,11 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "config.h"
 #include "daemon.h"
 
-enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_TARGET, OPT_STATUS_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_LAYOUT,
+enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_TARGET, OPT_STATUS_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_LAYOUT, OPT_CRASH_POINTS,
        OPT_ROLE };
 
 static void usage(FILE *out) {
@@ -52,6 +53,9 @@ int main(int argc, char **argv) {
                 { "standby", required_argument, NULL, OPT_ROLE + 3 },
                 { "resume", required_argument, NULL, OPT_ROLE + 4 },
                 { "layout", no_argument, NULL, OPT_LAYOUT },
+#ifdef NFSVOL_CRASH_POINTS
+                { "crash-points", no_argument, NULL, OPT_CRASH_POINTS },
+#endif
                 { "help", no_argument, NULL, 'h' },
                 { "version", no_argument, NULL, 'V' },
                 { 0 },
@@ -92,6 +96,11 @@ int main(int argc, char **argv) {
                         layout_format(layout, sizeof layout);
                         (void) puts(layout);
                         return 0;
+#ifdef NFSVOL_CRASH_POINTS
+                case OPT_CRASH_POINTS:
+                        crash_points_list();
+                        return 0;
+#endif
                 case 'h':
                         usage(stdout);
                         return 0;

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 
+#include "base/crashpoint.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "daemon.h"
@@ -250,6 +251,7 @@ static int worker_start(Worker *worker) {
         r = vfs_new(memory, &worker->options.session, &worker->vfs);
         if (r < 0)
                 return r;
+        crash_point(MEMORY_LOADED);
         vfs_limit_memory(worker->vfs, cgroup_memory_limit());
         r = fuse_volume_new(memory, worker->vfs, worker_finished, worker, &worker->volume);
         if (r < 0)
@@ -350,6 +352,11 @@ int worker_main(int memory_fd) {
                 return r;
         memory = worker->memory;
         worker_offer();
+#ifdef NFSVOL_CRASH_POINTS
+        r = crash_points_load();
+        if (r < 0)
+                return 1;
+#endif
         worker_confine();
         stack_on_crash(memory->stack_fd);
         /* what is kept until a COMMIT comes and goes in pieces of up to 1 MiB: from the heap, without mmap(2) */
@@ -363,6 +370,7 @@ int worker_main(int memory_fd) {
                 log_error("the worker cannot start: %s", strerror(-r));
                 return 1;
         }
+        crash_point(SERVING_SOON);
         atomic_store(&memory->worker_state, WORKER_SERVING);
         (void) !write(memory->ready_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
         r = reactor_run(worker->reactors[0].reactor);

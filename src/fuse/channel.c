@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "private.h"
 
@@ -204,6 +205,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         Slot *slot = fop->slot;
         struct fuse_in_header *header = buffer_request(&channel->journal->buffers[slot->buffer]);
 
+        crash_point(SLOT_READING);
         atomic_fetch_add_explicit(&channel->stats->requests, 1, memory_order_relaxed);
         if (len < sizeof *header || header->len != len) {
                 log_error("a request of %zu bytes that says it has %u: dropped", len, header->len);
@@ -215,6 +217,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         case FUSE_BATCH_FORGET:
                 slot_set(slot, SLOT_FREE); /* at most once */
                 slot->buffer = -1;
+                crash_point(FORGET_FREED);
                 return accept_forget(channel, header, len);
         case FUSE_INTERRUPT:
                 slot_set(slot, SLOT_FREE);
@@ -239,6 +242,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         if (len > SLOT_REQUEST_SIZE)
                 channel->read_buffer = -1;
         slot_set(slot, SLOT_QUEUED); /* with the buffer it stands in: a crash before the next lines finds it there */
+        crash_point(SLOT_QUEUED);
         if (len <= SLOT_REQUEST_SIZE) {
                 memcpy(slot->request, header, len);
                 atomic_signal_fence(memory_order_seq_cst);
@@ -246,6 +250,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         }
         TAILQ_REMOVE(&channel->free_ops, fop, free_link);
         channel->n_active++;
+        crash_point(SLOT_MOVED);
         channel_execute(channel, fop);
 }
 
@@ -308,6 +313,7 @@ void channel_release(FuseOp *fop) {
 
         fop->active = false;
         slot_set(slot, SLOT_FREE);
+        crash_point(SLOT_FREED);
         slot->buffer = -1;
         if (buffer >= 0)
                 buffer_give(channel, buffer);
@@ -462,8 +468,10 @@ static void recover(FuseChannel *channel) {
                         buffer_hold(channel, slot->buffer);
         }
         for (unsigned i = 0; i < n; i++)
-                if (atomic_load(&channel->journal->slots[i].state) != SLOT_FREE)
+                if (atomic_load(&channel->journal->slots[i].state) != SLOT_FREE) {
                         recover_slot(channel, &channel->ops[i]);
+                        crash_point(SLOT_REPLAYED);
+                }
 }
 
 int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsReactor *vr, FuseChannel **ret) {
@@ -508,6 +516,7 @@ int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsRe
         atomic_fetch_add(&volume->n_reading, 1);
         if (atomic_load(&memory->init_replied)) {
                 session_replay_init(channel);
+                crash_point(INIT_REPLAYED);
                 recover(channel);
                 channel_resume(channel);
         } else {

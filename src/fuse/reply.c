@@ -3,6 +3,7 @@
  */
 #include <fcntl.h>
 
+#include "base/crashpoint.h"
 #include "private.h"
 
 static FuseOp *reply_begin(Op *op) {
@@ -181,6 +182,7 @@ static void op_executing(Op *op, unsigned step, const NfsFh *object) {
                 slot->object = *object;
         slot->step = step;
         atomic_store_explicit(&slot->state, SLOT_EXEC, memory_order_release);
+        crash_point(EXECUTING);
 }
 
 static void op_placed(Op *op, uint64_t offset) {
@@ -190,6 +192,7 @@ static void op_placed(Op *op, uint64_t offset) {
         in->offset = offset;
         atomic_thread_fence(memory_order_release); /* a crash here: not placed, and nothing was sent */
         in->padding = WRITE_PLACED;
+        crash_point(APPEND_PLACED);
 }
 
 static void reply_lock(Op *op, const VfsLock *lock) {

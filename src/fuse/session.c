@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <sys/uio.h>
 
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "private.h"
 
@@ -103,7 +104,9 @@ static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userda
         if (fop->parallel_writes && count > 1)
                 patch_open(iov, count);
         keep_reply(fop->slot, iov, count);
+        crash_point(REPLY_KEPT);
         n = writev(fd, iov, count);
+        crash_point(REPLY_WRITTEN);
         if (n < 0) {
                 /* ENOENT: the kernel has given up on this request; ENODEV: on all of them */
                 atomic_fetch_add_explicit(&channel->stats->reply_errors, 1, memory_order_relaxed);

@@ -15,6 +15,7 @@
  * XIDs count up from a random start. A call that comes with an XID of its own (sent before by a worker that
  * has died) keeps it, unless a call in flight has it; while there are such calls, new XIDs are compared.
  */
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "src/nfs/conn_private.h"
 
@@ -67,6 +68,7 @@ static void call_drop_given_xid(NfsConn *conn, NfsCall *call) {
 static void call_note_xid(NfsCall *call) {
         if (call->xid_note)
                 atomic_store_explicit(call->xid_note, call->xid, memory_order_release);
+        crash_point(XID_NOTED);
 }
 
 static void call_new_xid(NfsConn *conn, NfsCall *call) {
@@ -264,6 +266,7 @@ static void call_count(NfsConn *conn, NfsCall *call) {
 void call_replied(NfsWire *wire, NfsCall *call, int r) {
         NfsConn *conn = wire->userdata;
 
+        crash_point(REPLY_ARRIVED);
         conn->proven = true;
         conn_set_responding(conn, true);
         TAILQ_REMOVE(&conn->calls, call, conn_link);

@@ -41,6 +41,7 @@
 #include <netinet/tcp.h>
 #include <sys/random.h>
 
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "src/nfs/conn_private.h"
 
@@ -262,6 +263,7 @@ static void conn_hook(Hook *hook) {
                 return;
         conn->ready_events = 0;
         r = wire_service(conn->wire, events | EPOLLOUT);
+        crash_point(CALL_SENT);
         if (r == 0)
                 r = fd_source_modify(&conn->source, wire_wants(conn->wire));
         if (r < 0)

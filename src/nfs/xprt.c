@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <sys/utsname.h>
 
+#include "base/crashpoint.h"
 #include "src/nfs/sourceport.h"
 #include "src/nfs/xprt.h"
 
@@ -61,6 +62,7 @@ int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, _Atomic uint32_
         source_port_end();
         /* one that is in use elsewhere is not tried again */
         atomic_store(source_port, r == 0 ? local_port(rpc_get_fd(rpc)) : 0);
+        crash_point(PORT_NOTED);
         if (r < 0)
                 rpc_destroy_context(rpc);
         (void) pthread_mutex_unlock(&open_lock);

@@ -12,6 +12,7 @@
 #include <malloc.h>
 #include <sys/mman.h>
 
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "pending.h"
 
@@ -168,6 +169,7 @@ void extent_give(Vfs *vfs, Extent *extent) {
         unsigned c = size_class(vfs, extent);
 
         extent_set_state(vfs, extent, EXTENT_FREE);
+        crash_point(EXTENT_FREED);
         extent->inode = NULL;
         room_lock(vfs);
         vfs->bytes_used -= sizes[c].size;

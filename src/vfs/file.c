@@ -13,6 +13,7 @@
  */
 #include <fcntl.h>
 
+#include "base/crashpoint.h"
 #include "volume.h"
 
 #ifndef FMODE_EXEC
@@ -115,6 +116,7 @@ static bool release(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, u
         if (locks_known(inode))
                 locks_drop_open(vr, inode, fh, has_flock, flock_owner);
         open_remove(vr->vfs, open);
+        crash_point(OPEN_REMOVED);
         /* FLUSH came before, for each close(2); but data of a mmap may have been written since */
         pending_commit(vr, inode);
         if (inode->record->silly_dir && inode_give_up(vr->vfs, inode))

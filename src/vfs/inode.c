@@ -16,6 +16,7 @@
 
 #define HASH_NONFATAL_OOM 1
 #define uthash_nonfatal_oom(element) ((element)->record = NULL)
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "volume.h"
 
@@ -120,6 +121,7 @@ static void inode_release(Vfs *vfs, Inode *inode) {
         if (inode->ahead)
                 ahead_drop(vfs, inode);
         atomic_store_explicit(&inode->record->used, 0, memory_order_release);
+        crash_point(INODE_RELEASED);
         inode->record->seal = 0;
         atomic_fetch_sub_explicit(&vfs->memory->n_inodes, 1, memory_order_relaxed);
         (void) pthread_mutex_destroy(&inode->lock);
@@ -292,6 +294,7 @@ Inode *inode_lookup(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t par
         if (inode)
                 inode_seen_in(vfs, inode, parent);
         table_unlock(vfs);
+        crash_point(INODE_COUNTED);
         return inode;
 }
 

@@ -10,6 +10,7 @@
  *
  * lockset_load() of the HELD records in the order of their serials repeats step 3 and 4.
  */
+#include "base/crashpoint.h"
 #include "lockset.h"
 
 static uint64_t before(uint64_t at) {
@@ -138,6 +139,7 @@ static void record_fill(LockRecords *records, LockRecord *record, uint64_t nodei
 void lock_record_ask(LockRecords *records, LockRoom *room, uint64_t nodeid, const LockOwner *owner, enum LockType type,
                      uint64_t start, uint64_t end) {
         record_fill(records, room->record, nodeid, owner, type, start, end, LOCK_ASKED);
+        crash_point(LOCK_ASKED);
 }
 
 void lock_record_unask(LockRoom *room) {
@@ -304,6 +306,7 @@ static void range_cut(LockRecords *records, LockSet *set, LockRange *range, uint
                 LockRecord *right = TAKE_PTR(room->spare);
 
                 record_fill(records, right, nodeid, range->owner, range->type, end + 1, range->end, LOCK_HELD);
+                crash_point(LOCK_CUT);
                 range_set_end(range, start - 1);
                 range_add(records, set, TAKE_PTR(room->spare_range), range->owner, range->type, right);
         } else if (range->start < start) {
@@ -323,6 +326,7 @@ void lockset_apply(LockRecords *records, LockSet *set, LockOwner *owner, enum Lo
         (void) lock_owner_ref(owner); /* while its last range may go */
         if (record)
                 atomic_store_explicit(&record->state, LOCK_HELD, memory_order_release);
+        crash_point(LOCK_HELD);
         for (range = TAILQ_FIRST(&set->ranges); range; range = next) {
                 next = TAILQ_NEXT(range, range_link);
                 if (range->owner != owner)

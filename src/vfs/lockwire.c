@@ -15,6 +15,7 @@
  */
 #include <stdio.h>
 
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "lock.h"
 
@@ -283,6 +284,7 @@ static void wire_done(NfsCall *call) {
         Locks *locks = file->locks;
         LockRequest *request;
 
+        crash_point(LOCK_ANSWERED);
         if (locks->stopping)
                 return;
         if (!is_answer(call))

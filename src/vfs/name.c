@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "base/crashpoint.h"
 #include "volume.h"
 
 #define STALE_MAX 3
@@ -282,8 +283,10 @@ static void make_done(NfsCall *call) {
         if (!res->has_fh)
                 return make_lookup(op);
         op->name.fh = res->fh;
-        if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE)
+        if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE) {
+                crash_point(CREATE_MADE);
                 return create_set_mode(op);
+        }
         make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call_time(call));
 }
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "volume.h"
 
@@ -295,6 +296,7 @@ int open_add(Op *op, Inode *inode, int flags, Open **ret, uint64_t *ret_fh) {
         open->dir = NULL;
         pending_error_begin(inode, open);
         atomic_store_explicit(&record->used, 1, memory_order_release);
+        crash_point(OPEN_ADDED);
         atomic_fetch_add_explicit(&vfs->memory->n_opens, 1, memory_order_relaxed);
         *ret = open;
         *ret_fh = fh_of(index, record->generation);

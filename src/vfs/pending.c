@@ -28,6 +28,7 @@
  *
  * Thread: any; Inode.lock. pending_step() is the one place where things happen.
  */
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "pending.h"
 
@@ -347,6 +348,7 @@ static Extent *enlarge(Vfs *vfs, Pending *pending, Extent *old, uint32_t size) {
         extent->inode = pending->inode;
         extent->since = old->since;
         extent->committing = false;
+        crash_point(EXTENT_ENLARGED);
         pending_drop_extent(vfs, pending, old); /* a crash before this leaves two of the same: they are the same bytes */
         return extent;
 }
@@ -389,7 +391,9 @@ static Extent *add_new(Vfs *vfs, Pending *pending, const NfsCred *cred, uint64_t
         atomic_store(&record->done, 0);
         atomic_store(&record->xid, 0);
         memcpy(extent->data, data, size);
+        crash_point(EXTENT_FILLED);
         extent_publish(vfs, extent, EXTENT_DIRTY);
+        crash_point(EXTENT_PUBLISHED);
         insert(pending, extent);
         return extent;
 }
@@ -478,6 +482,7 @@ static Extent *gather(Vfs *vfs, Pending *pending, Extent *extent) {
         for (e = RB_NEXT(ExtentTree, &pending->by_offset, first); e && e->record->offset < end; e = next) {
                 next = RB_NEXT(ExtentTree, &pending->by_offset, e);
                 fill(vfs, pending, first, e->record->offset, e->data, extent_len(e));
+                crash_point(EXTENT_GATHERED);
                 pending_drop_extent(vfs, pending, e);
         }
         return first;
@@ -505,6 +510,7 @@ static void pick(VfsReactor *vr, Pending *pending, struct ExtentList *go) {
                 e = gather(vr->vfs, pending, e);
                 e->record->reactor = vr->index;
                 extent_set_state(vr->vfs, e, EXTENT_SENT);
+                crash_point(EXTENT_SENT);
                 e->reactor = vr;
                 pending->n_sent++;
                 pending->bytes_sent += extent_len(e);
@@ -602,6 +608,7 @@ static void settle_written(Vfs *vfs, Pending *pending, Extent *extent, const Nfs
         extent->since = now_ns();
         atomic_store(&extent->record->done, 0);
         extent_set_state(vfs, extent, EXTENT_UNSTABLE);
+        crash_point(EXTENT_UNSTABLE);
         atomic_store(&extent->record->xid, 0);
 }
 
@@ -629,6 +636,7 @@ static void extent_written(NfsCall *call) {
         Pending *pending;
         bool more = false;
 
+        crash_point(EXTENT_ANSWERED);
         if (call->err)
                 cache_expire(inode);
         else

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <linux/fs.h>
 
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "volume.h"
 
@@ -138,6 +139,7 @@ static void remove_hide(Op *op, Inode *victim) {
 
         op->inode2 = victim;
         victim->record->silly_dir = op->inode->nodeid; /* before: a successor must know that there is something to remove */
+        crash_point(SILLY_NOTED);
         silly_name(op->reactor->vfs, victim, op->name.to_name);
         args = op_call(op, NFS_RENAME, inode_fh(op->inode), remove_hide_done);
         args->name = op->name.name;
@@ -154,6 +156,7 @@ static void remove_hide_done(NfsCall *call) {
                 op->inode2->record->silly_dir = 0;
                 return op_reply_err(op, call->err);
         }
+        crash_point(SILLY_HIDDEN);
         note_hidden(op, op->inode2, op->inode);
         op_reply_err(op, 0);
 }
@@ -241,6 +244,7 @@ static void hide_target(Op *op, Inode *victim, unsigned step) {
         op->name.hidden = strdup(hidden);
         if (op->name.hidden)
                 victim->record->silly_dir = op->inode2->nodeid;
+        crash_point(SILLY_TARGET);
         inode_unpin(op->reactor->vfs, victim);
         if (!op->name.hidden)
                 return op_reply_err(op, ENOMEM);
@@ -359,6 +363,7 @@ static void removal_done(NfsCall *call) {
         if (call->err && call->err != ENOENT)
                 log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
         cache_dir_changed(vfs, removal->dir, &call->res.wcc, call_time(call));
+        crash_point(SILLY_REMOVED);
         removal->inode->record->silly_dir = 0; /* not before: a successor would not know of it */
         inode_given_up(vfs, removal->inode);
         inode_unpin(vfs, removal->dir);

@@ -9,6 +9,7 @@
  * and committed after COMMIT_NS. Both are looked after by a timer that runs only while there is something, and until the memory
  * of it has been given back, QUIET_NS after.
  */
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "pending.h"
 
@@ -30,6 +31,7 @@ void commit_send(VfsReactor *vr, Pending *pending) {
         pending->commit.args.fh = inode_fh(inode);
         pending->reactor = vr;
         inode_unlock(inode);
+        crash_point(COMMIT_SENT);
         background_begin(vr);
         nfs_call_send(vr->conn, &pending->commit);
 }
@@ -69,6 +71,7 @@ static void commit_done(NfsCall *call) {
         VfsReactor *vr = pending->reactor;
         Inode *inode = pending->inode;
 
+        crash_point(COMMIT_ANSWERED);
         if (!call->err)
                 cache_update_wcc(vr->vfs, inode, &call->res.wcc, call_time(call));
         inode_lock(inode);

@@ -140,6 +140,30 @@ unmount_all() {
         while read -r target; do umount -l "$(printf %b "$target")"; done
 }
 
+# What the daemons log goes to the journal's socket; between these two, in before_server() and at the end, that is ours. $LOG: one
+# line a message.
+LOG=$T/journal
+journal_start() {
+    mkdir -p /run/systemd
+    mount -t tmpfs tmpfs /run/systemd
+    mkdir /run/systemd/journal
+    echo 512 >/proc/sys/net/unix/max_dgram_qlen # of this network namespace; what systemd sets
+    python3 - "$LOG" <<'PY' &
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+s.bind("/run/systemd/journal/socket")
+with open(sys.argv[1], "a", buffering=1) as log:
+    while True:
+        fields = dict(f.split("=", 1) for f in s.recv(65536).decode(errors="replace").split("\n") if "=" in f)
+        log.write(fields.get("PRIORITY", "?") + " " + fields.get("MESSAGE", "?") + "\n")
+PY
+    journal_pid=$!
+    wait_for 5 test -S /run/systemd/journal/socket
+}
+journal_stop() { kill "${journal_pid:-}" 2>/dev/null; }
+logged() { grep -q -- "$1" "$LOG"; }
+
 # Each case: in a process of its own, with errexit, bounded; then nothing may be left.
 run_case() {
     local skip= name=$1 limit_var=limit_$1 log=$T/log/$1 rc=0 limit

@@ -11,27 +11,7 @@ seconds() { if soak; then echo $(($1 * 20)); else echo "$1"; fi; }
 long=$(if soak; then echo 900; else echo 60; fi)
 sanitized() { grep -q -e __asan_init -e __tsan_init "$NFSVOLD"; }
 
-# What the daemons log goes to the journal's socket; here that is ours. $LOG: one line a message.
-LOG=$T/journal
-before_server() {
-    mkdir -p /run/systemd
-    mount -t tmpfs tmpfs /run/systemd
-    mkdir /run/systemd/journal
-    echo 512 >/proc/sys/net/unix/max_dgram_qlen # of this network namespace; what systemd sets
-    python3 - "$LOG" <<'PY' &
-import socket, sys
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-s.bind("/run/systemd/journal/socket")
-with open(sys.argv[1], "a", buffering=1) as log:
-    while True:
-        fields = dict(f.split("=", 1) for f in s.recv(65536).decode(errors="replace").split("\n") if "=" in f)
-        log.write(fields.get("PRIORITY", "?") + " " + fields.get("MESSAGE", "?") + "\n")
-PY
-    journal_pid=$!
-    wait_for 5 test -S /run/systemd/journal/socket
-}
-logged() { grep -q -- "$1" "$LOG"; }
+before_server() { journal_start; }
 
 # As in lib.bash, but soon: what is killed in between is to be killed often.
 status_of() { nfsvol status --json | sed -n "/^ *\"$1\":/{s/^[^:]*: \"\{0,1\}\([^\",]*\).*/\1/p;q}"; }
@@ -623,5 +603,5 @@ PY
 }
 
 run_cases "$@"
-kill "${journal_pid:-}" 2>/dev/null
+journal_stop
 [ "$failed" = 0 ]

@@ -1,0 +1,73 @@
+#!/bin/bash
+# Workers that die exactly between any two changes of what their successors go by (include/base/crashpoint.h), under a load
+# that checks every call. NFSVOL_SOAK=1: each point by itself, too.
+export EXPORT_EXT4=1 # for the listings
+. "$(dirname "$0")/lib.bash"
+before_server() { journal_start; }
+
+points() { "$NFSVOLD" --crash-points | cut -f1; }
+hits() { grep -c "crash point $1\$" "$LOG" || :; }
+
+# loads WHERE SECONDS [OPTIONS]: both loads, on a volume whose workers die there. $LOG has what they said.
+loads() {
+    local load rc=0
+    : >"$LOG"
+    NFSVOL_CRASH_AT=$1 mount_at "$M" "${3:-}"
+    mkdir "$M/load" "$M/work"
+    "$PROGRAMS/crashload" "$M/load" "$2" 8 "$T/server/export/load" >"$T/summary" & load=$!
+    python3 "$here/crashwork.py" "$M/work" "$2" || rc=1
+    wait $load || rc=1
+    echo "# $(cat "$T/summary")"
+    rm -rf "$M/load/LOCK"
+    ls -A "$M/load" "$M/work"
+    wait_for 10 rmdir "$M/load" "$M/work" || rc=1 # the last .nfs names go after the close
+    return $rc
+}
+
+all_hit() { # and says how often
+    local name missing=
+    for name in $(points); do [ "$(hits "$name")" -gt 0 ] || missing="$missing $name"; done
+    echo "# hits: $(for name in $(points); do echo -n "$name $(hits "$name"), "; done)"
+    [ -z "$missing" ] || fail "never hit:$missing"
+}
+
+rounds() { # OPTIONS: until each point was hit
+    local i
+    : >"$T/all"
+    for i in 1 2 3 4; do
+        loads all 8 "$1"
+        cat "$LOG" >>"$T/all"
+        umount "$M"
+        wait_for 25 no_volumes
+        cp "$T/all" "$LOG"
+        ! all_hit >"$T/hits" 2>&1 || break
+    done
+    cat "$T/hits"
+    echo "# $(grep -c 'serving again' "$LOG") deaths in $i rounds"
+    all_hit >/dev/null
+}
+
+limit_every_point=180
+case_every_point() { rounds ""; }
+
+limit_every_point_nconnect_4=120
+case_every_point_nconnect_4() { loads all 5 nconnect=4; }
+
+case_names_that_are_not_points() {
+    NFSVOL_CRASH_AT=slot-queued:0 timeout 20 mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M" || :
+    logged 'NFSVOL_CRASH_AT: no such point, or not NAME:EVERY: slot-queued'
+}
+
+if [ -n "${NFSVOL_SOAK:-}" ]; then
+    for point in $("$NFSVOLD" --crash-points | cut -f1); do
+        eval "limit_only_${point//-/_}=120; case_only_${point//-/_}() {
+            loads $point 20
+            echo \"# \$(hits $point) times\"
+            [ \$(hits $point) -gt 0 ]
+        }"
+    done
+fi
+
+run_cases "$@"
+journal_stop
+[ "$failed" = 0 ]
