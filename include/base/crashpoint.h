@@ -20,16 +20,16 @@
         X(REPLY_KEPT, "reply-kept", 4000, "the kernel's reply is kept, and not written")                     \
         X(REPLY_WRITTEN, "reply-written", 15000, "the kernel has the reply, the slot is not free")           \
         X(SLOT_FREED, "slot-freed", 15000, "the slot is free")                                               \
-        X(APPEND_PLACED, "append-placed", 200, "an appending WRITE has its place")                           \
-        X(INODE_COUNTED, "inode-counted", 4000, "a lookup is counted, the kernel does not know")             \
+        X(APPEND_PLACED, "append-placed", 1000, "an appending WRITE has its place")                          \
+        X(INODE_COUNTED, "inode-counted", 2000, "a lookup is counted, the kernel does not know")             \
         X(INODE_RELEASED, "inode-released", 2000, "an inode is no longer used")                              \
-        X(OPEN_ADDED, "open-added", 2000, "a file is open, the kernel does not know")                        \
-        X(OPEN_REMOVED, "open-removed", 2000, "a file is closed, its RELEASE is not answered")               \
-        X(SILLY_NOTED, "silly-noted", 60, "an open file is noted as hidden, and is not")                     \
+        X(OPEN_ADDED, "open-added", 600, "a file is open, the kernel does not know")                         \
+        X(OPEN_REMOVED, "open-removed", 600, "a file is closed, its RELEASE is not answered")                \
+        X(SILLY_NOTED, "silly-noted", 30, "an open file is noted as hidden, and is not")                     \
         X(SILLY_HIDDEN, "silly-hidden", 60, "it has its .nfs name")                                          \
         X(SILLY_TARGET, "silly-target", 60, "the same of a file that is renamed over")                       \
         X(SILLY_REMOVED, "silly-removed", 60, "the .nfs name is gone, that is not noted")                    \
-        X(CREATE_MADE, "create-made", 1000, "an exclusive CREATE was executed, its mode is not set")         \
+        X(CREATE_MADE, "create-made", 300, "an exclusive CREATE was executed, its mode is not set")          \
         X(EXTENT_FILLED, "extent-filled", 2000, "written data are copied, nothing says so")                  \
         X(EXTENT_PUBLISHED, "extent-published", 2000, "they are kept, the WRITE is not answered")            \
         X(EXTENT_ENLARGED, "extent-enlarged", 100, "they are there twice: in a larger extent, too")          \
@@ -47,7 +47,7 @@
         X(PORT_NOTED, "port-noted", 30, "the connection's port is noted")                                    \
         X(MEMORY_LOADED, "memory-loaded", 30, "recovery: the tables are loaded")                             \
         X(INIT_REPLAYED, "init-replayed", 30, "recovery: INIT is negotiated again")                          \
-        X(SLOT_REPLAYED, "slot-replayed", 60, "recovery: one request of several")                            \
+        X(SLOT_REPLAYED, "slot-replayed", 200, "recovery: one request of several")                           \
         X(SERVING_SOON, "serving-soon", 30, "recovery: all is done, the keeper does not know")
 
 #ifdef NFSVOL_CRASH_POINTS
