@@ -47,6 +47,7 @@ typedef struct Worker {
         WorkerReactor reactors[REACTORS_MAX];
         FdSource signals;
         Timer leave_timer;
+        uint64_t memory_limit; /* bytes */
         _Atomic unsigned n_leaving;
         Task finish;
         bool finished, verifying; /* the first reactor's */
@@ -252,7 +253,7 @@ static int worker_start(Worker *worker) {
         if (r < 0)
                 return r;
         crash_point(MEMORY_LOADED);
-        vfs_limit_memory(worker->vfs, cgroup_memory_limit());
+        vfs_limit_memory(worker->vfs, worker->memory_limit);
         r = fuse_volume_new(memory, worker->vfs, worker_finished, worker, &worker->volume);
         if (r < 0)
                 return r;
@@ -359,9 +360,10 @@ int worker_main(int memory_fd) {
 #endif
         worker_confine();
         stack_on_crash(memory->stack_fd);
-        /* what is kept until a COMMIT comes and goes in pieces of up to 1 MiB: from the heap, without mmap(2) */
+        worker->memory_limit = cgroup_memory_limit();
+        /* requests and replies come and go in pieces of up to 1 MiB: from the heap, without mmap(2) */
         (void) mallopt(M_MMAP_THRESHOLD, 8 << 20);
-        (void) mallopt(M_TRIM_THRESHOLD, 32 << 20);
+        (void) mallopt(M_TRIM_THRESHOLD, (int) MIN(worker->memory_limit / 8, UINT64_C(96) << 20));
         (void) mallopt(M_ARENA_MAX, (int) memory->n_reactors);
 
         atomic_store(&memory->worker_state, WORKER_STARTING);

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.bash"
 : "${FAKENFS:?the fake server}"
 
-GETATTR=1 SETATTR=2 LOOKUP=3 CREATE=8 READDIR=16 READDIRPLUS=17
+GETATTR=1 SETATTR=2 LOOKUP=3 WRITE=7 CREATE=8 READDIR=16 READDIRPLUS=17
 
 # strange [KEY ACTION ARG SKIP TIMES]...: a server with faults, mounted at $M. It ends with the case.
 strange() {
@@ -67,6 +67,38 @@ case_lookup_stale() {
     strange $LOOKUP status 70 0 0
     stat "$M/f3" 2>err && fail "found"
     grep -q 'Stale file handle' err
+}
+
+case_write_errors_are_told() { # at fsync(2), at close(2), at a synchronous write(2); once to each who has it open
+    local status
+    for status in 5 27 28 30 69 70; do
+        strange $WRITE status $status 0 0
+        python3 - "$M" <<'PY'
+import errno, os, sys
+m = sys.argv[1]
+def fails(what, call, *args):
+    try: call(*args)
+    except OSError as e: return e.errno
+    sys.exit(f"{what} succeeds")
+a, b = os.open(f"{m}/f1", os.O_WRONLY), os.open(f"{m}/f1", os.O_WRONLY)
+os.write(a, b"x" * 1000)
+e = {fails("fsync", os.fsync, a), fails("fsync of another", os.fsync, b)}
+os.fsync(a)
+os.close(a)
+os.close(b)
+a = os.open(f"{m}/f2", os.O_WRONLY)
+os.write(a, b"x" * 1000)
+e.add(fails("close", os.close, a))
+a = os.open(f"{m}/f3", os.O_WRONLY | os.O_SYNC)
+e.add(fails("write", os.write, a, b"x" * 1000))
+os.close(a)
+assert len(e) == 1, e
+print("#", errno.errorcode[e.pop()])
+PY
+        umount "$M"
+        exec 9>&-
+        wait $fake
+    done
 }
 
 # Every fault in turn, of any procedure, under a load that knows what it must read: what can be retried is, what cannot is an
