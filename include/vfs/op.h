@@ -52,7 +52,7 @@ typedef struct OpReply {
         void (*written)(Op *op, size_t count);
         void (*statfs)(Op *op, const NfsFsStat *stat, uint32_t bsize, uint32_t name_max);
         /* READDIR: adds an entry; false: it does not fit. entry NULL: no READDIRPLUS data for it. */
-        bool (*dirent)(Op *op, const char *name, uint64_t fileid, mode_t type, uint64_t offset,
+        bool (*dirent)(Op *op, const char *name, uint64_t ino, mode_t type, uint64_t offset,
                        const VfsEntry *entry);
         void (*dir)(Op *op); /* sends what dirent() gathered; nothing gathered: end of directory */
         /*

@@ -39,6 +39,13 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret);
 Vfs *vfs_free(Vfs *vfs);
 void vfs_set_notify(Vfs *vfs, const VfsNotify *notify);
 
+/*
+ * The inode number of what the server calls fileid: that, unless it is on another file system than the root of the export.
+ * Servers that show what is mounted below an export use the same numbers there, and two files with one number are
+ * taken for one.
+ */
+uint64_t vfs_ino(const Vfs *vfs, uint64_t fsid, uint64_t fileid);
+
 /* Before anything runs: what the daemon may have in all, in bytes. It bounds what is kept of written data. */
 void vfs_limit_memory(Vfs *vfs, uint64_t limit);
 

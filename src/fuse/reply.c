@@ -22,9 +22,9 @@ static double seconds(uint64_t ns) {
         return (double) ns / (double) NSEC_PER_SEC;
 }
 
-static void fill_stat(const NfsAttr *attr, struct stat *st) {
+static void fill_stat(const Vfs *vfs, const NfsAttr *attr, struct stat *st) {
         *st = (struct stat){
-                .st_ino = attr->fileid,
+                .st_ino = vfs_ino(vfs, attr->fsid, attr->fileid),
                 .st_mode = attr->mode,
                 .st_nlink = attr->nlink,
                 .st_uid = attr->uid,
@@ -39,14 +39,14 @@ static void fill_stat(const NfsAttr *attr, struct stat *st) {
         };
 }
 
-static void fill_entry(const VfsEntry *entry, struct fuse_entry_param *e) {
+static void fill_entry(const FuseOp *fop, const VfsEntry *entry, struct fuse_entry_param *e) {
         *e = (struct fuse_entry_param){
                 .ino = entry->nodeid,
                 .entry_timeout = seconds(entry->entry_timeout),
                 .attr_timeout = seconds(entry->attr_timeout),
         };
         if (entry->nodeid)
-                fill_stat(&entry->attr, &e->attr);
+                fill_stat(fop->channel->volume->vfs, &entry->attr, &e->attr);
 }
 
 static void reply_err(Op *op, int err) {
@@ -60,7 +60,7 @@ static void reply_entry(Op *op, const VfsEntry *entry) {
         FuseOp *fop = reply_begin(op);
         struct fuse_entry_param e;
 
-        fill_entry(entry, &e);
+        fill_entry(fop, entry, &e);
         (void) fuse_reply_entry(fop->req, &e);
         if (fop->unheard && e.ino)
                 vfs_forget(fop->channel->volume->vfs, e.ino, 1);
@@ -72,7 +72,7 @@ static void reply_attr(Op *op, uint64_t nodeid, const NfsAttr *attr, uint64_t ti
         struct stat st;
 
         (void) nodeid;
-        fill_stat(attr, &st);
+        fill_stat(fop->channel->volume->vfs, attr, &st);
         (void) fuse_reply_attr(fop->req, &st, seconds(timeout));
         reply_end(fop);
 }
@@ -102,7 +102,7 @@ static void reply_create(Op *op, const VfsEntry *entry, uint64_t fh, unsigned fl
         struct fuse_entry_param e;
         struct fuse_file_info fi;
 
-        fill_entry(entry, &e);
+        fill_entry(fop, entry, &e);
         fill_file_info(fop, fh, flags, &fi);
         (void) fuse_reply_create(fop->req, &e, &fi);
         if (fop->unheard) {
@@ -146,15 +146,15 @@ static void reply_statfs(Op *op, const NfsFsStat *stat, uint32_t bsize, uint32_t
         reply_end(fop);
 }
 
-static bool reply_dirent(Op *op, const char *name, uint64_t fileid, mode_t type, uint64_t offset,
+static bool reply_dirent(Op *op, const char *name, uint64_t ino, mode_t type, uint64_t offset,
                          const VfsEntry *entry) {
         FuseOp *fop = container_of(op, FuseOp, op);
         char *p = (char *) fop->channel->dir_buffer + fop->dir_len;
         size_t left = fop->dir_size - fop->dir_len, size;
-        struct fuse_entry_param e = { .attr = { .st_ino = fileid, .st_mode = type } };
+        struct fuse_entry_param e = { .attr = { .st_ino = ino, .st_mode = type } };
 
         if (entry)
-                fill_entry(entry, &e);
+                fill_entry(fop, entry, &e);
         if (op->plus)
                 size = fuse_add_direntry_plus(fop->req, p, left, name, &e, (off_t) offset);
         else

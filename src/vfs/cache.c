@@ -82,6 +82,8 @@ static bool attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime tim
         if (changed && time_compare(&inode->attr.ctime, &attr->ctime) != 0)
                 memset(inode->access, 0, sizeof inode->access);
         inode->has_attr = true;
+        if (inode_is_root(inode))
+                atomic_store_explicit(&vfs->root_fsid, attr->fsid, memory_order_relaxed);
         inode->attr = *attr;
         inode->attr_at = time;
         inode->attr_valid = options->noac || order == ORDER_UNKNOWN || !time.sent ? 0 : time.sent + inode->attr_timeout;
@@ -210,6 +212,21 @@ bool cache_links_known(Vfs *vfs, Inode *inode) {
                 inode->attr_at.sent > atomic_load_explicit(&vfs->name_gone_at, memory_order_acquire);
         inode_unlock(inode);
         return known;
+}
+
+uint64_t vfs_ino(const Vfs *vfs, uint64_t fsid, uint64_t fileid) {
+        if (fsid == atomic_load_explicit(&((Vfs *) (uintptr_t) vfs)->root_fsid, memory_order_relaxed))
+                return fileid;
+        return fileid ^ (fsid * UINT64_C(0x9e3779b97f4a7c15) | UINT64_C(1) << 63);
+}
+
+uint64_t cache_fsid(Vfs *vfs, Inode *inode) {
+        uint64_t fsid;
+
+        inode_lock(inode);
+        fsid = inode->has_attr ? inode->attr.fsid : atomic_load_explicit(&vfs->root_fsid, memory_order_relaxed);
+        inode_unlock(inode);
+        return fsid;
 }
 
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left) {

@@ -311,16 +311,17 @@ static bool is_dot(const char *name) {
 static bool give_entry(Op *op, const DirStream *stream, const DirEntry *e, bool fresh) {
         const char *name = stream->names + e->name;
         mode_t type = e->has_attr ? e->attr.mode & S_IFMT : 0;
+        uint64_t ino = vfs_ino(op->reactor->vfs, e->has_attr ? e->attr.fsid : cache_fsid(op->reactor->vfs, op->inode), e->fileid);
         VfsEntry entry;
 
         if (!fresh || !e->has_attr || !e->has_fh || is_dot(name) ||
             op_make_entry(op, op->inode, &e->fh, &e->attr, stream->time, &entry) != 0)
-                return op->reply->dirent(op, name, e->fileid, type, e->cookie, NULL);
+                return op->reply->dirent(op, name, ino, type, e->cookie, NULL);
         if (pages_are_dropped(op->reactor->vfs, entry.nodeid)) {
                 inode_forget(op->reactor->vfs, entry.nodeid, 1);
-                return op->reply->dirent(op, name, e->fileid, type, e->cookie, NULL);
+                return op->reply->dirent(op, name, ino, type, e->cookie, NULL);
         }
-        if (op->reply->dirent(op, name, e->fileid, type, e->cookie, &entry))
+        if (op->reply->dirent(op, name, ino, type, e->cookie, &entry))
                 return true;
         inode_forget(op->reactor->vfs, entry.nodeid, 1);
         return false;

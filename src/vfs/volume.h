@@ -141,6 +141,7 @@ struct Vfs {
         const SessionOptions *options;
         VfsNotify notify;
         uint32_t read_size, write_size; /* of one RPC */
+        _Atomic uint64_t root_fsid;     /* of the export, as the server says now */
         bool no_readdirplus; /* the server has none (relaxed) */
 
         pthread_mutex_t table_lock;
@@ -298,6 +299,7 @@ void cache_expire(Inode *inode);
 /* Nothing that is cached of it is to be believed any more; what the kernel read of it is being dropped. */
 void cache_zap(Inode *inode);
 /* The cached attributes if they are believed at now: 1 and *ret, *ret_left (ns). With stale, any age. */
+uint64_t cache_fsid(Vfs *vfs, Inode *inode); /* the file system that it is on, as far as known */
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
 /* How long names found (found: or not found) in dir may be believed without asking: ns. */
 uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now);

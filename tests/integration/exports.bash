@@ -139,4 +139,23 @@ case_export_goes_and_comes_back() {
     rm "$M/z" "$M.b/y"
 }
 
+# What is mounted below an export has inode numbers of its own; two files must not have the same.
+case_mounted_below() {
+    mkdir "$T/server/export/sub"
+    mount -t tmpfs tmpfs "$T/server/export/sub"
+    server stop
+    server start
+    for i in $(seq 20); do echo "$i" >"$T/server/export/f$i"; echo "$i" >"$T/server/export/sub/f$i"; done
+    mount_at "$M"
+    [ "$(cat "$M/sub/f7")" = 7 ]
+    [ -z "$(stat -c %i "$M"/f* "$M"/sub/f* "$M" "$M/sub" | sort | uniq -d)" ]
+    ls -i "$M/sub" | while read -r ino name; do [ "$(stat -c %i "$M/sub/$name")" = "$ino" ] || fail "$name"; done
+    find "$M" -type f | wc -l | grep -q '^40$'
+    echo more >"$M/sub/f7" && [ "$(cat "$T/server/export/sub/f7")" = more ]
+    ! mv "$M/f1" "$M/sub/f1" 2>out || [ "$(cat "$M/sub/f1")" = 1 ] # mv(1) copies
+    rm -r "$M/sub"/* "$M"/f*
+    umount -l "$T/server/export/sub" # the server has it open
+    rmdir "$T/server/export/sub"
+}
+
 run_cases "$@"
