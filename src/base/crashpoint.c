@@ -1,6 +1,10 @@
 /*
  * See include/base/crashpoint.h.
  */
+#include "base/crashpoint.h"
+
+#ifdef NFSVOL_CRASH_POINTS
+
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
@@ -10,7 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/crashpoint.h"
 #include "base/log.h"
 
 static const struct {
@@ -75,3 +78,5 @@ void crash_point_passed(enum CrashPoint point) {
         log_notice("crash point %s", points[point].name);
         (void) raise(SIGKILL);
 }
+
+#endif

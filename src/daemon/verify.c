@@ -106,7 +106,8 @@ static bool is_answered(const Verification *verification, VerifyReport *ret) {
         if ((int32_t) (answered - verification->number) < 0)
                 return false;
         *ret = *report;
-        atomic_thread_fence(memory_order_seq_cst);
+        /* nothing of that is read after this, which is there for its order only: thread sanitizers know no fences */
+        (void) atomic_fetch_add(&report->answered, 0);
         return atomic_load(&report->begun) == answered && atomic_load(&report->answered) == answered;
 }
 
