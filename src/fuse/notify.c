@@ -8,9 +8,11 @@
  * reads node ids from a pipe until the worker, the only writer, is gone.
  *
  * Who asked for it (vfs/coherence.c, or who takes a lock) is told through a second pipe, in the order of asking, that they are
- * gone; what did not fit into the pipe is told later. If the process is gone, a file's pages are dropped at its next open.
+ * gone; what did not fit into the pipe is told later. A worker whose notifier was killed cannot know which pages are still there:
+ * it ends as well, and its successor begins with a notifier and without trust in any page.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 
@@ -119,13 +121,23 @@ static void dead_run(Task *task) {
                 continue;
 }
 
+/* Then it ends by itself. */
+static bool connection_has_ended(const struct Notifier *notifier) {
+        struct pollfd pfd = { .fd = notifier->volume->memory->fuse_fd[0] };
+
+        return poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR);
+}
+
 static void answers_ready(FdSource *source, uint32_t events) {
         struct Notifier *notifier = container_of(source, struct Notifier, answers);
         char bytes[256];
         ssize_t n = read(source->fd, bytes, sizeof bytes);
 
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-                log_warning("the process that drops cached pages is gone");
+                if (!connection_has_ended(notifier)) {
+                        log_error("the process that drops cached pages is gone: the worker ends, too");
+                        (void) raise(SIGKILL);
+                }
                 fd_source_remove(source);
                 (void) pthread_mutex_lock(&notifier->lock);
                 notifier->dead = true;

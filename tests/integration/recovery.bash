@@ -349,6 +349,25 @@ case_segv_leaves_a_stack() {
     rm "$M/x"
 }
 
+case_notifier_killed() { # old pages must not be taken for new ones because nobody drops them any more
+    local pid
+    mount_at "$M" actimeo=1
+    echo old >"$M/f"
+    exec 8<"$M/f"
+    cat <&8
+    pid=$(pgrep -x nfsvol-notifie -P "$(worker_pid)" || pgrep -P "$(worker_pid)")
+    kill -KILL "$pid"
+    echo "new and longer" >"$T/server/export/f"
+    sleep 1.2
+    [ "$(stat -c %s "$M/f")" = 15 ]
+    [ "$(cat "$M/f")" = "new and longer" ]
+    wait_for 5 sh -c "[ \"\$(python3 -c 'import os; print(os.pread(8, 100, 0))')\" = \"b'new and longer\\n'\" ]"
+    logged 'the process that drops cached pages is gone'
+    [ "$(status_of restarts)" = 1 ]
+    exec 8<&-
+    rm "$M/f"
+}
+
 # Where the system keeps cores, one of a worker is whole: it has the threads, and the recovery memory.
 case_segv_leaves_a_core() {
     mount_at "$M"
