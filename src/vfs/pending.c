@@ -69,6 +69,12 @@ static bool is_open(const Extent *extent) {
                atomic_load(&extent->record->done) == 0;
 }
 
+/* A worker that died while it copied left two with the same seq. What was the same in both is so no longer once one is changed:
+ * that has to be the one that is written last, for every later worker, too. A larger copy has the higher index. */
+static bool is_older(const Extent *a, const Extent *b) {
+        return a->record->seq != b->record->seq ? a->record->seq < b->record->seq : (uintptr_t) a < (uintptr_t) b;
+}
+
 /* Does a COMMIT cover it, or is about to, that does not wait for what has seq? */
 static bool is_being_committed(const Pending *pending, const Extent *e, uint64_t seq) {
         return !is_unwritten(e) && (e->committing || (e->record->seq <= pending->commit_seq && seq > pending->commit_seq));
@@ -79,7 +85,7 @@ static bool waits_for_older(Pending *pending, const Extent *extent) {
 
         for (Extent *e = first_near(pending, extent->record->offset); e && e->record->offset < end;
              e = RB_NEXT(ExtentTree, &pending->by_offset, e))
-                if (e->record->seq < seq && extent_end(e) > extent->record->offset &&
+                if (is_older(e, extent) && extent_end(e) > extent->record->offset &&
                     (is_unwritten(e) || is_being_committed(pending, e, seq)))
                         return true;
         return false;
@@ -109,7 +115,7 @@ static Extent *find_open(Pending *pending, uint64_t offset, uint64_t end) {
 
         for (Extent *e = first_near(pending, offset); e && e->record->offset < end;
              e = RB_NEXT(ExtentTree, &pending->by_offset, e)) {
-                if (extent_end(e) > offset && (!newest || e->record->seq > newest->record->seq))
+                if (extent_end(e) > offset && (!newest || is_older(newest, e)))
                         newest = e;
                 if (extent_end(e) == offset && is_open(e))
                         before = e;

@@ -47,6 +47,46 @@ rounds() { # OPTIONS: until each point was hit
     all_hit >/dev/null
 }
 
+# A worker dies while a piece is there twice, waiting for an older one that is on its way; the WRITE that it was made larger
+# for goes over part of it, and must not be undone by the other copy.
+limit_one_of_two_copies=120
+case_one_of_two_copies() {
+    : >"$LOG"
+    NFSVOL_CRASH_AT=extent-enlarged:2 mount_at "$M"
+    python3 - "$M" "$T/server/export" "$(cat "$T/server/ganesha.pid")" <<'PY'
+import os, signal, sys, threading, time
+m, export, server = sys.argv[1], sys.argv[2], int(sys.argv[3])
+want, wrong = b"b" * 1000 + b"c" * 4096, 0
+for i in range(60):
+    fd = os.open(f"{m}/{i}", os.O_RDWR | os.O_CREAT, 0o600)
+    direct = os.open(f"{m}/{i}", os.O_WRONLY | os.O_DIRECT)
+    os.pwrite(fd, b"a" * 3500, 0)
+    os.kill(server, signal.SIGSTOP)
+    sync = threading.Thread(target=lambda: os.close(os.dup(fd))) # fsync(2) would keep writers out
+    sync.start()
+    time.sleep(0.05) # the first one is on its way
+    os.pwrite(fd, b"b" * 3000, 0)
+    over = threading.Thread(target=os.pwrite, args=(direct, b"c" * 4096, 1000)) # the kernel splits others at pages
+    over.start()
+    time.sleep(0.15)
+    os.kill(server, signal.SIGCONT)
+    over.join()
+    sync.join()
+    os.fsync(fd)
+    os.close(fd)
+    os.close(direct)
+    got = open(f"{export}/{i}", "rb").read()
+    if got != want:
+        wrong += 1
+        at = next((k for k in range(min(len(got), len(want))) if got[k] != want[k]), -1)
+        print("round", i, len(got), "bytes, the first wrong one at", at, got[at:at + 4])
+    os.unlink(f"{m}/{i}")
+print("#", wrong, "wrong of 60")
+sys.exit(wrong > 0)
+PY
+    [ "$(hits extent-enlarged)" -ge 10 ]
+}
+
 limit_every_point=180
 case_every_point() { rounds ""; }
 
