@@ -111,6 +111,7 @@ struct Op {
                         uint8_t *gathered; /* READ: when one RPC was not enough */
                         uint64_t offset;
                         uint32_t size, done;
+                        bool appends;
                         bool waited; /* WRITE: for room; READ: because of a new connection */
                 } io;
                 struct {

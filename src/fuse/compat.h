@@ -34,7 +34,9 @@ static inline void compat_patch_init(const struct fuse_init_in *in, struct fuse_
 
         if (in->flags & FUSE_INIT_EXT)
                 offered |= (uint64_t) in->flags2 << 32;
-        offered &= COMPAT_INIT_FLAGS | (idmap ? FUSE_ALLOW_IDMAP : 0);
+        offered &= COMPAT_INIT_FLAGS | FUSE_ALLOW_IDMAP;
+        /* with idmap the server sees root write, and would leave the set-user-ID bits: the kernel clears them itself */
+        offered &= ~(idmap ? (uint64_t) FUSE_HANDLE_KILLPRIV_V2 : FUSE_ALLOW_IDMAP);
         out->flags |= (uint32_t) offered;
         if (in->flags & FUSE_INIT_EXT) {
                 out->flags |= FUSE_INIT_EXT;

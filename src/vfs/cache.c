@@ -149,7 +149,7 @@ void cache_update_read(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime tim
 }
 
 void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) {
-        bool ours, closed = false, drop_pages = false;
+        bool ours, closed = false, drop_pages = false, unsure = false;
         enum Order order;
 
         inode_lock(inode);
@@ -161,7 +161,7 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) 
         /* parallel WRITEs answer out of order: an older one is then already part of what we hold */
         order = answer_order(inode, &wcc->after, time);
         if (order != ORDER_OLDER) {
-                ours = inode->n_writing > 1 ||
+                ours = (inode->n_writing > 1 && (inode->pages.known || inode->pages.none)) ||
                        (wcc->has_before && version_equal(&inode->pages, wcc->before_size, &wcc->before_mtime,
                                                          &wcc->before_ctime)) ||
                        version_equal(&inode->pages, wcc->after.size, &wcc->after.mtime, &wcc->after.ctime);
@@ -170,8 +170,12 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) 
                 else if (inode->pages.known && wcc->has_before)
                         drop_pages = pages_are_old(inode, &wcc->after);
                 else
+                        unsure = true;
+                if (unsure)
                         inode->pages.known = false;
                 closed = attr_store(vfs, inode, &wcc->after, time, order, true);
+                if (unsure && !inode->pages.none) /* of whose doing it is: the kernel must not hear the size before its pages are gone */
+                        inode->attr_valid = 0;
         }
         inode_unlock(inode);
         if (closed)

@@ -23,6 +23,8 @@
 
 #define PERIOD_NS  (100 * NSEC_PER_MSEC)
 #define IDLE_NS    NSEC_PER_SEC /* while nothing is open */
+#define ASKED_NS   (NSEC_PER_SEC / 2) /* not more often, whatever acregmin says */
+#define FAILED_NS  (3 * NSEC_PER_SEC)
 #define SCAN_MAX   4096u /* opens looked at in a period */
 #define ASKED_MAX  64u   /* GETATTRs in flight */
 
@@ -160,6 +162,7 @@ static void question_done(NfsCall *call) {
                 cache_update(vr->vfs, inode, &call->res.attr, call_time(call));
         inode_lock(inode);
         inode->asking = false;
+        inode->ask_after = now_ns() + (call->err ? FAILED_NS : ASKED_NS);
         inode_unlock(inode);
         inode_unpin(vr->vfs, inode);
         vr->n_asked--;
@@ -193,7 +196,7 @@ static Inode *is_old(Vfs *vfs, Open *open, uint64_t now) {
                 return NULL;
         inode_lock(inode);
         old = (inode->drop_due && inode->drop_due <= now) ||
-              (!inode->pages.none && !inode->asking && inode->attr_valid <= now && !pending_unwritten(inode));
+              (!inode->pages.none && !inode->asking && inode->attr_valid <= now && inode->ask_after <= now && !pending_unwritten(inode));
         inode_unlock(inode);
         if (old)
                 inode->n_busy++;

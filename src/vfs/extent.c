@@ -213,7 +213,7 @@ bool extent_room_is_short(Vfs *vfs) {
         return is_short;
 }
 
-void extent_wait_room(Op *op, void (*done)(Op *op)) {
+void extent_wait_room(Op *op, bool again, void (*done)(Op *op)) {
         Vfs *vfs = op->reactor->vfs;
 
         op->wait.done = done;
@@ -223,7 +223,10 @@ void extent_wait_room(Op *op, void (*done)(Op *op)) {
         }
         room_lock(vfs);
         op->wait.for_room = true;
-        TAILQ_INSERT_TAIL(&vfs->for_room, op, wait.wait_link);
+        if (again) /* it was its turn: who needs much room must not wait behind everybody who needs little */
+                TAILQ_INSERT_HEAD(&vfs->for_room, op, wait.wait_link);
+        else
+                TAILQ_INSERT_TAIL(&vfs->for_room, op, wait.wait_link);
         if (vfs->bytes_used == 0) /* all of it was given back in the meantime: nobody else would wake it */
                 wake_first(vfs);
         room_unlock(vfs);

@@ -36,7 +36,12 @@ static void table_lock(Vfs *vfs) {
 }
 
 static void table_unlock(Vfs *vfs) {
+        bool trim = vfs->trim;
+
+        vfs->trim = false;
         (void) pthread_mutex_unlock(&vfs->table_lock);
+        if (trim)
+                (void) malloc_trim(0);
 }
 
 static uint32_t index_of(const Vfs *vfs, const Inode *inode) {
@@ -47,13 +52,11 @@ static uint32_t index_of(const Vfs *vfs, const Inode *inode) {
 
 /* Nothing in it is used: its memory goes back, its indexes are as new. */
 static void chunk_drop(Vfs *vfs, uint32_t c) {
-        static unsigned n_dropped;
-
         vfs->inode_chunks[c] = (InodeChunk){ 0 };
         (void) madvise(&vfs->inodes[c * CHUNK_SIZE], CHUNK_SIZE * sizeof(Inode), MADV_DONTNEED);
         (void) madvise(&vfs->memory->inodes[c * CHUNK_SIZE], CHUNK_SIZE * sizeof(InodeRecord), MADV_REMOVE);
-        if (++n_dropped % TRIM_CHUNKS == 0)
-                (void) malloc_trim(0); /* what was known of their names */
+        if (++vfs->n_chunks_dropped % TRIM_CHUNKS == 0)
+                vfs->trim = true; /* what was known of their names */
         for (c = (atomic_load(&vfs->memory->inodes_high) - 1) / CHUNK_SIZE; vfs->inode_chunks[c].n_touched == 0; c--)
                 atomic_store(&vfs->memory->inodes_high, c * CHUNK_SIZE);
 }

@@ -20,6 +20,9 @@
 static void read_flushed(Op *op);
 static void read_send(Op *op);
 static void read_done(NfsCall *call);
+static void write_placed(Op *op);
+static bool drops_set_id(Op *op);
+static void set_id_dropped(NfsCall *call);
 static void write_append(Op *op);
 static void write_append_flushed(Op *op);
 static void write_append_done(NfsCall *call);
@@ -142,9 +145,46 @@ void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void
         err = pending_error(op->inode, op->open);
         if (err)
                 return pending_error_reply(op, err);
-        if ((op->open->record->flags & O_APPEND) && !at_offset)
+        op->io.appends = (op->open->record->flags & O_APPEND) && !at_offset;
+        if (op->reactor->vfs->options->idmap && (op->open->record->flags & (O_APPEND | O_DIRECT)) && drops_set_id(op))
+                return;
+        write_placed(op);
+}
+
+static void write_placed(Op *op) {
+        if (op->io.appends)
                 return write_append(op);
         write_keep(op);
+}
+
+/*
+ * With idmap the server sees root write, who leaves the set-user-ID and set-group-ID bits. The kernel clears them before it
+ * writes to its pages; before what goes by them it is done here, whoever writes. false: there are none.
+ */
+static bool drops_set_id(Op *op) {
+        NfsSetAttr attr = { .set_mode = true };
+        NfsArgs *args;
+        mode_t mode;
+
+        inode_lock(op->inode);
+        mode = op->inode->has_attr ? op->inode->attr.mode : 0;
+        inode_unlock(op->inode);
+        attr.mode = mode & 07777 & ~(mode_t) (S_ISUID | (mode & S_IXGRP ? S_ISGID : 0));
+        if (attr.mode == (mode & 07777))
+                return false;
+        args = op_call(op, NFS_SETATTR, inode_fh(op->inode), set_id_dropped);
+        args->setattr.attr = attr;
+        op_send(op);
+        return true;
+}
+
+static void set_id_dropped(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err)
+                return op_reply_err(op, call->err);
+        cache_update_wcc(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
+        write_placed(op);
 }
 
 /*
@@ -207,15 +247,16 @@ static bool write_is_sync(const Op *op) {
 }
 
 static void write_keep(Op *op) {
-        bool sync = write_is_sync(op), direct = op->open->record->flags & O_DIRECT;
+        bool sync = write_is_sync(op), direct = op->open->record->flags & O_DIRECT, again;
         uint64_t seq;
         int r;
 
         r = pending_add(op->reactor, op->inode, &op->cred, op->io.offset, op->io.data, op->io.size,
                         sync ? NFS_FILE_SYNC : NFS_UNSTABLE, &seq);
         if (r < 0) {
+                again = op->io.waited;
                 op->io.waited = true;
-                return extent_wait_room(op, write_room);
+                return extent_wait_room(op, again, write_room);
         }
         if (op->io.waited)
                 extent_pass_room(op->reactor->vfs);

@@ -201,6 +201,14 @@ void vfs_link(Op *op, uint64_t nodeid, uint64_t parent, const char *name) {
 }
 
 /*
+ * With idmap a file that is there already must not be opened unasked: whether the caller may is the kernel's to say, and it
+ * has not seen that file. It looks again when it is told ESTALE.
+ */
+static bool makes_exclusively(const Op *op) {
+        return (op->name.flags & O_EXCL) || op->reactor->vfs->options->idmap;
+}
+
+/*
  * open(2) with O_CREAT of a name that the kernel believes is not there. O_EXCL: EXCLUSIVE, which carries
  * no mode, so a SETATTR follows; else UNCHECKED, which opens what somebody else made meanwhile.
  */
@@ -217,7 +225,7 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
                 op->name.fh = *op->object;
                 return create_set_mode(op);
         }
-        if ((flags & O_EXCL) && op->replayed && op->replayed_step == STEP_MAKE_GUARDED)
+        if (makes_exclusively(op) && op->replayed && op->replayed_step == STEP_MAKE_GUARDED)
                 return create_guarded(op);
         create_send(op);
 }
@@ -227,7 +235,7 @@ static void create_send(Op *op) {
         uint64_t verf;
 
         args->name = op->name.name;
-        if (op->name.flags & O_EXCL) {
+        if (makes_exclusively(op)) {
                 verf = op->reactor->vfs->memory->connection_id ^ (op->unique * UINT64_C(0x9e3779b97f4a7c15));
                 args->create.mode = NFS_CREATE_EXCLUSIVE;
                 memcpy(args->create.verf, &verf, sizeof args->create.verf);
@@ -271,6 +279,8 @@ static void make_done(NfsCall *call) {
                 return create_guarded(op);
         if (call->err == ESTALE && call->proc == NFS_CREATE && op->name.n_stale++ < STALE_MAX)
                 return op_send_changing(op, op->name.step, NULL); /* what was there went, as in lookup_done() */
+        if (call->err == EEXIST && op->name.answer == ANSWER_CREATE && !(op->name.flags & O_EXCL))
+                return op_reply_err(op, ESTALE);
         if ((call->err == EACCES || call->err == EPERM) && make_as_root(op))
                 return;
         if (call->err)
@@ -344,7 +354,7 @@ static void make_lookup_done(NfsCall *call) {
         if (call->res.has_attr && (call->res.attr.mode & S_IFMT) != op->name.type)
                 return op_reply_err(op, EEXIST);
         op->name.fh = call->res.fh;
-        if (op->name.answer == ANSWER_CREATE && (op->name.flags & O_EXCL))
+        if (op->name.answer == ANSWER_CREATE && makes_exclusively(op))
                 return create_set_mode(op);
         make_finish(op, &op->name.fh, call->res.has_attr ? &call->res.attr : NULL, call_time(call));
 }
@@ -388,6 +398,8 @@ static void reply_created(Op *op, const VfsEntry *entry) {
         uint64_t fh;
         Open *open;
 
+        if (vfs->options->idmap)
+                op->cred = (NfsCred){ 0 }; /* as any other open */
         if (inode) {
                 err = -open_add(op, inode, flags, &open, &fh);
                 if (!err)

@@ -413,6 +413,8 @@ int pending_add(VfsReactor *vr, Inode *inode, const NfsCred *cred, uint64_t offs
 
         if (!pending)
                 return -ENOSPC;
+        if (atomic_load_explicit(&vfs->quiet_since, memory_order_relaxed))
+                atomic_store_explicit(&vfs->quiet_since, 0, memory_order_relaxed);
         extent = join(vfs, pending, cred, offset, data, size);
         if (!extent)
                 extent = add_new(vfs, pending, cred, offset, data, size);

@@ -87,6 +87,7 @@ struct Inode {
         bool drop_again;       /* something has changed since it was told */
         uint64_t drop_due;     /* ns: when it is to be told so; 0: not */
         bool asking;           /* coherence.c: a GETATTR is on its way */
+        uint64_t ask_after; /* ns: not asked for by ourselves before */
         VfsInval drop;
         struct OpList drop_waiting;
         Pending *pending; /* written here, and not yet on the server's stable storage; NULL: nothing */
@@ -150,6 +151,8 @@ struct Vfs {
         InodeChunk *inode_chunks;
         uint32_t first_chunk;  /* no chunk below has room */
         unsigned n_empty_chunks; /* that keep their memory */
+        unsigned n_chunks_dropped;
+        bool trim; /* the heap, when the lock is free */
         Open *opens;
         Open *free_opens;
         uint64_t n_moves;         /* renames from one directory to another, by us */
@@ -403,8 +406,8 @@ void ahead_doubt(Vfs *vfs);
 /* Takes over what a former worker left: after the inodes have been loaded. 0 or -ENOMEM. */
 int extent_table_load(Vfs *vfs);
 void extent_table_free(Vfs *vfs);
-/* done(op), on op's reactor, when there may be room; op->wait.err EINTR: it was interrupted. */
-void extent_wait_room(Op *op, void (*done)(Op *op));
+/* done(op), on op's reactor, when there may be room; op->wait.err EINTR: it was interrupted. again: there was none then. */
+void extent_wait_room(Op *op, bool again, void (*done)(Op *op));
 /* Who was woken for room has not taken all of it, perhaps: the next one may look. */
 void extent_pass_room(Vfs *vfs);
 

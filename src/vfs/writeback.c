@@ -151,8 +151,10 @@ static void rest(VfsReactor *vr, uint64_t now) {
                 return;
         if (since == 0)
                 atomic_store_explicit(&vfs->quiet_since, now, memory_order_relaxed);
-        else if (since + QUIET_NS <= now)
+        else if (since + QUIET_NS <= now) {
+                atomic_store_explicit(&vfs->quiet_since, 0, memory_order_relaxed);
                 return extent_give_back(vfs);
+        }
         writeback_arm(vr);
 }
 

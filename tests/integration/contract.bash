@@ -227,6 +227,27 @@ for flags in os.O_EXCL, 0: os.close(os.open(f"shared/f{flags}", os.O_CREAT | os.
 os.mkdir("shared/d"); os.symlink("t", "shared/l"); os.mkfifo("shared/p")'
     [ "$(cd "$T/server/export/shared" && stat -c %u:%g:%a f0 d p | tr '\n' ' ')" = "33:2000:640 33:2000:2755 33:2000:644 " ]
     [ "$(stat -c %u:%g:%a "$T"/server/export/shared/f[1-9]*)" = 33:2000:640 ]
+    # a name that is not there, and then is somebody else's: not to be opened because it could not be made
+    mkdir "$T/server/export/open" && chmod 777 "$T/server/export/open"
+    ! $pod setpriv --reuid 33 --regid 33 --clear-groups stat open/secret # the kernel remembers that
+    (umask 077 && echo secret >"$T/server/export/open/secret")
+    $pod setpriv --reuid 33 --regid 33 --clear-groups python3 -c 'import os
+for flags in os.O_TRUNC, 0:
+    try: os.open("open/secret", os.O_CREAT | os.O_RDWR | flags, 0o666)
+    except PermissionError: pass
+    else: raise SystemExit("opened")'
+    [ "$(cat "$T/server/export/open/secret")" = secret ]
+    ! stat open/mine
+    echo there >"$T/server/export/open/mine" && chown 33:33 "$T/server/export/open/mine"
+    $pod setpriv --reuid 33 --regid 33 --clear-groups sh -c 'echo more >>open/mine'
+    [ "$(cat "$T/server/export/open/mine")" = "$(printf 'there\nmore')" ]
+    cp /bin/true "$T/server/export/open/setuid" && chmod 4777 "$T/server/export/open/setuid"
+    $pod setpriv --reuid 33 --regid 33 --clear-groups sh -c 'echo x >>open/setuid' # past the kernel's pages
+    [ "$(stat -c %a "$T/server/export/open/setuid")" = 777 ]
+    chmod 4777 "$T/server/export/open/setuid"
+    echo 3 >/proc/sys/vm/drop_caches
+    $pod setpriv --reuid 33 --regid 33 --clear-groups sh -c 'echo x 1<>open/setuid' # in them
+    [ "$(stat -c %a "$T/server/export/open/setuid")" = 777 ]
     # what is not idmapped goes on as before
     echo w >"$M/plain" && [ "$(stat -c %u:%g "$T/server/export/plain")" = 0:0 ]
     cd "$T"
