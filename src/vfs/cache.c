@@ -149,7 +149,7 @@ void cache_update_read(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime tim
 }
 
 void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) {
-        bool ours, closed = false, drop_pages = false, unsure = false;
+        bool ours, closed = false, drop_pages = false;
         enum Order order;
 
         inode_lock(inode);
@@ -170,11 +170,11 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) 
                 else if (inode->pages.known && wcc->has_before)
                         drop_pages = pages_are_old(inode, &wcc->after);
                 else
-                        unsure = true;
-                if (unsure)
                         inode->pages.known = false;
                 closed = attr_store(vfs, inode, &wcc->after, time, order, true);
-                if (unsure && !inode->pages.none) /* of whose doing it is: the kernel must not hear the size before its pages are gone */
+                /* whose doing it is, is not known: the kernel must not hear the size before its pages are gone */
+                if (S_ISREG(wcc->after.mode) && !inode->pages.known && !inode->pages.none &&
+                    __atomic_load_n(&inode->n_open, __ATOMIC_RELAXED) > 0)
                         inode->attr_valid = 0;
         }
         inode_unlock(inode);
