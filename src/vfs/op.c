@@ -54,7 +54,8 @@ void op_send_changing(Op *op, unsigned step, const NfsFh *object) {
         uint32_t xid = op->replayed_step == step ? op->replayed_xid : 0;
 
         op->replayed_xid = 0;
-        op->reply->executing(op, step, object);
+        if (xid == 0) /* else it is noted already, and must stay so: it was sent */
+                op->reply->executing(op, step, object);
         op->call.xid = xid;
         op->call.xid_note = op->xid_note;
         op_send(op);

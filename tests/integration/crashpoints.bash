@@ -93,6 +93,44 @@ case_every_point() { rounds ""; }
 limit_every_point_nconnect_4=120
 case_every_point_nconnect_4() { loads all 5 nconnect=4; }
 
+# Two workers die over one request: the second one while it was about to send the RPC of the first again.
+limit_two_over_one_request=120
+case_two_over_one_request() {
+    : >"$LOG"
+    NFSVOL_CRASH_AT=reply-arrived:5,executing:5 mount_at "$M"
+    python3 - "$M" <<'PY'
+import os, sys
+wrong = 0
+def does(call, *paths):
+    global wrong
+    try:
+        call(*(f"{sys.argv[1]}/{p}" for p in paths))
+    except OSError as err:
+        wrong += 1
+        print(call.__name__, *paths, err)
+os.close(os.open(f"{sys.argv[1]}/file", os.O_CREAT | os.O_RDWR))
+for i in range(60):
+    does(os.mkdir, "d")
+    does(os.link, "file", "d/a")
+    does(os.rename, "d/a", "d/b")
+    does(os.unlink, "d/b")
+    does(os.symlink, "x", "d/c")
+    does(os.unlink, "d/c")
+    for name in ("d/x", "d/y"):
+        fd = os.open(f"{sys.argv[1]}/{name}", os.O_CREAT | os.O_EXCL | os.O_RDWR)
+        does(os.link, name, "d/l")
+        does(os.rename, "d/l", name) # of one file: nothing to do
+        does(os.unlink, "d/l")
+        does(os.rename, "file", name) if name == "d/x" else does(os.unlink, name) # open: hidden
+        os.close(fd)
+    does(os.rename, "d/x", "file")
+    does(os.rmdir, "d")
+sys.exit(wrong > 0)
+PY
+    echo "# $(hits executing) deaths before an RPC, $(hits reply-arrived) after one"
+    [ "$(hits executing)" -ge 10 ] && [ "$(hits reply-arrived)" -ge 10 ]
+}
+
 case_names_that_are_not_points() {
     NFSVOL_CRASH_AT=slot-queued:0 timeout 20 mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M" || :
     logged 'NFSVOL_CRASH_AT: no such point, or not NAME:EVERY: slot-queued'
