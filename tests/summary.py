@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts what test runs did: summary.py TESTLOG.json... prints each failure and "N passed, N failed, N skipped".
+"""Counts what test runs did: summary.py TESTLOG.json... prints each failure, with the end of what it said, and "N passed, N failed, N skipped".
 
 A TAP test counts by its lines, a Criterion test by its synthesis, any other as one. Exit status 1 if
 anything failed or nothing ran.
@@ -7,6 +7,8 @@ anything failed or nothing ran.
 import json
 import re
 import sys
+
+LINES_OF_A_CASE = 12 # the last ones: what it says of its failure
 
 passed = failed = skipped = 0
 for path in sys.argv[1:]:
@@ -40,9 +42,9 @@ for path in sys.argv[1:]:
             f = 1
         if f:
             print(f"FAILED: {test['name']} ({path}): {test['result']}")
-            for word, rest in tap:
-                if word == "not ok":
-                    print(f"    not ok{rest}")
+            for case in re.findall(r"^not ok\b.*\n(?:#.*\n)*", text, re.M):
+                lines = [line for line in case.splitlines() if line.strip("# ")]
+                print(*(f"    {line[:300]}" for line in lines[:1] + lines[1:][-LINES_OF_A_CASE:]), sep="\n")
         passed, failed, skipped = passed + p, failed + f, skipped + s
 print(f"{passed} passed, {failed} failed, {skipped} skipped")
 sys.exit(1 if failed or not passed else 0)

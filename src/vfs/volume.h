@@ -83,6 +83,7 @@ struct Inode {
         struct LockFile *locks; /* Locks.mutex */
         uint32_t n_write_errors; /* so many times data was lost; those who have it open hear of it, each once */
         int write_error;         /* the last time */
+        bool write_error_heard;  /* by somebody; his answer may still be on its way, and until then the record has it */
         Vfs *dropping;         /* the kernel is told to drop its pages, and has not yet: this volume's; NULL: it is not */
         bool drop_again;       /* something has changed since it was told */
         uint64_t drop_due;     /* ns: when it is to be told so; 0: not */

@@ -101,8 +101,11 @@ static int error_of(Inode *inode, Open *open) {
 
         errors_load(inode);
         heard = open->errors_heard == inode->n_write_errors;
+        if (heard)
+                return 0;
         open->errors_heard = inode->n_write_errors;
-        return heard ? 0 : inode->write_error;
+        inode->write_error_heard = true;
+        return inode->write_error;
 }
 
 void pending_latch_error(Inode *inode, int err) {
@@ -112,6 +115,7 @@ void pending_latch_error(Inode *inode, int err) {
         errors_load(inode);
         inode->n_write_errors++;
         inode->write_error = err;
+        inode->write_error_heard = false;
         atomic_store(&inode->record->write_error, err);
         inode->pages.known = false;
 }
@@ -128,7 +132,9 @@ int pending_error(Inode *inode, Open *open) {
 void pending_error_begin(Inode *inode, Open *open) {
         inode_lock(inode);
         errors_load(inode);
-        open->errors_heard = inode->n_write_errors - (atomic_load(&inode->record->write_error) ? 1 : 0);
+        open->errors_heard = inode->n_write_errors;
+        if (inode->n_write_errors > 0 && !inode->write_error_heard)
+                open->errors_heard--;
         inode_unlock(inode);
 }
 
@@ -140,7 +146,10 @@ void pending_error_reply(Op *op, int err) {
                 return op_reply_err(op, 0);
         inode_repin(vfs, inode);
         op_reply_err_once(op, err);
-        (void) atomic_compare_exchange_strong(&inode->record->write_error, &err, 0);
+        inode_lock(inode);
+        if (inode->write_error_heard) /* else more was lost since */
+                atomic_store(&inode->record->write_error, 0);
+        inode_unlock(inode);
         inode_unpin(vfs, inode);
 }
 

@@ -166,7 +166,7 @@ logged() { grep -q -- "$1" "$LOG"; }
 
 # Each case: in a process of its own, with errexit, bounded; then nothing may be left.
 run_case() {
-    local skip= name=$1 limit_var=limit_$1 log=$T/log/$1 rc=0 limit
+    local skip= name=$1 limit_var=limit_$1 log=$T/log/$1 rc=0 limit begin=${EPOCHREALTIME/./}
     limit=${!limit_var:-60}
     M=$T/m/$name
     mkdir -p "$M"
@@ -195,6 +195,7 @@ run_case() {
         rm -rf "${NFSVOL_RUNDIR:?}"/*
     fi
     cases=$((cases + 1))
+    echo "# $name: $(((${EPOCHREALTIME/./} - begin) / 1000)) ms"
     if [ $rc = 77 ]; then
         echo "ok $cases - $name # SKIP $skip"
     elif [ $rc = 0 ]; then

@@ -104,6 +104,39 @@ PY
     done
 }
 
+case_write_error_is_told_before_the_next_open() { # which may be answered by another thread
+    strange $WRITE status 27 0 0
+    umount "$M"
+    mount -t fuse.nfs -o port=20690,mountport=20690,linger=0,nconnect=4 127.0.0.1:/fake "$M"
+    python3 - "$M" <<'PY'
+import os, sys
+name = f"{sys.argv[1]}/f{1 + sum((os.fork() == 0) << bit for bit in range(3))}" # eight at once
+told = 0
+for i in range(1000):
+    fd = os.open(name, os.O_WRONLY)
+    os.write(fd, b"x")
+    try:
+        os.fsync(fd)
+        sys.exit("a lost write is not told")
+    except OSError:
+        pass
+    os.close(fd)
+    fd = os.open(name, os.O_WRONLY)
+    try:
+        os.close(fd)
+    except OSError:
+        told += 1
+try:
+    while True:
+        told += os.waitstatus_to_exitcode(os.wait()[1])
+except ChildProcessError:
+    pass
+if told:
+    print(told, "were told twice", file=sys.stderr)
+sys.exit(min(told, 200))
+PY
+}
+
 # Every fault in turn, of any procedure, under a load that knows what it must read: what can be retried is, what cannot is an
 # error and not wrong data, nothing crashes, and after it all is well.
 limit_every_fault=120
