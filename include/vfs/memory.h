@@ -144,6 +144,7 @@ typedef struct LockRecord {
         uint32_t pid;
         NfsCred cred;
         uint32_t seal; /* of index, type, and all from serial on */
+        uint64_t doubt_since; /* ASKED: ns, monotonic; settled then, and confirmed again (vfs/lockdoubt.c); 0: not settled */
 } LockRecord;
 
 /*
@@ -247,6 +248,7 @@ typedef struct Memory {
         _Atomic uint32_t inode_generation; /* of the newest inode */
         _Atomic uint64_t write_errors_lost; /* latched errors that nobody came to hear */
         _Atomic uint32_t locks_high; /* as inodes_high */
+        _Atomic uint32_t lock_svid;  /* of the newest owner of locks; none comes twice */
         _Atomic uint64_t n_locks, n_lock_waiters, n_locks_lost;
         NfsStats lock_stats; /* of the connection to the lock manager; its thread is the first reactor's */
         VerifyReport verify;

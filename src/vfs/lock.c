@@ -345,7 +345,7 @@ static bool is_behind_own(LockRequest *request) {
         const LockRequest *other;
 
         TAILQ_FOREACH(other, &request->file->requests, request_link)
-        if (is_urgent(other) && !other->reclaim && other->owner == request->owner && other->start <= request->end &&
+        if (is_urgent(other) && !other->reclaim && !other->doubt_since && other->owner == request->owner && other->start <= request->end &&
             other->end >= request->start) {
                 request->due = other->due;
                 return true;
@@ -403,8 +403,9 @@ static void setlk_submit(Op *op);
 static void setlk_done(Op *op);
 
 static uint32_t svid_new(Locks *locks) {
-        locks->next_svid = (locks->next_svid + 1) & 0x3fffffff;
-        return locks->next_svid | 0x01000000; /* far from those of the kernel's own client, which begin at 0 */
+        uint32_t svid = (atomic_fetch_add(&locks->vfs->memory->lock_svid, 1) + 1) & 0x3fffffff;
+
+        return svid | 0x01000000; /* far from those of the kernel's own client, which begin at 0 */
 }
 
 /* A TAKE or a TEST of op. Under the mutex. 0, ENOMEM, ENOLCK. */
@@ -637,6 +638,7 @@ static void file_end(LockFile *file) {
                 lock_request_answer(file->current, EINTR);
         TAILQ_FOREACH(owner, &file->set.owners, owner_link)
         (void) submit_drop(file, owner, 0, LOCK_END, NULL);
+        lock_doubt_end(file);
         lock_file_step(file);
 }
 

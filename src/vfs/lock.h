@@ -30,7 +30,9 @@ typedef struct LockRequest {
         uint64_t start, end;
         bool wait;          /* TAKE: as long as it takes */
         bool counted;       /* in n_lock_waiters */
+        bool unsure;        /* it was asked on a connection that is gone, too: that may yet be carried out */
         bool had_some;      /* TAKE: owner held part of it before */
+        bool asked_twice;   /* TAKE that does not wait, TEST: denied before */
         uint64_t due;       /* ns: not before; LOCK_NOT_DUE: when a range of this node goes */
         uint32_t delay_ms;  /* the last pause */
         uint64_t blocker;   /* TAKE that waits for somebody of this node: whose number; 0: none */
@@ -39,6 +41,9 @@ typedef struct LockRequest {
         bool reclaim; /* after a restart of the server: only what is held, as it was held */
         bool restart; /* from the beginning */
         bool plain;   /* this segment is asked for without reclaim */
+        bool doubt;   /* again some times after it was settled (lockdoubt.c) */
+        uint64_t doubt_since; /* ns: when it was; 0: not yet */
+        uint64_t hurried_at;  /* ns: somebody else was denied it */
         uint64_t at, segment_end;
         enum LockType segment_type;
 
@@ -84,7 +89,6 @@ struct Locks {
         NfsCall ping;
         bool pinging;
         uint64_t next_number;
-        uint32_t next_svid;
         bool ending;   /* background_end() when no file is left */
         bool stopping; /* answers mean nothing any more */
         Timer end_timer;
@@ -125,6 +129,21 @@ void lock_request_again(LockRequest *request, uint64_t due);
 void lock_file_reclaim(LockFile *file, LockOwner *owner);
 /* Under the mutex: requests that waited for a range of this node may try now; released: those that wait for others too. */
 void lock_file_wake(LockFile *file, uint64_t start, uint64_t end, bool released);
+
+/* ---- lockdoubt.c ---- */
+
+/* Under the mutex: a CONFIRM that a former worker left, in its record. */
+void lock_doubt_load(LockRequest *request);
+/* All records of the file are loaded. */
+void lock_doubt_loaded(LockFile *file);
+/* Under the mutex: a CONFIRM was settled. true: it is one of those that are settled again later. */
+bool lock_doubt_again(LockRequest *request);
+/* Under the mutex: of this range something may yet be carried out that was asked before its last answer. */
+void lock_doubt_new(LockFile *file, LockOwner *owner, uint64_t start, uint64_t end);
+/* Under the mutex: the server denied this; true: what may be the reason is being settled. */
+bool lock_doubt_hurry(const LockRequest *denied);
+/* Under the mutex, Locks.ending: once more, now. */
+void lock_doubt_end(LockFile *file);
 
 /* ---- lockwire.c ---- */
 

@@ -133,6 +133,7 @@ static void record_fill(LockRecords *records, LockRecord *record, uint64_t nodei
         record->pid = (uint32_t) owner->pid;
         record->cred = owner->cred;
         record->seal = record_seal(records, record);
+        record->doubt_since = 0;
         atomic_store_explicit(&record->state, state, memory_order_release);
 }
 
@@ -158,17 +159,14 @@ LockOwner *lockset_find_owner(LockSet *set, enum LockKind kind, uint64_t id) {
         LockOwner *owner;
 
         TAILQ_FOREACH(owner, &set->owners, owner_link)
-        if (owner->kind == kind && owner->id == id)
+        if (owner->kind == kind && owner->id == id && !owner->retired)
                 return owner;
         return NULL;
 }
 
-LockOwner *lockset_get_owner(LockSet *set, enum LockKind kind, uint64_t id, uint32_t svid) {
-        LockOwner *owner = lockset_find_owner(set, kind, id);
+static LockOwner *owner_new(LockSet *set, enum LockKind kind, uint64_t id, uint32_t svid) {
+        LockOwner *owner = calloc(1, sizeof *owner);
 
-        if (owner)
-                return lock_owner_ref(owner);
-        owner = calloc(1, sizeof *owner);
         if (!owner)
                 return NULL;
         owner->kind = kind;
@@ -177,6 +175,12 @@ LockOwner *lockset_get_owner(LockSet *set, enum LockKind kind, uint64_t id, uint
         owner->n_refs = 1;
         TAILQ_INSERT_TAIL(&set->owners, owner, owner_link);
         return owner;
+}
+
+LockOwner *lockset_get_owner(LockSet *set, enum LockKind kind, uint64_t id, uint32_t svid) {
+        LockOwner *owner = lockset_find_owner(set, kind, id);
+
+        return owner ? lock_owner_ref(owner) : owner_new(set, kind, id, svid);
 }
 
 LockOwner *lock_owner_ref(LockOwner *owner) {
@@ -349,8 +353,12 @@ void lockset_apply(LockRecords *records, LockSet *set, LockOwner *owner, enum Lo
 }
 
 LockOwner *lockset_load_owner(LockSet *set, const LockRecord *record) {
-        LockOwner *owner = lockset_get_owner(set, record->kind, record->owner, record->svid);
+        LockOwner *owner;
 
+        TAILQ_FOREACH(owner, &set->owners, owner_link)
+        if (owner->kind == record->kind && owner->id == record->owner && owner->svid == record->svid)
+                break;
+        owner = owner ? lock_owner_ref(owner) : owner_new(set, record->kind, record->owner, record->svid);
         if (!owner)
                 return NULL;
         if (owner->n_refs == 1) {

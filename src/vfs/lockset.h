@@ -21,6 +21,7 @@ typedef struct LockOwner {
         pid_t pid;
         NfsCred cred; /* of the last request */
         unsigned n_refs;
+        bool retired; /* found no more (lockdoubt.c) */
         TAILQ_ENTRY(LockOwner) owner_link;
 } LockOwner;
 

@@ -76,6 +76,10 @@ static int load_asked(LockFile *file, LockRecord *record) {
         lock_record_drop(&locks->records, room.record);
         room.record = record;
         request->room = room;
+        if (request->kind == LOCK_CONFIRM)
+                lock_doubt_load(request);
+        else
+                request->unsure = true;
         return 0;
 }
 
@@ -94,13 +98,13 @@ static int load_record(Locks *locks, LockRecord *record) {
         if (file)
                 r = state == LOCK_HELD ? lockset_load(&locks->records, &file->set, record) : load_asked(file, record);
         inode_unpin(locks->vfs, inode);
-        locks->next_svid = MAX(locks->next_svid, record->svid & 0x3fffffff);
         return r;
 }
 
 static int load_records(Locks *locks) {
         uint32_t high = atomic_load(locks->records.high), n = 0;
         _cleanup_(freep) LockRecord **list = calloc(high ? high : 1, sizeof *list);
+        LockFile *file;
         int r = 0;
 
         if (!list)
@@ -111,6 +115,8 @@ static int load_records(Locks *locks) {
         qsort(list, n, sizeof *list, by_serial);
         for (uint32_t i = 0; r == 0 && i < n; i++)
                 r = load_record(locks, list[i]);
+        TAILQ_FOREACH(file, &locks->files, file_link)
+                lock_doubt_loaded(file);
         return r;
 }
 
@@ -136,7 +142,8 @@ int locks_new(Vfs *vfs) {
         locks->rebind_task.run = lock_rebind_run;
         locks->end_timer.fired = lock_end_fired;
         locks->next_number = 1;
-        locks->next_svid = (uint32_t) (memory->connection_id ^ memory->connection_id >> 32) & 0x3fffffff;
+        if (atomic_load(&memory->lock_svid) == 0)
+                atomic_store(&memory->lock_svid, (uint32_t) (memory->connection_id ^ memory->connection_id >> 32));
         (void) snprintf(locks->caller, sizeof locks->caller, "%s", uname(&names) == 0 ? names.nodename : "nfsvol");
         (void) snprintf(locks->name, sizeof locks->name, "%s (locks)", memory->source);
         atomic_store(&memory->n_lock_waiters, 0);

@@ -131,6 +131,8 @@ static void take_granted(LockRequest *request) {
         request->had_some = lockset_holds(&file->set, request->owner, request->start, request->end);
         lockset_apply(&file->locks->records, &file->set, request->owner, request->type, request->start, request->end,
                       file->inode->nodeid, &request->room);
+        if (request->unsure)
+                lock_doubt_new(file, request->owner, request->start, request->end);
         lock_file_wake(file, request->start, request->end, false); /* it may have been more before */
         if (had || !vfs->notify.inval_pages)
                 return lock_request_end(request, 0);
@@ -153,9 +155,22 @@ static void put_off_others(LockRequest *request) {
                         other->due = request->due;
 }
 
+/* Once, when what is in doubt has been settled. */
+static bool ask_twice(LockRequest *request) {
+        if (request->asked_twice || !lock_doubt_hurry(request))
+                return false;
+        request->asked_twice = true;
+        lock_record_unask(&request->room);
+        lock_request_again(request, 0);
+        return true;
+}
+
 static void take_denied(LockRequest *request) {
+        if (request->op && !request->wait && ask_twice(request))
+                return;
         if (!request->op || !request->wait)
                 return lock_request_end(request, EAGAIN);
+        (void) lock_doubt_hurry(request);
         lock_record_unask(&request->room);
         again_later(request, DENIED_MIN_MS);
         put_off_others(request);
@@ -217,6 +232,8 @@ static void drop_done(LockRequest *request, const NfsCall *call) {
         /* whatever else it says: it has no such lock of ours (any more) */
         lockset_apply(&file->locks->records, &file->set, request->owner, LOCK_NONE, start, end, file->inode->nodeid,
                       &request->room);
+        if (request->unsure && request->owner->n_refs > 1) /* else its number is not used any more */
+                lock_doubt_new(file, request->owner, start, end);
         lock_request_end(request, is_refused(call) ? call->err : 0);
         lock_file_wake(file, start, end, true);
 }
@@ -231,6 +248,8 @@ static void test_done(LockRequest *request, const NfsCall *call) {
                 return again_later(request, GRACE_MIN_MS);
         if (!is_answer(call) || (call->status != NLM_GRANTED && call->status != NLM_DENIED))
                 return lock_request_end(request, call->err);
+        if (call->status == NLM_DENIED && ask_twice(request))
+                return;
         op->lock.lock = (VfsLock){ .type = LOCK_NONE };
         if (call->status == NLM_DENIED) {
                 op->lock.lock.type = call->res.holder.exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED;
@@ -274,9 +293,10 @@ static void confirm_done(LockRequest *request, const NfsCall *call) {
                 confirm_lost(request);
         request->delay_ms = 0;
         request->at = request->segment_end + 1;
-        if (request->at > request->end)
-                return lock_request_end(request, 0);
-        lock_request_again(request, 0);
+        if (request->at <= request->end)
+                lock_request_again(request, 0);
+        else if (!lock_doubt_again(request))
+                lock_request_end(request, 0);
 }
 
 static void wire_done(NfsCall *call) {
@@ -291,6 +311,7 @@ static void wire_done(NfsCall *call) {
                 reactor_defer(locks->vr->reactor, &locks->rebind_task);
         (void) pthread_mutex_lock(&locks->mutex);
         request = file->current;
+        request->unsure |= call->n_sent > 1 || !is_answer(call); /* on another connection */
         if (file->cancelling)
                 cancel_done(request);
         else if (request->kind == LOCK_TAKE)
