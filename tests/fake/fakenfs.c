@@ -34,6 +34,14 @@ typedef struct Output {
 } Output;
 STAILQ_HEAD(OutputList, Output);
 
+/* A request that is executed when it is due. */
+typedef struct Late {
+        STAILQ_ENTRY(Late) link;
+        uint64_t due_ms;
+        size_t len;
+        uint8_t record[];
+} Late;
+
 typedef struct Conn {
         int fd; /* -1: free */
         uint16_t source_port;
@@ -49,6 +57,7 @@ struct FakeNfs {
         int listen_fd, wake_fd;
         pthread_t thread;
         Conn conns[CONNS_MAX];
+        STAILQ_HEAD(, Late) late;
         uint8_t *reply;
 
         pthread_mutex_t lock; /* all below */
@@ -248,6 +257,35 @@ static void remember(FakeNfs *fake, const ProtoRequest *request) {
         };
 }
 
+static void put_off(FakeNfs *fake, const uint8_t *record, size_t len, uint32_t ms) {
+        Late *late = calloc(1, sizeof *late + len);
+
+        if (!late)
+                abort();
+        late->due_ms = now_ms() + ms;
+        late->len = len;
+        memcpy(late->record, record, len);
+        STAILQ_INSERT_TAIL(&fake->late, late, link);
+}
+
+static void execute_late(FakeNfs *fake) {
+        uint64_t now = now_ms();
+        ProtoRequest request;
+        Late *late, *next;
+
+        for (late = STAILQ_FIRST(&fake->late); late; late = next) {
+                next = STAILQ_NEXT(late, link);
+                if (late->due_ms > now)
+                        continue;
+                STAILQ_REMOVE(&fake->late, late, Late, link);
+                (void) pthread_mutex_lock(&fake->lock);
+                if (proto_parse(late->record, late->len, &request) == 0)
+                        (void) proto_reply(&fake->state, &request, NULL, fake->reply);
+                (void) pthread_mutex_unlock(&fake->lock);
+                free(late);
+        }
+}
+
 static bool executes(const FakeFault *fault) {
         return !fault || (fault->action != FAKE_CLOSE && fault->action != FAKE_STATUS &&
                           fault->action != FAKE_ACCEPT && fault->action != FAKE_DENY);
@@ -268,9 +306,12 @@ static void handle(FakeNfs *fake, Conn *conn, const uint8_t *record, size_t len)
                 fake->executed[request.key]++;
                 fake->n_executed++;
         }
-        len = proto_reply(&fake->state, &request, hit, fake->reply);
+        if (hit && hit->action == FAKE_LATE)
+                put_off(fake, record, len, hit->arg);
+        else
+                len = proto_reply(&fake->state, &request, hit, fake->reply);
         (void) pthread_mutex_unlock(&fake->lock);
-        if (!hit || hit->action != FAKE_DROP)
+        if (!hit || (hit->action != FAKE_DROP && hit->action != FAKE_LATE))
                 conn_queue(conn, fake->reply, len, hit);
 }
 
@@ -361,7 +402,7 @@ static int poll_set(FakeNfs *fake, bool paused, struct pollfd *fds, Conn **conns
 
         fds[0] = (struct pollfd){ .fd = fake->wake_fd, .events = POLLIN };
         fds[1] = (struct pollfd){ .fd = paused ? -1 : fake->listen_fd, .events = POLLIN };
-        *ret_timeout = -1;
+        *ret_timeout = STAILQ_EMPTY(&fake->late) ? -1 : 1;
         for (int i = 0; i < CONNS_MAX; i++) {
                 Conn *conn = &fake->conns[i];
 
@@ -402,6 +443,7 @@ static void *serve(void *arg) {
                         if (conns[i]->fd >= 0 && !conns[i]->closing)
                                 conn_flush(conns[i]);
                 }
+                execute_late(fake);
                 if (fds[1].revents & POLLIN)
                         conn_accept(fake);
         }
@@ -428,6 +470,7 @@ FakeNfs *fakenfs_start(const FakeNfsConfig *config) {
         }
         fake->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         fake->reply = malloc(PROTO_REPLY_MAX + 65536);
+        STAILQ_INIT(&fake->late);
         for (int i = 0; i < CONNS_MAX; i++) {
                 fake->conns[i].fd = -1;
                 STAILQ_INIT(&fake->conns[i].ready);
@@ -447,6 +490,8 @@ FakeNfs *fakenfs_start(const FakeNfsConfig *config) {
 }
 
 FakeNfs *fakenfs_stop(FakeNfs *fake) {
+        Late *late;
+
         if (!fake)
                 return NULL;
         (void) pthread_mutex_lock(&fake->lock);
@@ -455,6 +500,10 @@ FakeNfs *fakenfs_stop(FakeNfs *fake) {
         wake(fake);
         (void) pthread_join(fake->thread, NULL);
         drop_all(fake);
+        while ((late = STAILQ_FIRST(&fake->late))) {
+                STAILQ_REMOVE_HEAD(&fake->late, link);
+                free(late);
+        }
         for (int i = 0; i < CONNS_MAX; i++)
                 free(fake->conns[i].input);
         if (fake->listen_fd >= 0)

@@ -38,6 +38,7 @@ enum FakeAction {
         FAKE_CALL,        /* a CALL message instead of a reply */
         FAKE_TYPE,        /* attributes: file type = arg */
         FAKE_NO_ATTR,     /* replies without the attributes that are optional */
+        FAKE_LATE,        /* executes it after arg ms, whatever has become of the connection; no reply */
         FAKE_N_ACTIONS,
 };
 
