@@ -38,6 +38,8 @@ enum FakeAction {
         FAKE_CALL,        /* a CALL message instead of a reply */
         FAKE_TYPE,        /* attributes: file type = arg */
         FAKE_NO_ATTR,     /* replies without the attributes that are optional */
+        FAKE_COOKIES,     /* READDIR*: 0: from 2^63 on, 1: of 32 bits and descending, 2: every name twice */
+        FAKE_FILE_ID,     /* attributes: another file id in each reply */
         FAKE_LATE,        /* executes it after arg ms, whatever has become of the connection; no reply */
         FAKE_N_ACTIONS,
 };

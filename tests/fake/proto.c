@@ -150,7 +150,7 @@ static void put_attr(Writer *w, uint64_t id) {
         put64(w, size);
         put64(w, 0);  /* rdev */
         put64(w, 99); /* fsid */
-        put64(w, id);
+        put64(w, faulty(w, FAKE_FILE_ID) ? id + 1000000 * ++w->state->n_file_ids : id);
         for (int i = 0; i < 3; i++) {
                 put32(w, 3000000000u); /* beyond 2038 */
                 put32(w, 5);
@@ -281,8 +281,28 @@ static void put_loop(Writer *w) {
         put32(w, 1);
 }
 
+enum { COOKIES_HUGE, COOKIES_DESCENDING, COOKIES_TWICE };
+
+/* The cookie after entry number i, from 1; and back. */
+static uint64_t cookie_of(const Writer *w, uint64_t i) {
+        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_HUGE)
+                return UINT64_C(1) << 63 | i * 1000003;
+        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_DESCENDING)
+                return UINT32_MAX - i;
+        return i;
+}
+
+static uint64_t entry_of(const Writer *w, uint64_t cookie) {
+        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_HUGE)
+                return (cookie & ~(UINT64_C(1) << 63)) / 1000003;
+        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_DESCENDING && cookie != 0)
+                return UINT32_MAX - cookie;
+        return cookie;
+}
+
 static void put_readdir(Writer *w, Reader *r, bool plus) {
-        uint64_t cookie = get64(r), n = w->state->config->n_files;
+        uint64_t at = entry_of(w, get64(r)), n = w->state->config->n_files, file;
+        bool twice = faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_TWICE;
         const uint8_t *start = w->at;
         uint32_t limit;
 
@@ -301,19 +321,22 @@ static void put_readdir(Writer *w, Reader *r, bool plus) {
                 put_many_entries(w, plus);
                 return;
         }
-        for (; cookie < n && w->at - start < (long) limit; cookie++) {
+        if (twice)
+                n *= 2;
+        for (; at < n && w->at - start < (long) limit; at++) {
+                file = twice ? at / 2 : at;
                 put32(w, 1);
-                put64(w, cookie + 2);
-                put_entry_name(w, cookie);
-                put64(w, cookie + 1);
+                put64(w, file + 2);
+                put_entry_name(w, file);
+                put64(w, cookie_of(w, at + 1));
                 if (plus) {
-                        put_post_attr(w, cookie + 2);
+                        put_post_attr(w, file + 2);
                         put32(w, 1);
-                        put_handle(w, cookie + 2);
+                        put_handle(w, file + 2);
                 }
         }
         put32(w, 0);
-        put32(w, cookie >= n);
+        put32(w, at >= n);
 }
 
 static void put_fsinfo(Writer *w) {

@@ -35,6 +35,7 @@ typedef struct ProtoState {
         bool grace;
         FakeLock locks[LOCKS_MAX];
         uint32_t n_locks;
+        uint64_t n_file_ids; /* FAKE_FILE_ID */
 } ProtoState;
 
 /* The owner's locks in the range go; then, if hold, this one is there. */

@@ -6,9 +6,10 @@
 GETATTR=1 SETATTR=2 LOOKUP=3 WRITE=7 CREATE=8 READDIR=16 READDIRPLUS=17
 
 # strange [KEY ACTION ARG SKIP TIMES]...: a server with faults, mounted at $M. It ends with the case.
+n_files=20
 strange() {
     mkfifo "$T/fake.in"
-    "$FAKENFS" 20690 20 "$@" <"$T/fake.in" >"$T/fake.out" & fake=$!
+    "$FAKENFS" 20690 "$n_files" "$@" <"$T/fake.in" >"$T/fake.out" & fake=$!
     exec 9>"$T/fake.in"
     rm "$T/fake.in"
     trap 'exec 9>&-; wait $fake' EXIT
@@ -38,6 +39,67 @@ case_listing_noent_always() { # half a directory must not look like a whole one
     strange $READDIRPLUS status 2 0 0 $READDIR status 2 0 0
     ls "$M" 2>err && fail "listed"
     grep -q 'Input/output error' err
+}
+
+# 3000 names come in several replies; in each: all of them once, in both ways to ask, and from the middle on.
+listed() { # NAMES-EACH ["no seek"]
+    python3 - "$M" "$@" <<'PY'
+import ctypes, os, sys
+m, each = sys.argv[1], int(sys.argv[2])
+want = sorted([f"f{i}" for i in range(3000)] * each)
+assert sorted(os.listdir(m)) == want, len(os.listdir(m))
+for e in os.scandir(m):
+    assert e.stat(follow_symlinks=False).st_size == 1 << 20
+if len(sys.argv) > 3: sys.exit()
+libc = ctypes.CDLL(None, use_errno=True)
+libc.opendir.restype = ctypes.c_void_p
+libc.readdir64.argtypes = libc.telldir.argtypes = libc.closedir.argtypes = [ctypes.c_void_p]
+libc.readdir64.restype = ctypes.c_void_p
+libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
+libc.telldir.restype = ctypes.c_long
+d = libc.opendir(m.encode())
+def name():
+    e = libc.readdir64(d)
+    return ctypes.string_at(e + 19).decode() if e else None
+for i in range(1500): name()
+at, next_ = libc.telldir(d), name()
+while name(): pass
+libc.seekdir(d, at)
+assert name() == next_, "seekdir"
+libc.closedir(d)
+PY
+}
+
+case_listing_huge_cookies() { # negative as a loff_t: lseek(2) refuses them, whichever file system it is
+    n_files=3000 strange $READDIRPLUS cookies 0 0 0 $READDIR cookies 0 0 0
+    listed 1 "no seek"
+}
+
+case_listing_descending_cookies() {
+    n_files=3000 strange $READDIRPLUS cookies 1 0 0 $READDIR cookies 1 0 0
+    listed 1
+}
+
+case_listing_names_twice() { # as the server says: that is not ours to decide
+    n_files=3000 strange $READDIRPLUS cookies 2 0 0 $READDIR cookies 2 0 0
+    listed 2
+}
+
+case_listing_bad_cookie() { # the directory was changed, or the server restarted: the verifier is another
+    n_files=3000 strange $READDIRPLUS status 10003 1 1
+    listed 1
+}
+
+case_file_ids_change() { # the handle is what counts
+    strange -1 file-id 0 0 0
+    [ "$(entries)" = 20 ] || fail "$(entries) entries"
+    cmp "$M/f3" "$M/f3"
+    ls -lR "$M" >/dev/null
+    [ "$(stat -c %s "$M/f5")" = 1048576 ]
+    echo x >>"$M/f5"
+    exec 8<"$M/f3"
+    cat <&8 >/dev/null
+    exec 8<&-
 }
 
 case_lookup_stale_for_a_moment() { # what it found was removed before it had its attributes; the kernel asks again once
