@@ -57,6 +57,38 @@ case_hang_hard() {
     rm -r "$M/w"
 }
 
+if [ -n "${NFSVOL_SOAK:-}" ]; then
+    limit_gone_for_an_hour=4000
+    case_gone_for_an_hour() {
+        local gone_at
+        mount_at "$M"
+        mkdir "$M/w"
+        echo x >"$M/x"
+        exec 8<>"$M/x"
+        flock -x 8
+        load "$M/w" 3620 & a=$!
+        sleep 3
+        server kill
+        gone_at=$SECONDS
+        for _ in 1 2 3 4 5 6; do
+            sleep 600
+            kill -0 $a # waits, and has heard of no error
+            echo "# gone for $((SECONDS - gone_at)) s: $(nfsvol status | grep '^  server '), resident $(awk '/^VmRSS/ { print $2 }' /proc/"$(worker_pid)"/status) KiB"
+        done
+        server restart
+        gone_at=$SECONDS
+        cat "$M/x"
+        echo "# back; answered after $((SECONDS - gone_at)) s"
+        [ $((SECONDS - gone_at)) -le 10 ]
+        wait $a
+        ! flock -n "$M/x" true
+        exec 8<&-
+        flock -w 5 "$M/x" true
+        [ "$(status_of counters.locks_lost)" = 0 ]
+        rm -r "$M/w" "$M/x"
+    }
+fi
+
 # The server is in a network of its own, and the cable to it is cut: packets are lost, nobody says so.
 limit_cable_cut=$((2 * away + 120))
 case_cable_cut() {
