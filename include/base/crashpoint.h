@@ -44,11 +44,11 @@
         X(LOCK_ANSWERED, "lock-answered", 200, "the lock manager has answered, that is not noted")           \
         X(LOCK_HELD, "lock-held", 200, "a lock is held, what it replaces is not cut")                        \
         X(LOCK_CUT, "lock-cut", 60, "a range is cut in two, its right part is noted")                        \
-        X(PORT_NOTED, "port-noted", 30, "the connection's port is noted")                                    \
-        X(MEMORY_LOADED, "memory-loaded", 30, "recovery: the tables are loaded")                             \
-        X(INIT_REPLAYED, "init-replayed", 30, "recovery: INIT is negotiated again")                          \
+        X(PORT_NOTED, "port-noted", 60, "the connection's port is noted")                                    \
+        X(MEMORY_LOADED, "memory-loaded", 60, "recovery: the tables are loaded")                             \
+        X(INIT_REPLAYED, "init-replayed", 60, "recovery: INIT is negotiated again")                          \
         X(SLOT_REPLAYED, "slot-replayed", 200, "recovery: one request of several")                           \
-        X(SERVING_SOON, "serving-soon", 30, "recovery: all is done, the keeper does not know")
+        X(SERVING_SOON, "serving-soon", 60, "recovery: all is done, the keeper does not know")
 
 #ifdef NFSVOL_CRASH_POINTS
 

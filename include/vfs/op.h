@@ -142,6 +142,7 @@ struct Op {
                 Open *hearer;    /* who is told of what was lost; NULL: nobody */
                 uint64_t seq;    /* everything up to here */
                 int err;
+                uint32_t heard;  /* Inode.n_write_errors of which err tells; 0: of none */
                 void (*done)(Op *op);
                 Task wake;
                 TAILQ_ENTRY(Op) wait_link;

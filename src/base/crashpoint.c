@@ -69,7 +69,7 @@ int crash_points_load(void) {
 
 void crash_points_list(void) {
         for (unsigned i = 0; i < CRASH_N_POINTS; i++)
-                (void) printf("%s\t%s\n", points[i].name, points[i].window);
+                (void) printf("%s\t%u\t%s\n", points[i].name, points[i].every, points[i].window);
 }
 
 void crash_point_passed(enum CrashPoint point) {

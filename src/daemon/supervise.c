@@ -23,7 +23,9 @@
 #include "daemon.h"
 #include "worker.h"
 
-#define IDLE_DEATHS_MAX 8
+#define IDLE_DEATHS_MAX 12 /* with the pauses about eight seconds */
+#define PAUSE_MIN_MS    100u
+#define PAUSE_MAX_MS    1600u
 #define RETRY_S         30
 
 #ifndef P_PIDFD
@@ -193,7 +195,7 @@ static int worker_restart(Keeper *keeper) {
         }
         if (record->idle_deaths <= 3)
                 return supervise_start(keeper);
-        return restart_in(keeper, 100u << (record->idle_deaths - 4), restart_fired);
+        return restart_in(keeper, MIN(PAUSE_MIN_MS << (record->idle_deaths - 4), PAUSE_MAX_MS), restart_fired);
 }
 
 /* The refusing one has been told to make room, or has ended by itself. */

@@ -160,7 +160,7 @@ static Open *flush_begin(Op *op, uint64_t nodeid, uint64_t fh) {
 static void flush_data(Op *op, Open *open, void (*then)(Op *op)) {
         if (pending_wait(op, true, open, then))
                 return;
-        op->wait.err = pending_error(op->inode, open);
+        op->wait.err = pending_error(op, open);
         then(op);
 }
 

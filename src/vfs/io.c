@@ -142,7 +142,7 @@ void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void
                 return op->reply->written(op, 0);
         }
         /* as nfs(5): what went wrong with earlier data is told as soon as somebody can hear it */
-        err = pending_error(op->inode, op->open);
+        err = pending_error(op, op->open);
         if (err)
                 return pending_error_reply(op, err);
         op->io.appends = (op->open->record->flags & O_APPEND) && !at_offset;
@@ -265,7 +265,7 @@ static void write_keep(Op *op) {
                 return write_reply(op);
         if (pending_wait_for(op, seq, write_waited))
                 return;
-        op->wait.err = pending_error(op->inode, op->open);
+        op->wait.err = pending_error(op, op->open);
         write_waited(op);
 }
 

@@ -405,7 +405,7 @@ static void setlk_done(Op *op);
 static uint32_t svid_new(Locks *locks) {
         uint32_t svid = (atomic_fetch_add(&locks->vfs->memory->lock_svid, 1) + 1) & 0x3fffffff;
 
-        return svid | 0x01000000; /* far from those of the kernel's own client, which begin at 0 */
+        return svid | 0x40000000; /* far from those of the kernel's own client, which begin at 0 */
 }
 
 /* A TAKE or a TEST of op. Under the mutex. 0, ENOMEM, ENOLCK. */
@@ -421,7 +421,8 @@ static int submit_wanted(Locks *locks, Op *op, enum LockRequestKind kind) {
         file = lock_file_get(locks, op->inode);
         if (!file)
                 return ENOMEM;
-        owner = lockset_get_owner(&file->set, op->lock.kind, op->lock.owner, svid_new(locks));
+        owner = lockset_find_owner(&file->set, op->lock.kind, op->lock.owner);
+        owner = owner ? lock_owner_ref(owner) : lockset_new_owner(&file->set, op->lock.kind, op->lock.owner, svid_new(locks));
         request = owner ? lock_request_new(file, owner, kind, lock->type, lock->start, lock->end) : NULL;
         r = request && kind == LOCK_TAKE ? -lock_room_take(&locks->records, &request->room) : 0;
         if (!request || r) {

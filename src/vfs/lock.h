@@ -136,6 +136,8 @@ void lock_file_wake(LockFile *file, uint64_t start, uint64_t end, bool released)
 void lock_doubt_load(LockRequest *request);
 /* All records of the file are loaded. */
 void lock_doubt_loaded(LockFile *file);
+/* Under the mutex: has the owner nothing but doubts, and n_own_refs references of the caller? Then it is not found again. */
+void lock_doubt_retire(LockFile *file, LockOwner *owner, unsigned n_own_refs);
 /* Under the mutex: a CONFIRM was settled. true: it is one of those that are settled again later. */
 bool lock_doubt_again(LockRequest *request);
 /* Under the mutex: of this range something may yet be carried out that was asked before its last answer. */

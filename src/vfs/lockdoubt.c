@@ -9,11 +9,11 @@
  *   - The range is confirmed, as of each question that was not answered, and again some times after that (DELAYS_NS): what
  *     the owner holds by then is asked for, what it does not hold is given back. At once when the server denies somebody
  *     something that overlaps.
- *   - An owner of a former worker that holds nothing is retired: if the same process or description comes again, it gets
+ *   - An owner that holds nothing and wants nothing is retired: if the same process or description comes again, it gets
  *     another number, to which no late question does anything.
  *
  * The record of such a doubt stays ASKED, with the time since when it is one, so that later workers go on with it and do
- * not begin again.
+ * not begin again; unless a question for it was on its way, which may be late itself.
  */
 #include "base/log.h"
 #include "lock.h"
@@ -46,16 +46,25 @@ void lock_doubt_loaded(LockFile *file) {
         LockRequest *request;
 
         TAILQ_FOREACH(request, &file->requests, request_link)
-        if (request->doubt && !lockset_holds(&file->set, request->owner, 0, LOCK_END))
-                request->owner->retired = true;
+        if (request->doubt)
+                lock_doubt_retire(file, request->owner, 0);
+}
+
+void lock_doubt_retire(LockFile *file, LockOwner *owner, unsigned n_own_refs) {
+        unsigned n_doubts = 0;
+        LockRequest *request;
+
+        TAILQ_FOREACH(request, &file->requests, request_link)
+        n_doubts += request->doubt && request->owner == owner;
+        if (n_doubts > 0 && owner->n_refs == n_doubts + n_own_refs)
+                owner->retired = true;
 }
 
 bool lock_doubt_again(LockRequest *request) {
         uint64_t now = now_ns(), due;
 
-        if (!(request->doubt || request->unsure) || request->reclaim || request->file->locks->ending)
+        if (!request->doubt || request->file->locks->ending)
                 return false;
-        request->doubt = true;
         if (request->doubt_since == 0) {
                 request->doubt_since = now;
                 if (request->room.record)
@@ -95,11 +104,13 @@ bool lock_doubt_hurry(const LockRequest *denied) {
 
         TAILQ_FOREACH(request, &denied->file->requests, request_link) {
                 if (!request->doubt || request->owner == denied->owner || request->start > denied->end ||
-                    request->end < denied->start || now - request->hurried_at < HURRY_NS)
+                    request->end < denied->start)
                         continue;
-                request->hurried_at = now;
-                request->due = 0;
-                any = true;
+                if (request->due > now && now - request->hurried_at >= HURRY_NS) {
+                        request->hurried_at = now;
+                        request->due = 0;
+                }
+                any |= request->due <= now;
         }
         return any;
 }

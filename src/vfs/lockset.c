@@ -98,6 +98,20 @@ int lock_room_take(LockRecords *records, LockRoom *room) {
         return r;
 }
 
+int lock_room_load(LockRecords *records, LockRoom *room, LockRecord *record) {
+        *room = (LockRoom){
+                .record = record,
+                .spare = record_take(records),
+                .range = calloc(1, sizeof *room->range),
+                .spare_range = calloc(1, sizeof *room->spare_range),
+        };
+        if (room->range && room->spare_range)
+                return 0;
+        room->record = NULL;
+        lock_room_give(records, room);
+        return -ENOMEM;
+}
+
 void lock_room_give(LockRecords *records, LockRoom *room) {
         if (room->record)
                 lock_record_drop(records, room->record);
@@ -164,7 +178,7 @@ LockOwner *lockset_find_owner(LockSet *set, enum LockKind kind, uint64_t id) {
         return NULL;
 }
 
-static LockOwner *owner_new(LockSet *set, enum LockKind kind, uint64_t id, uint32_t svid) {
+LockOwner *lockset_new_owner(LockSet *set, enum LockKind kind, uint64_t id, uint32_t svid) {
         LockOwner *owner = calloc(1, sizeof *owner);
 
         if (!owner)
@@ -175,12 +189,6 @@ static LockOwner *owner_new(LockSet *set, enum LockKind kind, uint64_t id, uint3
         owner->n_refs = 1;
         TAILQ_INSERT_TAIL(&set->owners, owner, owner_link);
         return owner;
-}
-
-LockOwner *lockset_get_owner(LockSet *set, enum LockKind kind, uint64_t id, uint32_t svid) {
-        LockOwner *owner = lockset_find_owner(set, kind, id);
-
-        return owner ? lock_owner_ref(owner) : owner_new(set, kind, id, svid);
 }
 
 LockOwner *lock_owner_ref(LockOwner *owner) {
@@ -358,7 +366,7 @@ LockOwner *lockset_load_owner(LockSet *set, const LockRecord *record) {
         TAILQ_FOREACH(owner, &set->owners, owner_link)
         if (owner->kind == record->kind && owner->id == record->owner && owner->svid == record->svid)
                 break;
-        owner = owner ? lock_owner_ref(owner) : owner_new(set, record->kind, record->owner, record->svid);
+        owner = owner ? lock_owner_ref(owner) : lockset_new_owner(set, record->kind, record->owner, record->svid);
         if (!owner)
                 return NULL;
         if (owner->n_refs == 1) {
@@ -373,18 +381,16 @@ LockOwner *lockset_load_owner(LockSet *set, const LockRecord *record) {
 
 int lockset_load(LockRecords *records, LockSet *set, LockRecord *record) {
         LockOwner *owner = lockset_load_owner(set, record);
-        LockRoom room = { 0 };
+        LockRoom room;
         int r;
 
         if (!owner)
                 return -ENOMEM;
-        r = lock_room_take(records, &room);
+        r = lock_room_load(records, &room, record);
         if (r < 0) {
                 lock_owner_unref(set, owner);
                 return r;
         }
-        record_give(records, room.record);
-        room.record = record;
         lockset_apply(records, set, owner, record->type, record->start, record->end, record->nodeid, &room);
         lock_room_give(records, &room);
         lock_owner_unref(set, owner);

@@ -59,6 +59,8 @@ void lock_records_done(LockRecords *records);
 
 /* 0, -ENOLCK (no record is free) or -ENOMEM; then nothing was taken. */
 int lock_room_take(LockRecords *records, LockRoom *room);
+/* The same for a record that is in use already. Its maker had a spare one: if any is needed, one is there. 0 or -ENOMEM. */
+int lock_room_load(LockRecords *records, LockRoom *room, LockRecord *record);
 /* What is left of it; a record in use (room->record NULL) is not. */
 void lock_room_give(LockRecords *records, LockRoom *room);
 
@@ -80,8 +82,8 @@ static inline bool lockset_is_empty(const LockSet *set) {
 }
 
 LockOwner *lockset_find_owner(LockSet *set, enum LockKind kind, uint64_t id);
-/* With one reference for the caller. NULL: ENOMEM. svid: of a new one. */
-LockOwner *lockset_get_owner(LockSet *set, enum LockKind kind, uint64_t id, uint32_t svid);
+/* With one reference for the caller. NULL: ENOMEM. */
+LockOwner *lockset_new_owner(LockSet *set, enum LockKind kind, uint64_t id, uint32_t svid);
 LockOwner *lock_owner_ref(LockOwner *owner);
 void lock_owner_unref(LockSet *set, LockOwner *owner);
 

@@ -62,7 +62,6 @@ static int load_asked(LockFile *file, LockRecord *record) {
         Locks *locks = file->locks;
         LockOwner *owner = lockset_load_owner(&file->set, record);
         LockRequest *request;
-        LockRoom room;
         int r;
 
         request = owner ? lock_request_new(file, owner, record->type == LOCK_NONE ? LOCK_DROP : LOCK_CONFIRM, LOCK_NONE,
@@ -70,12 +69,9 @@ static int load_asked(LockFile *file, LockRecord *record) {
                         : NULL;
         if (!request)
                 return -ENOMEM;
-        r = lock_room_take(&locks->records, &room);
+        r = lock_room_load(&locks->records, &request->room, record);
         if (r < 0)
                 return r;
-        lock_record_drop(&locks->records, room.record);
-        room.record = record;
-        request->room = room;
         if (request->kind == LOCK_CONFIRM)
                 lock_doubt_load(request);
         else

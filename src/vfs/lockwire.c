@@ -48,6 +48,17 @@ static void send_call(LockFile *file, enum NfsProc proc, enum LockType type, uin
         nfs_call_send(locks->conn, &file->call);
 }
 
+/* Whether it was carried out a successor cannot know. */
+static void note_confirm(LockFile *file, LockRequest *request) {
+        if (!request->room.record)
+                return;
+        if (request->reclaim)
+                lock_record_ask(&file->locks->records, &request->room, file->inode->nodeid, request->owner, LOCK_SHARED,
+                                request->at, request->segment_end);
+        else
+                request->room.record->doubt_since = 0;
+}
+
 /* The next piece of a CONFIRM; none: it is over. */
 static void confirm_send(LockFile *file) {
         LockRequest *request = file->current;
@@ -61,6 +72,7 @@ static void confirm_send(LockFile *file) {
                                                         &request->segment_end);
                 if (request->segment_type == LOCK_NONE && request->reclaim)
                         continue;
+                note_confirm(file, request);
                 send_call(file, request->segment_type == LOCK_NONE ? NLM_UNLOCK : NLM_LOCK, request->segment_type,
                           request->at, request->segment_end, request->reclaim && !request->plain);
                 return;
@@ -105,6 +117,8 @@ static void again_later(LockRequest *request, uint32_t min_ms) {
 
 /* Nobody waits for the TAKE any more, or its answer is not known. */
 static void take_to_confirm(LockRequest *request) {
+        request->doubt |= request->unsure;
+        request->unsure = false;
         request->kind = LOCK_CONFIRM;
         request->at = request->start;
         lock_request_again(request, 0);
@@ -131,8 +145,6 @@ static void take_granted(LockRequest *request) {
         request->had_some = lockset_holds(&file->set, request->owner, request->start, request->end);
         lockset_apply(&file->locks->records, &file->set, request->owner, request->type, request->start, request->end,
                       file->inode->nodeid, &request->room);
-        if (request->unsure)
-                lock_doubt_new(file, request->owner, request->start, request->end);
         lock_file_wake(file, request->start, request->end, false); /* it may have been more before */
         if (had || !vfs->notify.inval_pages)
                 return lock_request_end(request, 0);
@@ -222,6 +234,7 @@ static void cancel_done(LockRequest *request) {
 static void drop_done(LockRequest *request, const NfsCall *call) {
         LockFile *file = request->file;
         uint64_t start = request->start, end = request->end;
+        LockOwner *owner;
 
         if (is_answer(call) && call->status == NLM_DENIED_GRACE)
                 return again_later(request, GRACE_MIN_MS);
@@ -232,9 +245,10 @@ static void drop_done(LockRequest *request, const NfsCall *call) {
         /* whatever else it says: it has no such lock of ours (any more) */
         lockset_apply(&file->locks->records, &file->set, request->owner, LOCK_NONE, start, end, file->inode->nodeid,
                       &request->room);
-        if (request->unsure && request->owner->n_refs > 1) /* else its number is not used any more */
-                lock_doubt_new(file, request->owner, start, end);
+        owner = lock_owner_ref(request->owner);
         lock_request_end(request, is_refused(call) ? call->err : 0);
+        lock_doubt_retire(file, owner, 1);
+        lock_owner_unref(&file->set, owner);
         lock_file_wake(file, start, end, true);
 }
 
@@ -299,6 +313,28 @@ static void confirm_done(LockRequest *request, const NfsCall *call) {
                 lock_request_end(request, 0);
 }
 
+/* Before the answer changes anything: a successor must know. Of a TAKE without an answer the CONFIRM follows. */
+static void note_doubt(LockRequest *request, const NfsCall *call) {
+        bool reclaim = request->kind == LOCK_CONFIRM && request->reclaim;
+
+        if (request->kind == LOCK_CONFIRM && !reclaim) {
+                if (request->unsure) {
+                        request->doubt = true;
+                        request->doubt_since = 0;
+                        request->unsure = false;
+                }
+                if (request->room.record)
+                        request->room.record->doubt_since = request->doubt_since;
+        } else if (request->kind != LOCK_TEST && (is_answer(call) || is_refused(call))) {
+                if (request->unsure)
+                        lock_doubt_new(request->file, request->owner, reclaim ? request->at : request->start,
+                                       reclaim ? request->segment_end : request->end);
+                if (reclaim)
+                        lock_record_unask(&request->room);
+                request->unsure = false;
+        }
+}
+
 static void wire_done(NfsCall *call) {
         LockFile *file = container_of(call, LockFile, call);
         Locks *locks = file->locks;
@@ -312,6 +348,7 @@ static void wire_done(NfsCall *call) {
         (void) pthread_mutex_lock(&locks->mutex);
         request = file->current;
         request->unsure |= call->n_sent > 1 || !is_answer(call); /* on another connection */
+        note_doubt(request, call);
         if (file->cancelling)
                 cancel_done(request);
         else if (request->kind == LOCK_TAKE)

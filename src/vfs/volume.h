@@ -83,7 +83,7 @@ struct Inode {
         struct LockFile *locks; /* Locks.mutex */
         uint32_t n_write_errors; /* so many times data was lost; those who have it open hear of it, each once */
         int write_error;         /* the last time */
-        bool write_error_heard;  /* by somebody; his answer may still be on its way, and until then the record has it */
+        bool write_error_heard;  /* by somebody, whose answer may still be on its way; until then the record has it */
         Vfs *dropping;         /* the kernel is told to drop its pages, and has not yet: this volume's; NULL: it is not */
         bool drop_again;       /* something has changed since it was told */
         uint64_t drop_due;     /* ns: when it is to be told so; 0: not */
@@ -443,8 +443,8 @@ bool pending_wait_for(Op *op, uint64_t seq, void (*done)(Op *op));
 void pending_commit(VfsReactor *vr, Inode *inode);
 /* op waits for a file's data or for room, and was interrupted. Nothing if it does not wait. */
 void pending_interrupt(Op *op);
-/* What was lost since open heard of it last, or 0. As the kernel's (errseq_t): everybody who has the file open hears of it. */
-int pending_error(Inode *inode, Open *open);
+/* What was lost of op->inode since open heard of it last, or 0. As the kernel's (errseq_t): everybody who has the file open hears of it. */
+int pending_error(Op *op, Open *open);
 /* open is new: it hears of what nobody has heard of yet. */
 void pending_error_begin(Inode *inode, Open *open);
 /*

@@ -96,7 +96,7 @@ static void errors_load(Inode *inode) {
         }
 }
 
-static int error_of(Inode *inode, Open *open) {
+static int error_of(Op *op, Inode *inode, Open *open) {
         bool heard;
 
         errors_load(inode);
@@ -105,6 +105,7 @@ static int error_of(Inode *inode, Open *open) {
                 return 0;
         open->errors_heard = inode->n_write_errors;
         inode->write_error_heard = true;
+        op->wait.heard = inode->n_write_errors;
         return inode->write_error;
 }
 
@@ -120,12 +121,12 @@ void pending_latch_error(Inode *inode, int err) {
         inode->pages.known = false;
 }
 
-int pending_error(Inode *inode, Open *open) {
+int pending_error(Op *op, Open *open) {
         int err;
 
-        inode_lock(inode);
-        err = error_of(inode, open);
-        inode_unlock(inode);
+        inode_lock(op->inode);
+        err = error_of(op, op->inode, open);
+        inode_unlock(op->inode);
         return err;
 }
 
@@ -147,7 +148,7 @@ void pending_error_reply(Op *op, int err) {
         inode_repin(vfs, inode);
         op_reply_err_once(op, err);
         inode_lock(inode);
-        if (inode->write_error_heard) /* else more was lost since */
+        if (op->wait.heard == inode->n_write_errors) /* 0: that was no such error; else more was lost since */
                 atomic_store(&inode->record->write_error, 0);
         inode_unlock(inode);
         inode_unpin(vfs, inode);
@@ -165,6 +166,6 @@ void pending_wake(Pending *pending) {
                         continue;
                 TAILQ_REMOVE(&pending->waiting, op, wait.wait_link);
                 op->wait.in_file = false;
-                op_wake(op, op->wait.hearer ? error_of(inode, op->wait.hearer) : 0);
+                op_wake(op, op->wait.hearer ? error_of(op, inode, op->wait.hearer) : 0);
         }
 }

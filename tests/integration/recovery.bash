@@ -436,7 +436,7 @@ case_failing() {
     echo data >"$M/x"
     cp "$T/bin/nfsvold" "$T/bin/nfsvold.sound"
     # nobody asks for anything, so each of them dies without having answered; the first ones may have a RELEASE left
-    for _ in $(seq 12); do
+    for _ in $(seq 16); do
         ! state_is failing || break
         pid=$(worker_pid)
         kill -ABRT "$pid"
@@ -448,7 +448,7 @@ case_failing() {
     ! ls "$M" 2>/dev/null
     [ "$(cat "/proc/$(worker_pid)/comm")" = nfsvol-refuser ]
     cat "$LOG"
-    logged '8 workers in a row .* answered with EIO'
+    logged '12 workers in a row .* answered with EIO'
     nfsvol status "$M" | tee out
     grep -q 'problem .*EIO.*killed by signal 6.*upgrade' out
     kill_keeper # what state it is in, the next one knows

@@ -166,61 +166,25 @@ PY
     done
 }
 
-# A LOCK and an UNLOCK that the server carries out when their connection is long gone, and newer ones have been answered.
-case_lock_carried_out_late() {
-    local kind
-    for kind in LOCK UNLOCK; do
-        strange
-        umount "$M"
-        for client in a b; do
-            mkdir -p "$M/$client"
-            mount -t fuse.nfs -o "port=20690,mountport=20690,nlmport=20690,linger=0,timeo=$([ $client = a ] && echo 600 || echo 601)" \
-                127.0.0.1:/fake "$M/$client"
-        done
-        python3 - "$M" $kind "$(nfsvol status --json "$M/a" | python3 -c 'import json, sys; print(json.load(sys.stdin)["worker_pid"])')" <<'PY'
-import fcntl, os, signal, sys, threading, time
-m, kind, worker = sys.argv[1], sys.argv[2], int(sys.argv[3])
-a, b = os.open(f"{m}/a/f1", os.O_RDWR), os.open(f"{m}/b/f1", os.O_RDWR)
-def is_free(fd):
-    try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 0)
-    except BlockingIOError:
-        return False
-    fcntl.lockf(fd, fcntl.LOCK_UN, 10, 0)
-    return True
-def late(proc, call, *args): # the server has read it; then the worker dies
-    with open(9, "w", closefd=False) as fake:
-        fake.write(f"{proc} late 600 0 1\n")
-    time.sleep(0.1)
-    thread = threading.Thread(target=call, args=args)
-    thread.start()
-    time.sleep(0.1)
-    os.kill(worker, signal.SIGKILL)
-    thread.join()
-start = time.time()
-if kind == "LOCK":
-    late(302, fcntl.lockf, a, fcntl.LOCK_EX, 10, 0)
-    fcntl.lockf(a, fcntl.LOCK_UN, 10, 0)
-    assert is_free(a)
-    assert time.time() < start + 0.6, "too slow"
-    time.sleep(0.7) # it is carried out
-    assert is_free(a), "held for nobody"
-    assert is_free(b)
-else:
-    fcntl.lockf(a, fcntl.LOCK_EX, 10, 100)
-    fcntl.lockf(a, fcntl.LOCK_EX, 10, 0)
-    late(304, fcntl.lockf, a, fcntl.LOCK_UN, 10, 0)
-    fcntl.lockf(a, fcntl.LOCK_EX, 10, 0)
-    assert time.time() < start + 0.6, "too slow"
-    time.sleep(2.5)
-    assert not is_free(b), "lost"
-PY
-        umount "$M/a" "$M/b"
-        wait_for 10 no_volumes
-        exec 9>&-
-        wait $fake
+# LOCKs and UNLOCKs that the server carries out when their connection is long gone, and newer ones have been answered.
+late() { # FUNCTION of latelocks.py, by two clients
+    local client
+    strange
+    umount "$M"
+    for client in a b; do
+        mkdir -p "$M/$client"
+        mount -t fuse.nfs -o "port=20690,mountport=20690,nlmport=20690,linger=0,timeo=$([ $client = a ] && echo 600 || echo 601)" \
+            127.0.0.1:/fake "$M/$client"
     done
+    PYTHONDONTWRITEBYTECODE=1 python3 "$here/latelocks.py" "$M" "$1"
+    umount "$M/a" "$M/b" # while the server is there
+    wait_for 10 no_volumes
 }
+case_late_lock() { late lock; }
+case_late_unlock() { late unlock; }
+case_late_lock_that_was_denied() { late denied; }
+case_late_reclaim() { late reclaim; }
+case_late_confirmation() { late confirmation; }
 
 case_write_error_is_told_before_the_next_open() { # which may be answered by another thread
     strange $WRITE status 27 0 0

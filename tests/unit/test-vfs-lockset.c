@@ -39,7 +39,7 @@ static uint64_t end_of(unsigned byte) {
 }
 
 static LockOwner *get_owner(unsigned i) {
-        LockOwner *owner = lockset_get_owner(&set, i == 2 ? LOCK_FLOCK : LOCK_POSIX, i + 100, i);
+        LockOwner *owner = lockset_new_owner(&set, i == 2 ? LOCK_FLOCK : LOCK_POSIX, i + 100, i);
 
         cr_assert_not_null(owner);
         return owner;
