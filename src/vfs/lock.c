@@ -95,6 +95,7 @@ void lock_request_end(LockRequest *request, int err) {
         lock_request_answer(request, err);
         request_unlink(request);
         lock_room_give(&file->locks->records, &request->room);
+        lock_doubt_retire(file, request->owner, 1);
         lock_owner_unref(&file->set, request->owner);
         free(request);
 }

@@ -54,6 +54,8 @@ void lock_doubt_retire(LockFile *file, LockOwner *owner, unsigned n_own_refs) {
         unsigned n_doubts = 0;
         LockRequest *request;
 
+        if (owner->n_refs == n_own_refs)
+                return;
         TAILQ_FOREACH(request, &file->requests, request_link)
         n_doubts += request->doubt && request->owner == owner;
         if (n_doubts > 0 && owner->n_refs == n_doubts + n_own_refs)

@@ -234,7 +234,6 @@ static void cancel_done(LockRequest *request) {
 static void drop_done(LockRequest *request, const NfsCall *call) {
         LockFile *file = request->file;
         uint64_t start = request->start, end = request->end;
-        LockOwner *owner;
 
         if (is_answer(call) && call->status == NLM_DENIED_GRACE)
                 return again_later(request, GRACE_MIN_MS);
@@ -245,10 +244,7 @@ static void drop_done(LockRequest *request, const NfsCall *call) {
         /* whatever else it says: it has no such lock of ours (any more) */
         lockset_apply(&file->locks->records, &file->set, request->owner, LOCK_NONE, start, end, file->inode->nodeid,
                       &request->room);
-        owner = lock_owner_ref(request->owner);
         lock_request_end(request, is_refused(call) ? call->err : 0);
-        lock_doubt_retire(file, owner, 1);
-        lock_owner_unref(&file->set, owner);
         lock_file_wake(file, start, end, true);
 }
 

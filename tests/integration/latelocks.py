@@ -58,6 +58,16 @@ def case_unlock():
     time.sleep(start + 4 - time.time())
     assert not is_free(b), "lost"
 
+def case_unlock_of_all(): # it is another owner for the server after that
+    lock(a)
+    fault(UNLOCK, "late", 1500, 0, 1)
+    start = time.time()
+    then_killed(unlock, a)
+    lock(a)
+    if time.time() > start + 1.4: return print("# too slow to tell")
+    time.sleep(start + 1.75 - time.time())
+    assert not is_free(b), "lost"
+
 def case_denied():
     assert is_free(other) # there is a connection
     lock(b)

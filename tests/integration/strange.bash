@@ -182,6 +182,7 @@ late() { # FUNCTION of latelocks.py, by two clients
 }
 case_late_lock() { late lock; }
 case_late_unlock() { late unlock; }
+case_late_unlock_of_all() { late unlock_of_all; }
 case_late_lock_that_was_denied() { late denied; }
 case_late_reclaim() { late reclaim; }
 case_late_confirmation() { late confirmation; }
