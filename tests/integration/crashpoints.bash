@@ -27,7 +27,7 @@ loads() {
 missed() { # as NFSVOL_CRASH_AT wants it: those that were not hit, and much more often than usual
     local name every
     "$NFSVOLD" --crash-points | while read -r name every _; do
-        grep -q "crash point $name\$" "$T/all" || echo -n ",$name:$((every / 20 + 2))"
+        grep -q "crash point $name\$" "$T/all" || echo -n ",$name:$((every / 8 + 2))"
     done | cut -c2-
 }
 
