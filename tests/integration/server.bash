@@ -66,7 +66,7 @@ if [ -n "${NFSVOL_SOAK:-}" ]; then
         echo x >"$M/x"
         exec 8<>"$M/x"
         flock -x 8
-        load "$M/w" 3620 & a=$!
+        load "$M/w" 3620 8<&- & a=$!
         sleep 3
         server kill
         gone_at=$SECONDS
@@ -75,7 +75,7 @@ if [ -n "${NFSVOL_SOAK:-}" ]; then
             kill -0 $a # waits, and has heard of no error
             echo "# gone for $((SECONDS - gone_at)) s: $(nfsvol status | grep '^  server '), resident $(awk '/^VmRSS/ { print $2 }' /proc/"$(worker_pid)"/status) KiB"
         done
-        server restart
+        server restart 8<&- # it would hold the lock, too
         gone_at=$SECONDS
         cat "$M/x"
         echo "# back; answered after $((SECONDS - gone_at)) s"
