@@ -39,8 +39,10 @@ static uint64_t end_of(unsigned byte) {
 }
 
 static LockOwner *get_owner(unsigned i) {
-        LockOwner *owner = lockset_new_owner(&set, i == 2 ? LOCK_FLOCK : LOCK_POSIX, i + 100, i);
+        enum LockKind kind = i == 2 ? LOCK_FLOCK : LOCK_POSIX;
+        LockOwner *owner = lockset_find_owner(&set, kind, i + 100);
 
+        owner = owner ? lock_owner_ref(owner) : lockset_new_owner(&set, kind, i + 100, i);
         cr_assert_not_null(owner);
         return owner;
 }
