@@ -24,11 +24,11 @@ loads() {
     return $rc
 }
 
-missed() { # as NFSVOL_CRASH_AT wants it: those that were not hit, and much more often than usual
+missed() { # as NFSVOL_CRASH_AT wants it: those that were not hit, much more often than usual
     local name every
     "$NFSVOLD" --crash-points | while read -r name every _; do
-        grep -q "crash point $name\$" "$T/all" || echo -n ",$name:$((every / 8 + 2))"
-    done | cut -c2-
+        grep -q "crash point $name\$" "$T/all" || echo -n "$name:$((every / 8 + 2)),"
+    done
 }
 
 rounds() { # OPTIONS: until each point was hit
@@ -41,6 +41,7 @@ rounds() { # OPTIONS: until each point was hit
         wait_for 25 no_volumes
         at=$(missed)
         [ -n "$at" ] || break
+        at=${at}slot-queued:500 # for there to be recoveries
         [ $i -ge 2 ] || at=all
     done
     cp "$T/all" "$LOG"
