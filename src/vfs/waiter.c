@@ -148,7 +148,8 @@ void pending_error_reply(Op *op, int err) {
         inode_repin(vfs, inode);
         op_reply_err_once(op, err);
         inode_lock(inode);
-        if (op->wait.heard == inode->n_write_errors) /* 0: that was no such error; else more was lost since */
+        /* 0: that was no such error, and there may be one of a former worker; another number: more was lost since */
+        if (op->wait.heard && op->wait.heard == inode->n_write_errors)
                 atomic_store(&inode->record->write_error, 0);
         inode_unlock(inode);
         inode_unpin(vfs, inode);
