@@ -42,7 +42,11 @@ export NFSVOL_RUNDIR=$T/run
 cases=0 failed=0
 
 box_make() {
+    local target
     ip link set lo up
+    # what the machine itself has mounted: it stays there, this is a private copy
+    grep ' fuse\.nfs ' /proc/self/mountinfo | cut -d' ' -f5 | tac |
+        while read -r target; do umount -i -l "$(printf %b "$target")"; done
     mkdir -p "$T"
     mount -t tmpfs -o size=6g tmpfs "$T"
     mkdir -p "$T/bin" "$T/sbin" "$T/m" "$T/server/export" "$T/log"
