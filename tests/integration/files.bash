@@ -227,7 +227,7 @@ case_names_read_ahead() {
     (cd "$T/server/export/many" && seq -f 'f%.0f' 2000 | xargs touch)
     mount_at "$M" acregmin=30,acdirmin=30
     python3 - "$M/many" "$T/server/export/many" <<'PY'
-import os, random, sys
+import os, random, sys, time
 d, server = sys.argv[1:]
 random.seed(1)
 order = list(range(1, 2001))
@@ -242,6 +242,7 @@ for i, n in enumerate(order):
         assert not os.path.exists(f"{d}/f{order[1500]}") and not os.path.exists(f"{d}/f{order[1501]}")
         assert os.stat(f"{d}/renamed").st_size == 0 and os.stat(f"{d}/f{order[1502]}").st_size == 100
         with open(f"{d}/f{order[1500]}", "w"), open(f"{d}/f{order[1501]}", "w"): pass
+        time.sleep(1.2) # if it was just being read, then it is left alone for a second
 assert not os.path.exists(f"{d}/none")
 PY
     n=$(nfsvol status --json "$M" | python3 -c '
@@ -250,7 +251,7 @@ d = json.load(sys.stdin)
 d = d[0] if isinstance(d, list) else d
 print(d["rpcs"]["LOOKUP"]["calls"])')
     echo "$n LOOKUPs"
-    [ "$n" -lt 400 ]
+    [ "$n" -lt 700 ]
     rm -r "$T/server/export/many"
 }
 

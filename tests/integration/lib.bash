@@ -170,10 +170,11 @@ logged() { grep -q -- "$1" "$LOG"; }
 
 # Each case: in a process of its own, with errexit, bounded; then nothing may be left.
 run_case() {
-    local skip= name=$1 limit_var=limit_$1 log=$T/log/$1 rc=0 limit begin=${EPOCHREALTIME/./}
+    local skip= name=$1 limit_var=limit_$1 log=$T/log/$1 rc=0 limit left begin=${EPOCHREALTIME/./}
     limit=${!limit_var:-60}
     M=$T/m/$name
     mkdir -p "$M"
+    local before=$'\n'$(ls -A "$T/server/export" 2>/dev/null)$'\n'
     (
         set -eE
         trap 'echo "$BASH_SOURCE:$LINENO: failed: $BASH_COMMAND" >&2' ERR
@@ -207,6 +208,9 @@ run_case() {
         grep '^# ' "$log" # what is worth knowing also if all went well
     else
         failed=$((failed + 1))
+        while read -r left; do # what it left there must not fail those that come after it
+            [[ $before == *$'\n'"$left"$'\n'* ]] || rm -rf "$T/server/export/${left:?}"
+        done < <(ls -A "$T/server/export" 2>/dev/null)
         echo "not ok $cases - $name"
         tail -n 60 "$log" | sed 's/^/# /'
     fi
