@@ -26,10 +26,12 @@ FuseVolume *fuse_volume_free(FuseVolume *volume);
 void fuse_volume_verify(FuseVolume *volume);
 
 /*
- * The channel of reactor number index: recovers what is in its journal, then reads. Called on the
- * thread that makes the reactors, before any of them runs. 0 or negative errno.
+ * The channel of reactor number index. This and the next are called on the thread that makes the reactors, before any of them
+ * runs. 0 or negative errno.
  */
 int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsReactor *vr, FuseChannel **ret);
+/* All channels are there: executes what a former worker left in their journals; then they read. */
+void fuse_volume_recover(FuseVolume *volume);
 FuseChannel *fuse_channel_free(FuseChannel *channel);
 
 /*

@@ -65,6 +65,8 @@ typedef struct OpReply {
         void (*lock)(Op *op, const VfsLock *lock); /* GETLK */
         /* It waits for others, maybe for ever: if a worker dies now, this request was not what killed it. */
         void (*waiting)(Op *op);
+        /* Returns when vfs_write() has been called for all that the kernel asked before this. */
+        void (*settle)(Op *op);
 } OpReply;
 
 struct Op {
@@ -111,6 +113,7 @@ struct Op {
                         uint8_t *gathered; /* READ: when one RPC was not enough */
                         uint64_t offset;
                         uint32_t size, done;
+                        uint32_t behind; /* READ: Inode.n_homeless when it came */
                         bool appends;
                         bool waited; /* WRITE: for room; READ: because of a new connection */
                 } io;

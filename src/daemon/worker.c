@@ -284,6 +284,7 @@ static int worker_start(Worker *worker) {
                 if (r < 0)
                         return r;
         }
+        fuse_volume_recover(worker->volume);
         vfs_recovered(worker->vfs);
         r = watch_signals(worker);
         if (r < 0)

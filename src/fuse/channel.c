@@ -10,6 +10,13 @@
  *   FREE ─► READING ─► QUEUED ─► EXEC ─► DONE ─► FREE       (SlotState, vfs/memory.h)
  *                         └───────────────────────► FREE    nothing was changed: may be done again
  *
+ * A READ must not overtake a WRITE that the kernel has queued before it. Usually pages are locked while they are read, and the
+ * kernel waits; but pages that are complete are not locked while they are written, and if one is dropped then (notify.c), it is
+ * read again: an answer from before the WRITE would stay in the kernel's cache, though the WRITE was answered. Requests are
+ * handed out in the order in which they were queued, to whichever channel asks; so a READ waits for what another channel
+ * has begun to read and not yet handed to vfs_write() (channel_settle()). For the same reason the WRITEs of all channels are
+ * recovered before anything else.
+ *
  * FORGETs come once and have no reply: their slot is freed first, then they are applied; a crash between
  * loses some, and a lookup count that is too high harms nobody. Replies go out on the descriptor that
  * the request came in on.
@@ -21,6 +28,7 @@
  * and many wait for it: those who ask for a bounded answer, or were killed, would wait behind them. So there are many
  * slots, and a buffer for each, of which memory is used only as far as they were needed at the same time.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
@@ -139,6 +147,23 @@ static void channel_ready(FdSource *source, uint32_t events) {
         channel->last_read = reactor_now(channel->reactor);
 }
 
+static void channel_settled(FuseChannel *channel) {
+        atomic_store_explicit(&channel->n_settled, channel->n_begun, memory_order_release);
+}
+
+void channel_settle(Op *op) {
+        const FuseChannel *channel = container_of(op, FuseOp, op)->channel;
+        const FuseVolume *volume = channel->volume;
+
+        for (unsigned i = 0; i < volume->memory->n_reactors; i++) {
+                const FuseChannel *other = volume->channels[i];
+                uint64_t begun = other == channel ? 0 : atomic_load(&other->n_begun);
+
+                while (atomic_load_explicit(&other->n_settled, memory_order_acquire) < begun)
+                        (void) sched_yield(); /* a system call that does not wait, and a copy */
+        }
+}
+
 /* One request. false: there is none, or no room for one. */
 static bool channel_read(FuseChannel *channel) {
         FuseOp *fop = op_next(channel);
@@ -156,9 +181,13 @@ static bool channel_read(FuseChannel *channel) {
         header->len = 0;
         fop->slot->buffer = channel->read_buffer;
         slot_set(fop->slot, SLOT_READING);
+        atomic_store(&channel->n_begun, channel->n_begun + 1);
         n = read(channel->fd, header, BUFFER_REQUEST_SIZE);
+        if (n < (ssize_t) sizeof *header || header->opcode != FUSE_WRITE)
+                channel_settled(channel);
         if (n >= 0) {
                 channel_accept(channel, fop, (size_t) n);
+                channel_settled(channel);
                 return true;
         }
         fop->slot->buffer = -1;
@@ -457,21 +486,51 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
                 interrupt_watch(channel, fop);
 }
 
-/* What a former worker left. Two passes: no request may be executed in a buffer that another one still holds. */
-static void recover(FuseChannel *channel) {
-        uint32_t n = journal_slots(channel->journal);
-
-        for (unsigned i = 0; i < n; i++) {
+/* No request may be executed in a buffer that another one still holds. */
+static void hold_buffers(FuseChannel *channel) {
+        for (unsigned i = 0; i < journal_slots(channel->journal); i++) {
                 Slot *slot = &channel->journal->slots[i];
 
                 if (atomic_load(&slot->state) != SLOT_FREE && slot->buffer >= 0 && slot->buffer < BUFFERS)
                         buffer_hold(channel, slot->buffer);
         }
+}
+
+/* Whatever stands there; a slot that is damaged is not looked at. */
+static bool slot_is_write(FuseChannel *channel, Slot *slot) {
+        return slot->buffer >= -1 && slot->buffer < BUFFERS && slot_header(channel, slot)->opcode == FUSE_WRITE;
+}
+
+static void recover_slots(FuseChannel *channel, bool writes) {
+        uint32_t n = journal_slots(channel->journal);
+
+        for (unsigned i = 0; i < n; i++) {
+                Slot *slot = &channel->journal->slots[i];
+
+                if (atomic_load(&slot->state) == SLOT_FREE || (writes && !slot_is_write(channel, slot)))
+                        continue;
+                if (channel->ops[i].active) /* in the first pass */
+                        continue;
+                recover_slot(channel, &channel->ops[i]);
+                crash_point(SLOT_REPLAYED);
+        }
+}
+
+void fuse_volume_recover(FuseVolume *volume) {
+        uint32_t n = volume->memory->n_reactors;
+
         for (unsigned i = 0; i < n; i++)
-                if (atomic_load(&channel->journal->slots[i].state) != SLOT_FREE) {
-                        recover_slot(channel, &channel->ops[i]);
-                        crash_point(SLOT_REPLAYED);
-                }
+                hold_buffers(volume->channels[i]);
+        for (unsigned i = 0; i < n && atomic_load(&volume->memory->init_replied); i++) {
+                session_replay_init(volume->channels[i]);
+                crash_point(INIT_REPLAYED);
+        }
+        for (unsigned i = 0; i < n; i++)
+                recover_slots(volume->channels[i], true);
+        for (unsigned i = 0; i < n; i++)
+                recover_slots(volume->channels[i], false);
+        for (unsigned i = 0; i < n; i++)
+                channel_resume(volume->channels[i]);
 }
 
 int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsReactor *vr, FuseChannel **ret) {
@@ -514,14 +573,6 @@ int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsRe
                 goto fail;
         volume->channels[index] = channel;
         atomic_fetch_add(&volume->n_reading, 1);
-        if (atomic_load(&memory->init_replied)) {
-                session_replay_init(channel);
-                crash_point(INIT_REPLAYED);
-                recover(channel);
-                channel_resume(channel);
-        } else {
-                recover(channel);
-        }
         *ret = channel;
         return 0;
 

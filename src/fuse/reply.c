@@ -230,4 +230,5 @@ const OpReply fuse_op_reply = {
         .placed = op_placed,
         .lock = reply_lock,
         .waiting = op_waiting,
+        .settle = channel_settle,
 };

@@ -340,8 +340,9 @@ killed_under() { # COMMAND...
     "$@" & load=$!
     while kill -0 "$load" 2>/dev/null; do
         sleep 0.4 # between two kills there must be work
-        old=$(worker_pid 2>/dev/null) || continue
+        old=$(worker_pid 2>/dev/null) && [ "$old" -gt 1 ] || continue # 0 would be all of ours
         kill -KILL "$old" 2>/dev/null || continue
+        echo "killed at $EPOCHREALTIME"
         n=$((n + 1))
         wait_for 10 sh -c "! kill -0 $old 2>/dev/null" || break
     done
@@ -367,6 +368,18 @@ limit_killed_under_churn=$long
 case_killed_under_churn() {
     mount_at "$M"
     killed_under churn "$M" "$(seconds 8)" 8 "$T/server/export"
+}
+
+limit_own_writes=$long
+case_own_writes() {
+    mount_at "$M" nconnect=4
+    python3 "$here/ownwrites.py" "$M" "$(seconds 4)"
+}
+
+limit_killed_under_own_writes=$long
+case_killed_under_own_writes() { # requests of several reactors are executed again, in what order?
+    mount_at "$M" nconnect=4
+    killed_under python3 "$here/ownwrites.py" "$M" "$(seconds 10)"
 }
 
 run_cases "$@"

@@ -108,8 +108,33 @@ static _Noreturn void give_up(const char *format, ...) {
         _exit(1);
 }
 
+/* Is it what was read that is wrong, or what is there? In the kernel's pages; behind them; a moment later. */
+static const char *look_again(const char *name, const uint8_t *want, uint64_t offset, size_t size) {
+        static char text[100];
+        uint64_t start = offset & ~4095ull;
+        size_t n = 0, span = (offset + size - start + 4095) & ~4095ull;
+        char path[600];
+
+        (void) snprintf(path, sizeof path, "%s/%s", options.dir, name);
+        for (int i = 0; i < 4; i++) {
+                int fd = open(path, O_RDONLY | (i % 2 ? O_DIRECT : 0));
+                bool read = fd >= 0 && pread(fd, scratch, span, (off_t) start) >= (ssize_t) (offset + size - start);
+
+                n += (size_t) snprintf(text + n, sizeof text - n, "%s %s", i % 2 ? ", direct" : i ? "; after 2 s" : "now",
+                                       !read                                               ? "?"
+                                       : memcmp(scratch + (offset - start), want, size) == 0 ? "right"
+                                                                                             : "wrong");
+                (void) close(fd);
+                if (i == 1)
+                        (void) sleep(2);
+        }
+        return text;
+}
+
 static void compare(const char *how, const char *name, const uint8_t *got, const uint8_t *want, uint64_t offset,
                     size_t size) {
+        uint8_t first[4];
+        struct timespec at;
         size_t i = 0, n_wrong = 0, last = 0;
 
         if (memcmp(got, want, size) == 0)
@@ -121,10 +146,15 @@ static void compare(const char *how, const char *name, const uint8_t *got, const
                         n_wrong++;
                         last = k;
                 }
-        give_up("%s %s: %zu bytes are wrong in [%#llx, %#llx]; the first are %02x %02x %02x %02x, not %02x %02x %02x %02x",
-                how, name, n_wrong, (unsigned long long) (offset + i), (unsigned long long) (offset + last), got[i],
-                got[MIN(i + 1, size - 1)], got[MIN(i + 2, size - 1)], got[MIN(i + 3, size - 1)], want[i],
-                want[MIN(i + 1, size - 1)], want[MIN(i + 2, size - 1)], want[MIN(i + 3, size - 1)]);
+        (void) clock_gettime(CLOCK_REALTIME, &at);
+        for (size_t k = 0; k < sizeof first; k++)
+                first[k] = got[MIN(i + k, size - 1)];
+        give_up("%s %s at %lld.%03ld: %zu bytes are wrong in [%#llx, %#llx]; the first are %02x %02x %02x %02x, not %02x %02x "
+                "%02x %02x; %s",
+                how, name, (long long) at.tv_sec, at.tv_nsec / 1000000, n_wrong, (unsigned long long) (offset + i),
+                (unsigned long long) (offset + last), first[0], first[1], first[2], first[3], want[i],
+                want[MIN(i + 1, size - 1)], want[MIN(i + 2, size - 1)], want[MIN(i + 3, size - 1)],
+                look_again(name, want + i, offset + i, last + 1 - i));
 }
 
 static size_t checked(ssize_t n, const char *what, const Subject *s) {
