@@ -170,7 +170,8 @@ PY
     wait_for 30 sh -c "[ \$(ls '$T'/waiting.* | wc -l) = 340 ]"
     server pause
     touch "$T/server.paused"
-    wait_for 30 sh -c "[ \$(ps -o stat= -p \$(tr ' ' , <'$T/pids') | grep -c '^[DS]') = 340 ]"
+    wait_for 30 sh -c "[ \$(ps -o stat= -p \$(tr ' ' , <'$T/pids') | grep -c '^[DS]') = 340 ]" ||
+        { ps -o pid=,stat=,wchan=,args= -p "$(tr ' ' , <"$T/pids")" | grep -v ' [DS]'; nfsvol status --json "$M"; return 1; }
     sleep 2
     start=$SECONDS
     timeout 10 stat -f "$M" || rc=1
