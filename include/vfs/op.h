@@ -113,7 +113,6 @@ struct Op {
                         uint8_t *gathered; /* READ: when one RPC was not enough */
                         uint64_t offset;
                         uint32_t size, done;
-                        uint32_t behind; /* READ: Inode.n_homeless when it came */
                         bool appends;
                         bool waited; /* WRITE: for room; READ: because of a new connection */
                 } io;

@@ -15,7 +15,8 @@
  * read again: an answer from before the WRITE would stay in the kernel's cache, though the WRITE was answered. Requests are
  * handed out in the order in which they were queued, to whichever channel asks; so a READ waits for what another channel
  * has begun to read and not yet handed to vfs_write() (channel_settle()). For the same reason the WRITEs of all channels are
- * recovered before anything else.
+ * recovered before anything else. Two gaps are left: a WRITE that waits for room (extent.c) is not seen by READs until it has
+ * some; and the kernel unlocks a page before it has queued the WRITE.
  *
  * FORGETs come once and have no reply: their slot is freed first, then they are applied; a crash between
  * loses some, and a lookup count that is too high harms nobody. Replies go out on the descriptor that

@@ -17,8 +17,6 @@
 
 #include "volume.h"
 
-static void read_after_writes(Op *op);
-static void read_pending(Op *op);
 static void read_flushed(Op *op);
 static void read_send(Op *op);
 static void read_done(NfsCall *call);
@@ -60,25 +58,7 @@ void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t si
         op->io.waited = false;
         if (atomic_load_explicit(&op->inode->n_writers, memory_order_relaxed) > 0)
                 op->reply->settle(op);
-        op->io.behind = atomic_load(&op->inode->n_homeless);
-        op->wait.err = 0;
-        read_after_writes(op);
-}
-
-/* WRITEs that found no room, and came before it, are not to be seen yet. It stands in their queue, and takes nothing. */
-static void read_after_writes(Op *op) {
-        if (op->wait.err)
-                return op_reply_err(op, op->wait.err);
-        if (op->io.waited)
-                extent_pass_room(op->reactor->vfs);
-        op->io.waited = (int32_t) (atomic_load(&op->inode->n_housed) - op->io.behind) < 0;
-        if (op->io.waited)
-                return extent_wait_room(op, false, read_after_writes);
-        read_pending(op);
-}
-
-static void read_pending(Op *op) {
-        if (pending_conflicts(op->inode, op->io.offset, op->io.size) && pending_wait(op, false, NULL, read_flushed))
+        if (pending_conflicts(op->inode, offset, size) && pending_wait(op, false, NULL, read_flushed))
                 return;
         read_send(op);
 }
@@ -278,14 +258,10 @@ static void write_keep(Op *op) {
         if (r < 0) {
                 again = op->io.waited;
                 op->io.waited = true;
-                if (!again)
-                        atomic_fetch_add(&op->inode->n_homeless, 1);
                 return extent_wait_room(op, again, write_room);
         }
-        if (op->io.waited) {
-                atomic_fetch_add(&op->inode->n_housed, 1);
+        if (op->io.waited)
                 extent_pass_room(op->reactor->vfs);
-        }
         op->reply->executing(op, 0, NULL); /* from here on a successor must not do it again once it was answered */
         if (!sync && !direct)
                 return write_reply(op);
@@ -296,10 +272,8 @@ static void write_keep(Op *op) {
 }
 
 static void write_room(Op *op) {
-        if (op->wait.err) {
-                atomic_fetch_add(&op->inode->n_housed, 1);
+        if (op->wait.err)
                 return op_reply_err(op, op->wait.err);
-        }
         write_keep(op);
 }
 

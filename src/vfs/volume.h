@@ -100,7 +100,6 @@ struct Inode {
         bool gone;                /* its .nfs name, the last one, is being removed: not to be opened again */
         bool unplaced;            /* open, and counted in Vfs.n_open_unplaced instead of its directory */
         _Atomic uint32_t n_writers;  /* opens for writing; written under table_lock */
-        _Atomic uint32_t n_homeless, n_housed; /* WRITEs that found no room, where no READ sees them; that found it in the end */
         uint32_t n_open_children; /* open files that have their only name in this directory */
 
         _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
