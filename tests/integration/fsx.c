@@ -149,10 +149,10 @@ static void compare(const char *how, const char *name, const uint8_t *got, const
         (void) clock_gettime(CLOCK_REALTIME, &at);
         for (size_t k = 0; k < sizeof first; k++)
                 first[k] = got[MIN(i + k, size - 1)];
-        give_up("%s %s at %lld.%03ld: %zu bytes are wrong in [%#llx, %#llx]; the first are %02x %02x %02x %02x, not %02x %02x "
+        give_up("%s %s: %zu bytes are wrong in [%#llx, %#llx] at %lld.%03ld; the first are %02x %02x %02x %02x, not %02x %02x "
                 "%02x %02x; %s",
-                how, name, (long long) at.tv_sec, at.tv_nsec / 1000000, n_wrong, (unsigned long long) (offset + i),
-                (unsigned long long) (offset + last), first[0], first[1], first[2], first[3], want[i],
+                how, name, n_wrong, (unsigned long long) (offset + i), (unsigned long long) (offset + last),
+                (long long) at.tv_sec, at.tv_nsec / 1000000, first[0], first[1], first[2], first[3], want[i],
                 want[MIN(i + 1, size - 1)], want[MIN(i + 2, size - 1)], want[MIN(i + 3, size - 1)],
                 look_again(name, want + i, offset + i, last + 1 - i));
 }
