@@ -8,7 +8,7 @@ import json
 import re
 import sys
 
-LINES_OF_A_CASE = 12 # the last ones: what it says of its failure
+FIRST, LAST = 6, 14 # lines of what a failed case said
 
 passed = failed = skipped = 0
 for path in sys.argv[1:]:
@@ -42,9 +42,11 @@ for path in sys.argv[1:]:
             f = 1
         if f:
             print(f"FAILED: {test['name']} ({path}): {test['result']}")
-            for case in re.findall(r"^not ok\b.*\n(?:#.*\n)*", text, re.M):
+            cases = re.findall(r"^not ok\b.*\n(?:#.*\n)*", text, re.M)
+            for case in cases + re.findall(r"^Bail out!.*", text, re.M) or [text]:
                 lines = [line for line in case.splitlines() if line.strip("# ")]
-                print(*(f"    {line[:300]}" for line in lines[:1] + lines[1:][-LINES_OF_A_CASE:]), sep="\n")
+                del lines[FIRST:-LAST]
+                print(*(f"    {line[:300]}" for line in lines), sep="\n")
         passed, failed, skipped = passed + p, failed + f, skipped + s
 print(f"{passed} passed, {failed} failed, {skipped} skipped")
 sys.exit(1 if failed or not passed else 0)

@@ -23,6 +23,8 @@
         X(APPEND_PLACED, "append-placed", 1000, "an appending WRITE has its place")                          \
         X(INODE_COUNTED, "inode-counted", 2000, "a lookup is counted, the kernel does not know")             \
         X(INODE_RELEASED, "inode-released", 2000, "an inode is no longer used")                              \
+        X(HANDLE_TAKEN, "handle-taken", 60, "another handle of an inode is noted, the inode does not say so")\
+        X(HANDLE_REPLACED, "handle-replaced", 60, "... and it does")                                         \
         X(OPEN_ADDED, "open-added", 600, "a file is open, the kernel does not know")                         \
         X(OPEN_REMOVED, "open-removed", 600, "a file is closed, its RELEASE is not answered")                \
         X(SILLY_NOTED, "silly-noted", 30, "an open file is noted as hidden, and is not")                     \

@@ -39,6 +39,8 @@ FuseChannel *fuse_channel_free(FuseChannel *channel);
  * been read has been answered: from then on nothing is lost if the process ends.
  */
 void fuse_channel_leave(FuseChannel *channel, void (*left)(void *userdata), void *userdata);
+/* Every request that was read has been answered. On its thread, or when that has ended. */
+bool fuse_channel_is_idle(const FuseChannel *channel);
 
 /*
  * Answers every request with EIO, those in the journal too, until the kernel has no mount left (0). For a process that

@@ -109,3 +109,7 @@ typedef struct NfsAddr {
 } NfsAddr;
 
 #define NFS_ADDRS_MAX 16
+
+#define NFS_ADDR_TEXT_MAX 64 /* bytes: an IPv6 address and its scope */
+/* Numeric, without port. 0 or -EINVAL. */
+int nfs_addr_format(const NfsAddr *addr, char *buf, size_t size);

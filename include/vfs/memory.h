@@ -9,6 +9,7 @@
  *   journal    per reactor: slots, one for each FUSE request between read() and reply, and the large
  *              buffers they are read into
  *   inodes     node id -> file handle, lookup count
+ *   handles    those that a server gave instead of the ones it gave before
  *   opens      fh of open(2) and opendir(3) -> inode, flags, credentials
  *   locks      byte ranges that the server has locked for us, or may have
  *   extents    data that write(2) was told is written, and that is not yet on the server's stable storage
@@ -26,7 +27,7 @@
 #include "vfs/verify.h"
 
 #define MEMORY_MAGIC   UINT64_C(0x6c6f767366766e01)
-#define MEMORY_VERSION 3
+#define MEMORY_VERSION 4
 
 #define REACTORS_MAX 16
 #define SLOTS        1024  /* requests in flight per reactor: more wait in the kernel, STATFS and INTERRUPT with them */
@@ -34,6 +35,7 @@
 #define INODES_MAX   (1u << 22)
 #define OPENS_MAX    (1u << 18)
 #define LOCKS_MAX    (1u << 16)
+#define HANDLES_MAX  (1u << 16)
 
 #define IO_MAX       (1024u * 1024) /* largest READ and WRITE */
 #define REQUEST_HEAD 80             /* FUSE in_header + write_in: what stands before the data of a WRITE */
@@ -67,6 +69,7 @@ typedef struct Slot {
         uint32_t seal;          /* of the request, of a WRITE its head (memory_seal()): it is what the kernel sent */
         uint32_t reply_seal;    /* of reply[] */
         NfsFh object;           /* what the operation has made so far; len 0: nothing known */
+        uint64_t object_id;     /* EXEC: see OpReply.executing; 0: nothing known */
         uint8_t reply[SLOT_REPLY_SIZE] __attribute__((aligned(8)));
         uint8_t request[SLOT_REQUEST_SIZE] __attribute__((aligned(8)));
 } Slot;
@@ -109,7 +112,23 @@ typedef struct InodeRecord {
         _Atomic int32_t write_error; /* errno latched for the next write, flush or fsync */
         uint32_t seal;      /* of index, generation, fileid, type and fh */
         _Atomic uint64_t silly_dir; /* unlinked while open: the directory that holds its .nfs name; 0: no */
+        _Atomic uint32_t handle;    /* the server has replaced fh: index of what it is now; 0: it has not */
+        /* hints, for finding it again (vfs/revive.c) */
+        _Atomic uint64_t parent;    /* the directory in which it was seen last; 0: none */
+        _Atomic int64_t changed_at; /* ctime, as last known: ns */
+        _Atomic uint32_t name_hash; /* of its name there; 0: not known */
+        _Atomic uint32_t epoch;     /* Memory.handle_epoch when fh was new */
 } InodeRecord;
+
+/* A handle that a server gave to a file instead of the one it had. Those that no inode refers to are free. */
+typedef struct HandleRecord {
+        _Atomic uint32_t used; /* published last */
+        uint32_t former;       /* the inode's, before it: calls may still point to that. Private to a worker */
+        uint32_t epoch;        /* Memory.handle_epoch when it was new */
+        uint64_t nodeid;
+        NfsFh fh;
+        uint32_t seal; /* of index, nodeid and fh */
+} HandleRecord;
 
 typedef struct OpenRecord {
         _Atomic uint32_t used; /* published last */
@@ -251,6 +270,9 @@ typedef struct Memory {
         _Atomic uint32_t lock_svid;  /* of the newest owner of locks; none comes twice */
         _Atomic uint64_t n_locks, n_lock_waiters, n_locks_lost;
         NfsStats lock_stats; /* of the connection to the lock manager; its thread is the first reactor's */
+        _Atomic uint64_t handles_replaced;
+        _Atomic uint32_t handles_high; /* no record at or above was ever used */
+        _Atomic uint32_t handle_epoch; /* so often the server has replaced the handles of a file system */
         VerifyReport verify;
 
         /* FUSE_INIT as the kernel sent it, and our answer: what was negotiated is state */
@@ -263,6 +285,7 @@ typedef struct Memory {
         ExtentStore extents __attribute__((aligned(4096)));
         OpenRecord opens[OPENS_MAX] __attribute__((aligned(4096)));
         LockRecord locks[LOCKS_MAX] __attribute__((aligned(4096)));
+        HandleRecord handles[HANDLES_MAX] __attribute__((aligned(4096)));
         InodeRecord inodes[INODES_MAX] __attribute__((aligned(4096)));
 } Memory;
 

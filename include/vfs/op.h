@@ -36,6 +36,18 @@ typedef struct VfsLock {
 
 #define LOCK_END ((uint64_t) INT64_MAX)
 
+/* Embedded by who waits for the handle of an inode. */
+typedef struct ReviveWait {
+        VfsReactor *reactor;
+        void (*done)(struct ReviveWait *wait); /* on reactor; not before revive() has returned */
+        bool revived; /* inode_fh() is to be tried now */
+        /* private */
+        struct Revival *revival; /* NULL: it has been told, or is about to be */
+        unsigned n; /* so often for one call */
+        Task task;
+        TAILQ_ENTRY(ReviveWait) wait_link;
+} ReviveWait;
+
 enum {
         VFS_OPEN_KEEP_CACHE = 1,
         VFS_OPEN_DIRECT_IO = 2,
@@ -57,16 +69,15 @@ typedef struct OpReply {
         void (*dir)(Op *op); /* sends what dirent() gathered; nothing gathered: end of directory */
         /*
          * The server may change from here on, by the changing RPC number step of this operation: the journal notes it,
-         * with the handle (or NULL) that tells a successor how far it came. For an exclusive CREATE: what it made.
+         * with what tells a successor how far it came. For an exclusive CREATE: the handle and the file id of what it made; for
+         * an open file that is hidden: its node id. NULL, 0: nothing new.
          */
-        void (*executing)(Op *op, unsigned step, const NfsFh *object);
+        void (*executing)(Op *op, unsigned step, const NfsFh *object, uint64_t object_id);
         /* An appending WRITE found its place: whoever executes it again writes there, and does not append. */
         void (*placed)(Op *op, uint64_t offset);
         void (*lock)(Op *op, const VfsLock *lock); /* GETLK */
         /* It waits for others, maybe for ever: if a worker dies now, this request was not what killed it. */
         void (*waiting)(Op *op);
-        /* Returns when vfs_write() has been called for all that the kernel asked before this. */
-        void (*settle)(Op *op);
 } OpReply;
 
 struct Op {
@@ -80,6 +91,7 @@ struct Op {
         bool recovered;  /* a worker died over it, before or after that */
         bool plus;       /* READDIRPLUS */
         const NfsFh *object; /* what executing() was given before the crash, or NULL */
+        uint64_t object_id;  /* ... or 0 */
         unsigned replayed_step; /* ... and the step */
         uint32_t replayed_xid;  /* under which that RPC went out; 0: it did not, or is sent again already */
         _Atomic uint32_t *xid_note; /* where the XID of the changing RPC is kept for a successor */
@@ -88,14 +100,24 @@ struct Op {
         /* vfs/ */
         NfsCred cred;
         NfsCall call;       /* the RPC in flight, if any */
+        void (*answered)(NfsCall *call); /* its done() */
+        struct { /* its handle is stale: another is looked for (revive.c) */
+                bool waiting;
+                ReviveWait wait;
+                unsigned which; /* of the call's handles */
+                bool resent;    /* the call had been sent before, and not answered */
+        } revive;
         bool call_pending;
         bool interrupted;   /* answer EINTR as soon as the call is cancelled */
         bool any_signal;    /* any signal ends it, not only a deadly one */
         bool out_of_time;   /* the bound of an operation that must answer fired */
         Timer bound;
         Task aborted;
+        bool held; /* a WRITE that may take long to be one that READs see (reread.c) */
         Inode *inode, *inode2; /* pinned until the reply */
+        Inode *victim; /* the same: the open file that is being hidden */
         Open *open;
+        struct DirStream *stream; /* referenced */
         union {
                 struct {
                         char name[NFS_NAME_MAX + 1], to_name[NFS_NAME_MAX + 1];
@@ -104,8 +126,13 @@ struct Op {
                         dev_t rdev;
                         int flags;
                         unsigned answer, step, n_stale;
+                        uint64_t made_id; /* the file id of what CREATE made; 0: not known */
                         const char *asked; /* LOOKUP: the name, in the request */
                         NfsFh fh;
+                        /* RMDIR of what is not empty: .nfs names may be going (remove.c) */
+                        uint64_t n_gone; /* when it was sent */
+                        unsigned n_again, n_looks;
+                        bool waited;
                         char *hidden; /* owned: the .nfs name of what a rename goes over */
                 } name;
                 struct {
@@ -114,7 +141,10 @@ struct Op {
                         uint64_t offset;
                         uint32_t size, done;
                         bool appends;
+                        bool from_pages; /* WRITE: VFS_WRITE_PAGES */
+                        bool drops;      /* WRITE: pages, before the answer (reread.c) */
                         bool waited; /* WRITE: for room; READ: because of a new connection */
+                        unsigned n_rewritten, n_again; /* READ: reread.c */
                 } io;
                 struct {
                         uint64_t offset;
@@ -139,7 +169,7 @@ struct Op {
         } access;
         struct { /* for what was written (pending.c), or for room for what is to be (extent.c) */
                 bool in_file, for_room; /* which list it is in; the lock of that */
-                Inode *for_drop;       /* whose pages are being dropped (coherence.c); its lock */
+                _Atomic(struct Drop *) for_drop; /* the inode's lock (coherence.c) */
                 bool stable;     /* until it is on stable storage, not only on the server */
                 Open *hearer;    /* who is told of what was lost; NULL: nobody */
                 uint64_t seq;    /* everything up to here */

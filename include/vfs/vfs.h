@@ -16,7 +16,8 @@
 typedef struct VfsInval {
         void (*done)(struct VfsInval *inval);
         uint64_t nodeid;
-        bool told; /* private */
+        uint64_t offset, size; /* bytes; size 0: to the end */
+        bool told;             /* private */
         TAILQ_ENTRY(VfsInval) inval_link;
 } VfsInval;
 
@@ -26,10 +27,16 @@ typedef struct VfsNotify {
         void (*inval_attr)(void *userdata, uint64_t nodeid);
         /* Look up every name again before it is believed. */
         void (*inval_names)(void *userdata);
-        /* Drops the cached pages; inval->done() follows, later, on the first reactor, once they are gone. */
-        void (*inval_pages)(void *userdata, uint64_t nodeid, VfsInval *inval);
+        /*
+         * Drops the cached pages of the range and the node that inval names; inval->done() follows, later, on the first
+         * reactor, once they are gone.
+         */
+        void (*inval_pages)(void *userdata, VfsInval *inval);
         void *userdata;
 } VfsNotify;
+
+/* What options say about mounting; the caller adds host, path, credentials, and the bound. */
+NfsMountConfig vfs_mount_config(const SessionOptions *options);
 
 /*
  * options must outlive the Vfs. Rebuilds its indexes from memory, where a worker may have died.
@@ -51,6 +58,8 @@ void vfs_limit_memory(Vfs *vfs, uint64_t limit);
 
 /* The part of reactor number index (0 .. memory->n_reactors - 1): starts its connection. */
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret);
+/* Nothing that was asked for nobody's sake is under way, which has no place to end once all is freed. */
+bool vfs_reactor_is_idle(const VfsReactor *vr);
 VfsReactor *vfs_reactor_free(VfsReactor *vr);
 
 /* All that a former worker left has been taken up, the journal too: inodes that nothing needs any more are let go. */
@@ -87,6 +96,8 @@ void vfs_locks_end(VfsReactor *vr);
 
 /* COMMITs every file with uncommitted data, then sync->done(). Nothing if sync waits already. */
 void vfs_sync_all(VfsReactor *vr, VfsSync *sync);
+/* Logs what vfs_sync_all() still waits for. */
+void vfs_say_unfinished(const VfsReactor *vr);
 
 /* name.c */
 void vfs_lookup(Op *op, uint64_t parent, const char *name);
@@ -117,9 +128,14 @@ void vfs_release(Op *op, uint64_t nodeid, uint64_t fh, bool has_flock, uint64_t 
 /* The kernel did not take the answer to an OPEN, OPENDIR or CREATE: it will never release it. */
 void vfs_open_unheard(VfsReactor *vr, uint64_t nodeid, uint64_t fh);
 void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t size);
-/* at_offset: data goes where offset says, though the file was opened with O_APPEND. */
+/* Whose idea offset is. */
+enum VfsWriteKind {
+        VFS_WRITE,        /* the caller's; O_APPEND: the kernel's guess */
+        VFS_WRITE_PLACED, /* ours: OpReply.placed() of a former worker */
+        VFS_WRITE_PAGES,  /* pages that were changed through mmap have their place, through whichever descriptor they come */
+};
 void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size,
-               bool at_offset);
+               enum VfsWriteKind kind);
 /* close(2): with all POSIX locks of owner. */
 void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner);
 void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh);

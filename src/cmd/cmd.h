@@ -71,6 +71,14 @@ typedef struct BoundedResult {
 int bounded_call(void (*call)(void *arg, BoundedResult *result), void *arg, uint64_t deadline,
                  BoundedResult *ret);
 
+/* Does somebody answer for what is mounted at path? Not to be asked of a server: a daemon answers this without one. */
+enum MountLife {
+        MOUNT_ALIVE,
+        MOUNT_ENDED,  /* the connection has ended: ENOTCONN */
+        MOUNT_SILENT, /* all is killed, but a process that waits in the kernel keeps the connection open, so others wait, too */
+        MOUNT_UNKNOWN,
+};
+enum MountLife mount_life(const char *path);
 /* waitpid() until deadline. 0 and *ret_status, or -ETIMEDOUT. */
 int wait_child(pid_t pid, uint64_t deadline, int *ret_status);
 
@@ -113,6 +121,16 @@ enum StartResult {
 /* The volume's lock is held. 0 or an exit code. ret_export is owned by the caller. */
 int volume_start(const StartRequest *request, enum StartResult *ret_result, char **ret_export,
                  Failure *failure);
+/*
+ * Of the mounted volume with this device, without its lock. MOUNT_UNKNOWN: it is none of those in our run directory. SILENT, ENDED: only
+ * if it surely has neither keeper nor worker.
+ */
+enum MountLife volume_life(const MountTable *table, dev_t dev);
+/*
+ * umount2(2) of what is at target, and had that device and life. What is still SILENT ends for everybody, so that nobody waits any
+ * more. 0 or negative errno.
+ */
+int mount_end(const char *target, dev_t dev, enum MountLife life, int flags);
 /* Removes what a dead daemon left behind. The volume's lock is held. */
 void volume_clean(const char *id);
 
@@ -145,6 +163,7 @@ typedef struct VolumeList {
 
 /* ask: also ask the daemons. 0 or negative errno. */
 int volume_list_read(VolumeList *ret, bool ask);
+bool is_volume_id(const char *name);
 void volume_list_done(VolumeList *list);
 
 /* What a user calls a volume: a directory it is mounted on, a source, an id; NULL: all of them. */

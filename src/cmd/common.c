@@ -9,10 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 
 #include "cmd.h"
 #include "sys/rundir.h"
+
+#define LIFE_TIMEOUT (5 * NSEC_PER_SEC) /* a daemon whose server is silent answers statfs(2) within 3 */
 
 int failure_set(Failure *failure, int exit, const char *fmt, ...) {
         va_list ap;
@@ -201,6 +204,24 @@ int bounded_call(void (*call)(void *arg, BoundedResult *result), void *arg, uint
                 (void) wait_child(pid, now_ns() + NSEC_PER_SEC, &status);
         (void) close(fds[0]);
         return r;
+}
+
+/* statfs(2) is not answered from a cache: without a daemon it fails at once. */
+static void life_statfs(void *arg, BoundedResult *result) {
+        struct statfs st;
+
+        result->result = statfs(arg, &st) < 0 ? -errno : 0;
+}
+
+enum MountLife mount_life(const char *path) {
+        BoundedResult result = {0};
+        int r = bounded_call(life_statfs, (void *) (uintptr_t) path, now_ns() + LIFE_TIMEOUT, &result);
+
+        if (r == -ETIMEDOUT)
+                return MOUNT_SILENT;
+        if (r < 0)
+                return MOUNT_UNKNOWN;
+        return result.result == -ENOTCONN || result.result == -ECONNABORTED ? MOUNT_ENDED : MOUNT_ALIVE;
 }
 
 int path_canonical_parent(const char *path, char **ret_path) {

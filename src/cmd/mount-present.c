@@ -8,12 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/vfs.h>
 
 #include "mount-job.h"
-#include "sys/rundir.h"
-
-#define PROBE_TIMEOUT (2 * NSEC_PER_SEC)
 
 /* Compares as paths on the server: host:/export/a with subdirectory b is host:/export with a/b. */
 static bool entry_is_job(const MountEntry *entry, const MountJob *job) {
@@ -37,35 +33,19 @@ static bool entry_is_job(const MountEntry *entry, const MountJob *job) {
                strcmp(a.text, b.text) == 0;
 }
 
-static bool dev_has_daemon(dev_t dev) {
-        _cleanup_(volume_list_done) VolumeList list = {0};
+/* Of what is mounted at the target. Whose daemon is not seen from here may be silent for other reasons. */
+static enum MountLife target_life(const MountTable *table, const MountEntry *entry, const char *target) {
+        enum MountLife life = volume_life(table, entry->dev);
 
-        if (volume_list_read(&list, false) < 0)
-                return false;
-        for (size_t i = 0; i < list.n; i++)
-                if (list.items[i].id[0] && list.items[i].dev == dev)
-                        return control_is_alive(list.items[i].id);
-        return false;
-}
-
-/* statfs(2) is not answered from a cache: without a daemon it fails at once. */
-static void probe_statfs(void *arg, BoundedResult *result) {
-        struct statfs st;
-
-        result->result = statfs(arg, &st) < 0 ? -errno : 0;
-}
-
-static bool target_is_dead(const char *target) {
-        BoundedResult result = {0};
-
-        if (bounded_call(probe_statfs, (void *) (uintptr_t) target, now_ns() + PROBE_TIMEOUT, &result) < 0)
-                return false; /* hangs: somebody will answer, or will be told to by the kernel */
-        return result.result == -ENOTCONN || result.result == -ECONNABORTED;
+        if (life == MOUNT_UNKNOWN && mount_life(target) == MOUNT_ENDED)
+                life = MOUNT_ENDED;
+        return life;
 }
 
 int mount_present(const MountJob *job, bool *ret_is, Failure *failure) {
         _cleanup_(mount_table_done) MountTable table = {0};
         const MountEntry *entry;
+        enum MountLife life;
         int r;
 
         *ret_is = false;
@@ -76,12 +56,14 @@ int mount_present(const MountJob *job, bool *ret_is, Failure *failure) {
         entry = mount_table_find(&table, job->target);
         if (!entry || !entry_is_job(entry, job))
                 return 0;
-        if (!dev_has_daemon(entry->dev) && target_is_dead(job->target)) {
+        life = target_life(&table, entry, job->target);
+        if (life == MOUNT_ENDED || life == MOUNT_SILENT) {
                 mount_say(job, "detaching the mount that a daemon, dead by now, left on %s", job->target);
-                if (umount2(job->target, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+                r = mount_end(job->target, entry->dev, life, MNT_DETACH);
+                if (r < 0)
                         return failure_set(failure, EXIT_CODE_FAILED,
                                            "cannot detach the mount that a dead daemon left on %s: %s",
-                                           job->target, strerror(errno));
+                                           job->target, strerror(-r));
                 return 0;
         }
         mount_say(job, "already mounted on %s", job->target);

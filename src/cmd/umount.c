@@ -2,8 +2,9 @@
  * `nfsvol umount` and umount.fuse.nfs: unmounts one mount, and only that.
  *
  * What mount(2) calls MNT_FORCE aborts the whole FUSE connection, for every pod that uses the volume. So
- * -f detaches this mount here (MNT_DETACH), and the other users notice nothing. The file system is never
- * touched: its server may be dead, which is when kubelet calls this.
+ * -f detaches this mount here (MNT_DETACH), and the other users notice nothing. The file system is not
+ * touched: its server may be dead, which is when kubelet calls this. But if its daemon is dead, and nobody answers what others
+ * wait for, they are told so.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -17,6 +18,8 @@ typedef struct UmountJob {
         const char *program, *target_text;
         char *target; /* canonical, owned */
         bool force, lazy, verbose, read_only;
+        dev_t dev;
+        enum MountLife life; /* SILENT: its daemon is dead, and whoever uses it hangs */
 } UmountJob;
 
 static void umount_usage(FILE *out, const char *program) {
@@ -88,6 +91,7 @@ static int job_parse(UmountJob *job, int argc, char **argv) {
 static int target_find(UmountJob *job, Failure *failure) {
         _cleanup_(mount_table_done) MountTable table = {0};
         _cleanup_(freep) char *path = NULL, *real = NULL;
+        const MountEntry *entry;
         int r;
 
         r = mount_table_read(&table);
@@ -97,19 +101,23 @@ static int target_find(UmountJob *job, Failure *failure) {
         r = path_canonical_parent(job->target_text, &path);
         if (r < 0)
                 return failure_set(failure, EXIT_CODE_FAILED, "cannot find it: %s", strerror(-r));
-        if (!mount_table_find(&table, path)) {
+        entry = mount_table_find(&table, path);
+        if (!entry) {
                 real = realpath(path, NULL);
                 if (!real)
                         return failure_set(failure, EXIT_CODE_FAILED, "cannot find it: %s", strerror(errno));
-                if (!mount_table_find(&table, real))
+                entry = mount_table_find(&table, real);
+                if (!entry)
                         return failure_set(failure, EXIT_CODE_FAILED, "no NFS volume is mounted there");
         }
+        job->dev = entry->dev;
+        job->life = volume_life(&table, entry->dev);
         job->target = real ? TAKE_PTR(real) : TAKE_PTR(path);
         return 0;
 }
 
 static int umount_run(UmountJob *job, Failure *failure) {
-        int flags = UMOUNT_NOFOLLOW | (job->force || job->lazy ? MNT_DETACH : 0);
+        int flags = job->force || job->lazy ? MNT_DETACH : 0;
         int r;
 
         if (geteuid() != 0)
@@ -117,21 +125,25 @@ static int umount_run(UmountJob *job, Failure *failure) {
         r = target_find(job, failure);
         if (r != 0)
                 return r;
-        if (umount2(job->target, flags) == 0) {
+        r = mount_end(job->target, job->dev, job->life, flags);
+        if (r == 0) {
+                if (job->life == MOUNT_SILENT)
+                        (void) printf("%s: the daemon of %s was dead: what waited for its files has been told so\n",
+                                      job->program, job->target);
                 if (job->verbose)
                         (void) printf("%s: %s %s\n", job->program, job->target,
                                       flags & MNT_DETACH ? "detached" : "unmounted");
                 return 0;
         }
-        if (errno == EBUSY && job->read_only && mount_change(job->target, MOUNT_ATTR_RDONLY, 0) == 0) {
+        if (r == -EBUSY && job->read_only && mount_change(job->target, MOUNT_ATTR_RDONLY, 0) == 0) {
                 (void) printf("%s: %s is busy, and read only now\n", job->program, job->target);
                 return 0;
         }
-        if (errno == EBUSY)
+        if (r == -EBUSY)
                 return failure_set(
                         failure, EXIT_CODE_FAILED,
                         "it is busy: something uses it (fuser -vm shows what); -l detaches it anyway");
-        return failure_set(failure, EXIT_CODE_FAILED, "cannot unmount it: %s", strerror(errno));
+        return failure_set(failure, EXIT_CODE_FAILED, "cannot unmount it: %s", strerror(-r));
 }
 
 int cmd_umount(int argc, char **argv) {

@@ -42,15 +42,92 @@ static void directory_empty(const char *path) {
                 (void) closedir(dir);
 }
 
+/* .../ID/mnt in the run directory, as the mount table has it. */
+static bool is_mountpoint_of_volume(const char *path, char ret_id[static VOLUME_ID_SIZE]) {
+        const char *end = strrchr(path, '/'), *id = end ? end - (VOLUME_ID_SIZE - 1) : NULL;
+        char mountpoint[PATH_MAX];
+
+        if (!end || end - path < VOLUME_ID_SIZE || id[-1] != '/')
+                return false;
+        memcpy(ret_id, id, VOLUME_ID_SIZE - 1);
+        ret_id[VOLUME_ID_SIZE - 1] = '\0';
+        return is_volume_id(ret_id) && volume_mountpoint(ret_id, mountpoint, sizeof mountpoint) == 0 &&
+               strcmp(mountpoint, path) == 0;
+}
+
+enum Daemon { DAEMON_THERE, DAEMON_GONE, DAEMON_UNSEEN };
+
+/* A keeper listens, a worker locks the key: GONE is neither, UNSEEN that only the keeper is surely not there. */
+static enum Daemon volume_daemon(const char *id) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        enum Daemon result = DAEMON_UNSEEN;
+        char path[PATH_MAX];
+        int fd, r;
+
+        r = control_connect(id, &fd);
+        if (r == 0)
+                (void) fd_close(fd);
+        if (r != -ECONNREFUSED && r != -ENOENT)
+                return DAEMON_THERE;
+        if (rundir_path(id, "key", path, sizeof path) < 0)
+                return result;
+        fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0)
+                result = lock.l_type == F_UNLCK ? DAEMON_GONE : DAEMON_THERE;
+        (void) fd_close(fd);
+        return result;
+}
+
+static const MountEntry *volume_entry(const MountTable *table, dev_t dev, char ret_id[static VOLUME_ID_SIZE]) {
+        for (size_t i = 0; i < table->n_entries; i++)
+                if (table->entries[i].dev == dev && is_mountpoint_of_volume(table->entries[i].target, ret_id))
+                        return &table->entries[i];
+        return NULL;
+}
+
+enum MountLife volume_life(const MountTable *table, dev_t dev) {
+        char id[VOLUME_ID_SIZE];
+        const MountEntry *entry = volume_entry(table, dev, id);
+        enum MountLife life;
+        enum Daemon daemon;
+
+        if (!entry)
+                return MOUNT_UNKNOWN;
+        daemon = volume_daemon(id);
+        life = daemon == DAEMON_THERE ? MOUNT_ALIVE : mount_life(entry->target);
+        return life == MOUNT_SILENT && daemon != DAEMON_GONE ? MOUNT_ALIVE : life;
+}
+
+int mount_end(const char *target, dev_t dev, enum MountLife life, int flags) {
+        _cleanup_(mount_table_done) MountTable table = {0};
+        const MountEntry *entry;
+        char id[VOLUME_ID_SIZE];
+
+        /* that took seconds: is it still the same, and as dead? */
+        if (life == MOUNT_SILENT && mount_table_read(&table) == 0) {
+                entry = mount_table_find(&table, target);
+                if (entry && entry->dev == dev && volume_entry(&table, dev, id) && volume_daemon(id) == DAEMON_GONE)
+                        flags |= MNT_FORCE | MNT_DETACH;
+        }
+        return umount2(target, flags | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+}
+
 void volume_clean(const char *id) {
         char path[PATH_MAX];
 
-        if (rundir_path(id, "mnt", path, sizeof path) < 0)
+        if (volume_mountpoint(id, path, sizeof path) < 0)
                 return;
         /* Mounts of a daemon that died stand over each other if that happened more than once. */
-        for (int i = 0; i < 16 && volume_is_mounted(id) == 1; i++)
-                if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+        for (int i = 0; i < 16; i++) {
+                _cleanup_(mount_table_done) MountTable table = {0};
+                const MountEntry *entry;
+
+                if (mount_table_read(&table) < 0)
                         break;
+                entry = mount_table_find(&table, path);
+                if (!entry || mount_end(path, entry->dev, volume_life(&table, entry->dev), MNT_DETACH) < 0)
+                        break;
+        }
         if (rundir_path(id, NULL, path, sizeof path) < 0)
                 return;
         directory_empty(path);

@@ -15,9 +15,8 @@
 #include "sys/rundir.h"
 
 #define ANSWER_TIMEOUT (2 * NSEC_PER_SEC)
-#define TOUCH_TIMEOUT  (1 * NSEC_PER_SEC)
 
-static bool is_volume_id(const char *name) {
+bool is_volume_id(const char *name) {
         return strlen(name) == VOLUME_ID_SIZE - 1 && strspn(name, "0123456789abcdef") == VOLUME_ID_SIZE - 1;
 }
 
@@ -31,32 +30,30 @@ static VolumeInfo *volume_list_add(VolumeList *list) {
         return &items[list->n++];
 }
 
-static void touch(void *arg, BoundedResult *result) {
-        struct statfs st;
+/* Nobody listens: is there at least a worker? */
+static void volume_autopsy(const MountTable *table, VolumeInfo *info) {
+        enum MountLife life = info->dev != 0 ? volume_life(table, info->dev) : MOUNT_ENDED;
 
-        result->result = statfs(arg, &st) < 0 ? -errno : 0;
+        info->state = life == MOUNT_ALIVE ? "unattended" : "dead";
+        switch (life) {
+        case MOUNT_ALIVE:
+                info->problem = "its keeper and the standby have been killed, nobody will start another worker: unmount it "
+                                "(umount -l) and mount it again when that is convenient";
+                break;
+        case MOUNT_ENDED:
+                info->problem = "its processes have been killed, all at once: unmount it (umount -l) wherever it is mounted, "
+                                "and mount it again";
+                break;
+        case MOUNT_SILENT:
+                info->problem = "its processes have been killed, all at once, and one is stuck in the kernel: whoever asks for its "
+                                "files waits until it is unmounted (nfsvol umount) or mounted again";
+                break;
+        case MOUNT_UNKNOWN:
+                break;
+        }
 }
 
-/*
- * Nobody listens. If the connection has ended as well, so have all processes; else a worker lives on without a keeper and
- * a standby. Only here is a file system of ours touched, by a process that may hang.
- */
-static void volume_autopsy(VolumeInfo *info) {
-        BoundedResult result = {.result = -ENOTCONN};
-        char path[PATH_MAX];
-
-        info->state = "dead";
-        info->problem = "its processes have been killed, all at once: unmount it (umount -l) wherever it is mounted, and "
-                        "mount it again";
-        if (volume_mountpoint(info->id, path, sizeof path) < 0 || info->dev == 0 ||
-            bounded_call(touch, path, now_ns() + TOUCH_TIMEOUT, &result) < 0 || result.result != 0)
-                return;
-        info->state = "unattended";
-        info->problem = "its keeper and the standby have been killed, nobody will start another worker: unmount it (umount "
-                        "-l) and mount it again when that is convenient";
-}
-
-static void volume_ask(VolumeInfo *info, bool ask) {
+static void volume_ask(const MountTable *table, VolumeInfo *info, bool ask) {
         const char *state;
         int fd, r;
 
@@ -69,7 +66,7 @@ static void volume_ask(VolumeInfo *info, bool ask) {
         if (r == -ETIMEDOUT)
                 info->state = "daemon does not answer";
         else if (r == -ECONNREFUSED || r == -ENOENT)
-                volume_autopsy(info);
+                volume_autopsy(table, info);
         else if (r == -EACCES)
                 info->state = "unknown";
         else if (r < 0)
@@ -93,7 +90,7 @@ static int volume_add_id(VolumeList *list, const char *id, bool ask) {
         if (volume_mountpoint(id, path, sizeof path) == 0)
                 entry = mount_table_find(&list->table, path);
         info->dev = entry ? entry->dev : 0;
-        volume_ask(info, ask);
+        volume_ask(&list->table, info, ask);
         if (entry) {
                 info->users = mount_table_count(&list->table, entry->dev, path);
                 source = entry->source;

@@ -47,22 +47,13 @@ int prober_main(int memory_fd) {
                 fail(memory, why ? why : "out of memory");
         } else {
                 const SessionOptions *session = &options.session;
-                NfsMountConfig config = {
-                        .host = source.host,
-                        .path = source.path,
-                        .addr = session->addr,
-                        .mounthost = session->mounthost,
-                        .mountaddr = session->mountaddr,
-                        .port = session->port,
-                        .mountport = session->mountport,
-                        .nlm = lock_manager(session),
-                        .nlmport = session->nlmport,
-                        .family = session->family,
-                        .resvport = !session->noresvport,
-                        .cred = &root,
-                        .timeout_ms = PROBE_TIMEOUT_MS,
-                };
+                NfsMountConfig config = vfs_mount_config(session);
 
+                config.host = source.host;
+                config.path = source.path;
+                config.nlm = lock_manager(session);
+                config.cred = &root;
+                config.timeout_ms = PROBE_TIMEOUT_MS;
                 memory->mount_error = nfs_export_mount(&config, &memory->mount, message, sizeof message);
                 if (memory->mount_error)
                         (void) snprintf(memory->mount_message, sizeof memory->mount_message, "%s", message);

@@ -2,9 +2,7 @@
  * What `nfsvol status` shows, from the memory alone: it is as true while the server hangs, or while there is no
  * worker, as it is otherwise.
  */
-#include <arpa/inet.h>
 #include <jansson.h>
-#include <netinet/in.h>
 #include <stdio.h>
 
 #include "config.h"
@@ -51,25 +49,16 @@ static const char *state_name(const Keeper *keeper, const ServerState *server) {
         return server->waiting_s >= WAITING_S ? "waiting for the server" : "serving";
 }
 
-static void format_address(const NfsAddr *address, char *buf, socklen_t size) {
-        const struct sockaddr_in *in = (const void *) &address->addr;
-        const struct sockaddr_in6 *in6 = (const void *) &address->addr;
-        bool v6 = address->addr.ss_family == AF_INET6;
-
-        if (!inet_ntop(v6 ? AF_INET6 : AF_INET, v6 ? (const void *) &in6->sin6_addr : (const void *) &in->sin_addr, buf,
-                       size))
-                buf[0] = '\0';
-}
-
 static json_t *server_object(const Keeper *keeper, const ServerState *state) {
         const NfsMountResult *mount = &keeper->memory->mount;
-        char address[INET6_ADDRSTRLEN], host[sizeof keeper->memory->source];
+        char address[NFS_ADDR_TEXT_MAX], host[sizeof keeper->memory->source];
 
         /* "host:/path", "[v6]:/path" */
         (void) snprintf(host, sizeof host, "%s", keeper->memory->source);
         if (strstr(host, ":/"))
                 *strstr(host, ":/") = '\0';
-        format_address(&mount->addrs[0], address, sizeof address);
+        if (nfs_addr_format(&mount->addrs[0], address, sizeof address) < 0)
+                address[0] = '\0';
         return json_pack("{s:s, s:s, s:i, s:s, s:b, s:i, s:i, s:f, s:i}", "host", host, "address", address, "port", (int) mount->port, "export",
                          mount->export, "up",
                          state->not_responding == 0 && state->connected > 0 && state->waiting_s < WAITING_S,
@@ -172,6 +161,7 @@ static json_t *counters_object(const Memory *memory, const Sums *s) {
                 { "locks_held", load(&memory->n_locks) },
                 { "lock_waiters", load(&memory->n_lock_waiters) },
                 { "locks_lost", load(&memory->n_locks_lost) },
+                { "handles_replaced", load(&memory->handles_replaced) },
         };
         json_t *object = json_object();
 

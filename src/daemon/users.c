@@ -76,18 +76,19 @@ static int count_users(Keeper *keeper) {
         return 0;
 }
 
-/* Another daemon may have come to be there since a keeper died. */
-static bool mountpoint_is_ours(const Keeper *keeper) {
+/* Another daemon may have come to be there since a keeper died. 1, 0, or why that is not known. */
+static int mountpoint_is_ours(const Keeper *keeper) {
         const MountEntry *entry;
         MountTable table;
-        bool ours;
+        int r;
 
-        if (mount_table_read(&table) < 0)
-                return false;
+        r = mount_table_read(&table);
+        if (r < 0)
+                return r;
         entry = mount_table_find(&table, keeper->record->mountpoint);
-        ours = entry && entry->dev == keeper->record->dev;
+        r = entry && entry->dev == keeper->record->dev;
         mount_table_done(&table);
-        return ours;
+        return r;
 }
 
 static bool directory_is_ours(const Keeper *keeper) {
@@ -98,13 +99,19 @@ static bool directory_is_ours(const Keeper *keeper) {
         return stat(path, &st) == 0 && st.st_ino == keeper->record->control_ino;
 }
 
-/* Under the volume's lock. It can be done twice: its last step is the one that shows that it was done. */
-static void take_down(Keeper *keeper) {
+/* Under the volume's lock. It can be done twice, and is until its last step shows that it was done. */
+static int take_down(Keeper *keeper) {
         static const char *const leaves[] = { "key", "control" };
         char path[600];
+        int ours;
 
         control_close(keeper);
-        if (mountpoint_is_ours(keeper) && umount2(keeper->record->mountpoint, MNT_DETACH) < 0)
+        ours = mountpoint_is_ours(keeper);
+        if (ours < 0) {
+                log_warning("cannot read the mount table: %s", strerror(-ours));
+                return check_in(keeper, RETRY_USEC);
+        }
+        if (ours && umount2(keeper->record->mountpoint, MNT_DETACH) < 0)
                 log_warning("cannot detach %s: %s", keeper->record->mountpoint, strerror(errno));
         if (directory_is_ours(keeper)) {
                 (void) rmdir(keeper->record->mountpoint);
@@ -116,6 +123,7 @@ static void take_down(Keeper *keeper) {
                         log_warning("%s stays: %s", keeper->record->directory, strerror(errno));
         }
         keeper->record->mounted = false;
+        return 0;
 }
 
 int users_take_down(Keeper *keeper, bool force) {
@@ -129,14 +137,14 @@ int users_take_down(Keeper *keeper, bool force) {
         if (r < 0)
                 lock = -1; /* we are told to go; a helper that holds it will find a dead socket */
         r = count_users(keeper);
-        if (r < 0 || (keeper->n_users > 0 && !force)) {
+        if (!force && (r < 0 || keeper->n_users > 0)) {
                 volume_unlock(keeper->memory->id, lock, false);
                 return r < 0 ? r : -EBUSY;
         }
         keeper->record->draining = true; /* from here on a successor finishes it */
-        take_down(keeper);
-        volume_unlock(keeper->memory->id, lock, lock >= 0);
-        return 0;
+        r = take_down(keeper);
+        volume_unlock(keeper->memory->id, lock, lock >= 0 && !keeper->record->mounted);
+        return r;
 }
 
 void users_resume(Keeper *keeper) {
@@ -146,8 +154,8 @@ void users_resume(Keeper *keeper) {
                 return;
         if (volume_lock(keeper->memory->id, now_ns() + 2 * NSEC_PER_SEC, &lock) < 0)
                 lock = -1;
-        take_down(keeper);
-        volume_unlock(keeper->memory->id, lock, false);
+        (void) take_down(keeper);
+        volume_unlock(keeper->memory->id, lock, lock >= 0 && !keeper->record->mounted);
 }
 
 /* Unmounts what is not busy. */
@@ -178,6 +186,7 @@ static int users_check(Keeper *keeper) {
         uint64_t now = now_ns(), linger = linger_ns(keeper);
         int r;
 
+        users_resume(keeper);
         if (keeper->record->ending) {
                 unmount_idle(keeper);
                 return keeper->n_users > 0 ? check_in(keeper, RETRY_USEC) : 0;

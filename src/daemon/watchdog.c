@@ -48,7 +48,7 @@ void watchdog_reset(Keeper *keeper) {
 static bool is_busy(const Keeper *keeper) {
         struct pollfd pfd = { .fd = keeper->record->fuse_fd, .events = POLLIN };
 
-        if (poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLIN))
+        if (poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLIN | POLLERR))) /* POLLERR: its end is to be seen to */
                 return true;
         for (unsigned i = 0; i < keeper->record->n_reactors; i++)
                 for (unsigned j = 0; j < journal_slots(&keeper->memory->journal[i]); j++)

@@ -7,6 +7,8 @@
  * SIGUSR1 is the keeper's: it makes room for a worker of another version, at an instant at which nothing is in flight
  * if there is one soon, and else as if it had been killed.
  */
+#include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +23,7 @@
 #include "daemon.h"
 #include "fuse/channel.h"
 #include "sys/cgroup.h"
+#include "sys/rundir.h"
 #include "worker.h"
 
 #define LEAVE_BOUND_NS (100 * NSEC_PER_MSEC)
@@ -69,6 +72,21 @@ static void worker_finished(void *userdata) {
         Worker *worker = userdata;
 
         reactor_post(worker->reactors[0].reactor, &worker->finish);
+}
+
+/*
+ * Says to who finds the volume without a keeper that there is a worker: a lock of this process alone, on a file that others
+ * can find (cmd/volume.c), until it is closed.
+ */
+static void worker_show(const Memory *memory) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        char path[PATH_MAX];
+        int fd = -1;
+
+        if (rundir_path(memory->id, "key", path, sizeof path) == 0)
+                fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0 || fcntl(fd, F_SETLKW, &lock) < 0) /* a former one is about to let go */
+                log_warning("cannot lock %s/%s/key: %s", rundir(), memory->id, strerror(errno));
 }
 
 /* Nothing that a server's reply could make it do needs more than to bind a port below 1024. */
@@ -305,6 +323,10 @@ static void worker_stop(Worker *worker) {
                 if (wr->running)
                         (void) pthread_join(wr->thread, NULL);
         }
+        /* the mount was ended under them: nobody waits for their answers, and what they wait for cannot be taken apart */
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
+                if (!fuse_channel_is_idle(worker->reactors[i].channel) || !vfs_reactor_is_idle(worker->reactors[i].vr))
+                        _exit(0);
         fd_source_remove(&worker->signals);
         for (unsigned i = 0; i < worker->memory->n_reactors; i++)
                 fd_source_remove(&worker->reactors[i].ping);
@@ -359,6 +381,7 @@ int worker_main(int memory_fd) {
         if (r < 0)
                 return 1;
 #endif
+        worker_show(memory);
         worker_confine();
         stack_on_crash(memory->stack_fd);
         worker->memory_limit = cgroup_memory_limit();

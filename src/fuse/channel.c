@@ -10,14 +10,6 @@
  *   FREE ─► READING ─► QUEUED ─► EXEC ─► DONE ─► FREE       (SlotState, vfs/memory.h)
  *                         └───────────────────────► FREE    nothing was changed: may be done again
  *
- * A READ must not overtake a WRITE that the kernel has queued before it. Usually pages are locked while they are read, and the
- * kernel waits; but pages that are complete are not locked while they are written, and if one is dropped then (notify.c), it is
- * read again: an answer from before the WRITE would stay in the kernel's cache, though the WRITE was answered. Requests are
- * handed out in the order in which they were queued, to whichever channel asks; so a READ waits for what another channel
- * has begun to read and not yet handed to vfs_write() (channel_settle()). For the same reason the WRITEs of all channels are
- * recovered before anything else. Two gaps are left: a WRITE that waits for room (extent.c) is not seen by READs until it has
- * some; and the kernel unlocks a page before it has queued the WRITE.
- *
  * FORGETs come once and have no reply: their slot is freed first, then they are applied; a crash between
  * loses some, and a lookup count that is too high harms nobody. Replies go out on the descriptor that
  * the request came in on.
@@ -29,7 +21,6 @@
  * and many wait for it: those who ask for a bounded answer, or were killed, would wait behind them. So there are many
  * slots, and a buffer for each, of which memory is used only as far as they were needed at the same time.
  */
-#include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
@@ -40,6 +31,8 @@
 #define READS_PER_TURN 16
 #define BUFFERS_KEPT   24 /* keep their memory */
 #define FAULTS_MAX     3
+#define LATE_NS        (5 * NSEC_PER_SEC)  /* after the last mount has gone: say what is waited for */
+#define LATE_AGAIN_NS  (60 * NSEC_PER_SEC)
 #define BUSY_NS        UINT64_C(20000) /* requests that come closer together than this are read in batches */
 
 static void channel_ready(FdSource *source, uint32_t events);
@@ -148,23 +141,6 @@ static void channel_ready(FdSource *source, uint32_t events) {
         channel->last_read = reactor_now(channel->reactor);
 }
 
-static void channel_settled(FuseChannel *channel) {
-        atomic_store_explicit(&channel->n_settled, channel->n_begun, memory_order_release);
-}
-
-void channel_settle(Op *op) {
-        const FuseChannel *channel = container_of(op, FuseOp, op)->channel;
-        const FuseVolume *volume = channel->volume;
-
-        for (unsigned i = 0; i < volume->memory->n_reactors; i++) {
-                const FuseChannel *other = volume->channels[i];
-                uint64_t begun = other == channel ? 0 : atomic_load(&other->n_begun);
-
-                while (atomic_load_explicit(&other->n_settled, memory_order_acquire) < begun)
-                        (void) sched_yield(); /* a system call that does not wait, and a copy */
-        }
-}
-
 /* One request. false: there is none, or no room for one. */
 static bool channel_read(FuseChannel *channel) {
         FuseOp *fop = op_next(channel);
@@ -182,13 +158,9 @@ static bool channel_read(FuseChannel *channel) {
         header->len = 0;
         fop->slot->buffer = channel->read_buffer;
         slot_set(fop->slot, SLOT_READING);
-        atomic_store(&channel->n_begun, channel->n_begun + 1);
         n = read(channel->fd, header, BUFFER_REQUEST_SIZE);
-        if (n < (ssize_t) sizeof *header || header->opcode != FUSE_WRITE)
-                channel_settled(channel);
         if (n >= 0) {
                 channel_accept(channel, fop, (size_t) n);
-                channel_settled(channel);
                 return true;
         }
         fop->slot->buffer = -1;
@@ -266,6 +238,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         slot->n_faults = 0;
         slot->reply_len = 0;
         slot->object.len = 0;
+        slot->object_id = 0;
         slot->step = 0;
         atomic_store_explicit(&slot->xid, 0, memory_order_relaxed);
         slot_seal(slot, header);
@@ -319,6 +292,7 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
                 .xid_note = &slot->xid,
                 .recovered = slot->recovered,
                 .object = slot->object.len >= 1 && slot->object.len <= NFS_FH_MAX ? &slot->object : NULL,
+                .object_id = slot->object_id,
         };
         fop->req = NULL;
         fop->active = true;
@@ -360,8 +334,16 @@ static void channel_synced(VfsSync *sync) {
         FuseChannel *channel = container_of(sync, FuseChannel, last_sync);
         FuseVolume *volume = channel->volume;
 
+        timer_disarm(&channel->late_timer);
         if (atomic_fetch_sub(&volume->n_reading, 1) == 1)
                 volume->finished(volume->userdata);
+}
+
+static void end_is_late(Timer *timer) {
+        FuseChannel *channel = container_of(timer, FuseChannel, late_timer);
+
+        vfs_say_unfinished(channel->vr);
+        timer_arm(channel->reactor, timer, reactor_now(channel->reactor) + LATE_AGAIN_NS);
 }
 
 /* ENODEV: the last mount has gone. What was written is brought to stable storage before we go. */
@@ -371,6 +353,8 @@ static void channel_finish(FuseChannel *channel) {
         channel->finished = true;
         fd_source_remove(&channel->source);
         channel->last_sync.done = channel_synced;
+        channel->late_timer.fired = end_is_late;
+        timer_arm(channel->reactor, &channel->late_timer, reactor_now(channel->reactor) + LATE_NS);
         vfs_locks_end(channel->vr);
         vfs_sync_all(channel->vr, &channel->last_sync);
 }
@@ -391,6 +375,10 @@ void fuse_channel_leave(FuseChannel *channel, void (*left)(void *userdata), void
                 fd_source_remove(&channel->source);
         if (channel->n_active == 0)
                 reactor_defer(channel->reactor, &channel->left_task);
+}
+
+bool fuse_channel_is_idle(const FuseChannel *channel) {
+        return channel->n_active == 0;
 }
 
 /* ---- start and recovery ---- */
@@ -497,20 +485,11 @@ static void hold_buffers(FuseChannel *channel) {
         }
 }
 
-/* Whatever stands there; a slot that is damaged is not looked at. */
-static bool slot_is_write(FuseChannel *channel, Slot *slot) {
-        return slot->buffer >= -1 && slot->buffer < BUFFERS && slot_header(channel, slot)->opcode == FUSE_WRITE;
-}
-
-static void recover_slots(FuseChannel *channel, bool writes) {
+static void recover_slots(FuseChannel *channel) {
         uint32_t n = journal_slots(channel->journal);
 
         for (unsigned i = 0; i < n; i++) {
-                Slot *slot = &channel->journal->slots[i];
-
-                if (atomic_load(&slot->state) == SLOT_FREE || (writes && !slot_is_write(channel, slot)))
-                        continue;
-                if (channel->ops[i].active) /* in the first pass */
+                if (atomic_load(&channel->journal->slots[i].state) == SLOT_FREE)
                         continue;
                 recover_slot(channel, &channel->ops[i]);
                 crash_point(SLOT_REPLAYED);
@@ -527,9 +506,7 @@ void fuse_volume_recover(FuseVolume *volume) {
                 crash_point(INIT_REPLAYED);
         }
         for (unsigned i = 0; i < n; i++)
-                recover_slots(volume->channels[i], true);
-        for (unsigned i = 0; i < n; i++)
-                recover_slots(volume->channels[i], false);
+                recover_slots(volume->channels[i]);
         for (unsigned i = 0; i < n; i++)
                 channel_resume(volume->channels[i]);
 }
@@ -589,6 +566,7 @@ FuseChannel *fuse_channel_free(FuseChannel *channel) {
         if (channel->index == 0)
                 notifier_unlisten(channel->volume->notifier);
         timer_disarm(&channel->watch_timer);
+        timer_disarm(&channel->late_timer);
         if (channel->session)
                 fuse_session_destroy(channel->session);
         free(channel->ops);

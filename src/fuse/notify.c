@@ -5,7 +5,7 @@
  * reactor. Pages do: the notification waits for a READ of them that is in flight. A reactor that waited could never
  * answer that READ; and a worker that is killed while one of its threads waits cannot die, so that its successor, who
  * would answer, is not started. So pages are dropped by a process of its own, which may wait as long as it likes: it
- * reads node ids from a pipe until the worker, the only writer, is gone.
+ * reads what to drop from a pipe until the worker, the only writer, is gone.
  *
  * Who asked for it (vfs/coherence.c, or who takes a lock) is told through a second pipe, in the order of asking, that they are
  * gone; what did not fit into the pipe is told later. A worker whose notifier was killed cannot know which pages are still there:
@@ -21,7 +21,7 @@
 
 struct Notifier {
         FuseVolume *volume;
-        int pipe_fd;   /* node ids go in here; non-blocking */
+        int pipe_fd;   /* struct fuse_notify_inval_inode_out go in here; non-blocking */
         int answer_fd; /* a byte comes back for each; non-blocking */
 
         /* the first reactor's */
@@ -34,38 +34,38 @@ struct Notifier {
         bool dead;
 };
 
-static int inval_inode(int fuse_fd, uint64_t nodeid, int64_t offset) {
-        struct fuse_notify_inval_inode_out inval = { .ino = nodeid, .off = offset, .len = 0 };
+static int inval_inode(int fuse_fd, const struct fuse_notify_inval_inode_out *inval) {
         struct fuse_out_header out = {
-                .len = sizeof out + sizeof inval,
+                .len = sizeof out + sizeof *inval,
                 .error = FUSE_NOTIFY_INVAL_INODE,
         };
-        uint8_t message[sizeof out + sizeof inval];
+        uint8_t message[sizeof out + sizeof *inval];
 
         memcpy(message, &out, sizeof out);
-        memcpy(message + sizeof out, &inval, sizeof inval);
+        memcpy(message + sizeof out, inval, sizeof *inval);
         /* ENOENT: the kernel does not know the node (any more) */
         return write(fuse_fd, message, sizeof message) < 0 ? -errno : 0;
 }
 
 static _Noreturn void notifier_run(int pipe_fd, int answer_fd, int fuse_fd) {
-        uint64_t nodeid;
+        struct fuse_notify_inval_inode_out message;
 
         (void) prctl(PR_SET_NAME, "nfsvol-notifier");
         for (;;) {
-                ssize_t n = read(pipe_fd, &nodeid, sizeof nodeid);
+                ssize_t n = read(pipe_fd, &message, sizeof message);
 
                 if (n < 0 && errno == EINTR)
                         continue;
-                if (n != sizeof nodeid || inval_inode(fuse_fd, nodeid, 0) == -ENODEV || write(answer_fd, "", 1) != 1)
+                if (n != sizeof message || inval_inode(fuse_fd, &message) == -ENODEV || write(answer_fd, "", 1) != 1)
                         _exit(0);
         }
 }
 
 static void notify_inval_attr(void *userdata, uint64_t nodeid) {
+        struct fuse_notify_inval_inode_out message = { .ino = nodeid, .off = -1 };
         struct Notifier *notifier = userdata;
 
-        (void) inval_inode(notifier->volume->memory->fuse_fd[0], nodeid, -1);
+        (void) inval_inode(notifier->volume->memory->fuse_fd[0], &message);
 }
 
 /* Under the lock. */
@@ -73,9 +73,15 @@ static void invals_tell(struct Notifier *notifier) {
         VfsInval *inval;
 
         TAILQ_FOREACH(inval, &notifier->invals, inval_link) {
+                struct fuse_notify_inval_inode_out message = {
+                        .ino = inval->nodeid,
+                        .off = (int64_t) inval->offset,
+                        .len = (int64_t) inval->size,
+                };
+
                 if (inval->told)
                         continue;
-                if (write(notifier->pipe_fd, &inval->nodeid, sizeof inval->nodeid) != sizeof inval->nodeid) {
+                if (write(notifier->pipe_fd, &message, sizeof message) != sizeof message) {
                         if (errno != EAGAIN) {
                                 notifier->dead = true;
                                 reactor_post(notifier->reactor, &notifier->dead_task);
@@ -86,10 +92,9 @@ static void invals_tell(struct Notifier *notifier) {
         }
 }
 
-static void notify_inval_pages(void *userdata, uint64_t nodeid, VfsInval *inval) {
+static void notify_inval_pages(void *userdata, VfsInval *inval) {
         struct Notifier *notifier = userdata;
 
-        inval->nodeid = nodeid;
         inval->told = false;
         (void) pthread_mutex_lock(&notifier->lock);
         TAILQ_INSERT_TAIL(&notifier->invals, inval, inval_link);

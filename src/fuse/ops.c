@@ -111,7 +111,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 
         interrupt_watch_silent(fop->channel, fop);
         vfs_write(&fop->op, ino, fi->fh, (uint64_t) offset, data, (uint32_t) size,
-                  (in->write_flags & FUSE_WRITE_CACHE) || in->padding == WRITE_PLACED);
+                  in->write_flags & FUSE_WRITE_CACHE    ? VFS_WRITE_PAGES
+                  : in->padding == WRITE_PLACED ? VFS_WRITE_PLACED
+                                                : VFS_WRITE);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {

@@ -52,7 +52,6 @@ struct FuseChannel {
         bool many;          /* read until there is nothing more */
         uint64_t last_read; /* ns */
         unsigned n_active;          /* requests not answered yet */
-        _Atomic uint64_t n_begun, n_settled; /* read(2)s; those of which vfs/ knows, if they brought a WRITE */
         bool leaving;               /* reads no more */
         void (*left)(void *userdata);
         void *left_userdata;
@@ -60,6 +59,7 @@ struct FuseChannel {
         Timer watch_timer;
         Task start_task;
         VfsSync last_sync;
+        Timer late_timer; /* while that takes long */
         uint8_t dir_buffer[DIR_BUFFER_SIZE];
 };
 
@@ -83,8 +83,6 @@ void session_replay_init(FuseChannel *channel);
 void channel_start(FuseChannel *channel);
 /* The reply of op has been written (or cannot be): its slot is free again. */
 void channel_release(FuseOp *fop);
-/* Returns when vfs_write() has been called for each WRITE that the kernel handed to another channel before op. */
-void channel_settle(Op *op);
 /* Is the request in it the one that the kernel sent? */
 bool slot_is_sane(const Slot *slot, const struct fuse_in_header *header);
 static inline struct fuse_in_header *slot_header(FuseChannel *channel, Slot *slot) {

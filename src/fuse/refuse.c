@@ -67,6 +67,7 @@ static bool leave_for_a_worker(Memory *memory, Journal *journal, const struct fu
                 atomic_store_explicit(&slot->xid, 0, memory_order_relaxed);
                 slot->buffer = -1;
                 slot->object.len = 0;
+                slot->object_id = 0;
                 memcpy(slot->request, header, header->len);
                 slot_seal(slot, header);
                 if (i >= journal_slots(journal))

@@ -173,13 +173,15 @@ static void reply_dir(Op *op) {
 }
 
 /* The XID is noted by whoever gives the call one: 0 says that it did not go out, and nothing of this step was done. */
-static void op_executing(Op *op, unsigned step, const NfsFh *object) {
+static void op_executing(Op *op, unsigned step, const NfsFh *object, uint64_t object_id) {
         FuseOp *fop = container_of(op, FuseOp, op);
         Slot *slot = fop->slot;
 
         atomic_store_explicit(&slot->xid, 0, memory_order_release);
         if (object)
                 slot->object = *object;
+        if (object_id)
+                slot->object_id = object_id;
         slot->step = step;
         atomic_store_explicit(&slot->state, SLOT_EXEC, memory_order_release);
         crash_point(EXECUTING);
@@ -230,5 +232,4 @@ const OpReply fuse_op_reply = {
         .placed = op_placed,
         .lock = reply_lock,
         .waiting = op_waiting,
-        .settle = channel_settle,
 };

@@ -104,7 +104,7 @@ static void conn_drop_wire(NfsConn *conn) {
 }
 
 static const char *conn_address(const NfsConn *conn, char *buf, size_t size) {
-        return xprt_addr_format(&conn->addrs[conn->next_addr], buf, size) < 0 ? "?" : buf;
+        return nfs_addr_format(&conn->addrs[conn->next_addr], buf, size) < 0 ? "?" : buf;
 }
 
 static void conn_connect(NfsConn *conn, uint64_t now) {

@@ -167,7 +167,7 @@ static int resolve(Mount *m, const char *host, const char *addr, NfsAddr *ret, u
 }
 
 static void set_address(Mount *m, const NfsAddr *addr) {
-        if (xprt_addr_format(addr, m->address, sizeof m->address) < 0)
+        if (nfs_addr_format(addr, m->address, sizeof m->address) < 0)
                 (void) snprintf(m->address, sizeof m->address, "?");
 }
 

@@ -33,7 +33,7 @@ static uint32_t local_port(int fd) {
                                                 : ((struct sockaddr_in *) &addr)->sin_port);
 }
 
-int xprt_addr_format(const NfsAddr *addr, char *buf, size_t size) {
+int nfs_addr_format(const NfsAddr *addr, char *buf, size_t size) {
         if (getnameinfo((const struct sockaddr *) &addr->addr, addr->len, buf, (socklen_t) size, NULL, 0,
                         NI_NUMERICHOST) != 0)
                 return -EINVAL;
@@ -44,7 +44,7 @@ int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, _Atomic uint32_
               rpc_cb cb, void *userdata, struct rpc_context **ret) {
         char text[NI_MAXHOST];
         struct rpc_context *rpc;
-        int r = xprt_addr_format(addr, text, sizeof text);
+        int r = nfs_addr_format(addr, text, sizeof text);
 
         if (r < 0)
                 return r;

@@ -28,6 +28,3 @@ int xprt_auth_init(XprtAuth *auth, struct rpc_context *rpc);
 
 /* What is encoded from now on carries cred. */
 void xprt_auth_set(XprtAuth *auth, const NfsCred *cred);
-
-/* Numeric, without port. */
-int xprt_addr_format(const NfsAddr *addr, char *buf, size_t size);

@@ -6,7 +6,9 @@
  * What is kept is believed as the kernel would believe it (cache.c): names while the directory's attributes are, attributes
  * while the file's would be, and only where everybody may search. The directory must be as it was: any change of ours
  * (dir_version) or of others (ctime) throws all of it away. A name is given once: then the kernel has it. When the
- * whole directory has been read, a name that is not there is not there.
+ * whole directory has been read, a name that is not there is not there. But a ctime can be too coarse to tell two changes
+ * apart, and a server may say one that is later than what it listed: so that is believed for acdirmin, not longer. Names that begin
+ * with a dot are asked for: servers have some that they do not list (.snapshot).
  *
  * A stale handle says that somebody else has changed names: then nothing that was read is believed any more, for the kernel
  * looks the name up once more and wants to hear something else. A directory that changes before its names were asked for
@@ -48,6 +50,7 @@ struct Ahead {
 
         _Atomic uint64_t dir_version; /* of what has been read */
         struct timespec ctime;
+        uint64_t read_at; /* ns: when reading it was begun */
         uint64_t cookie;
         uint8_t verf[NFS_VERF_SIZE];
         bool complete; /* read to the end */
@@ -129,22 +132,33 @@ static Ahead *ahead_of(Vfs *vfs, Inode *dir) {
         return ahead;
 }
 
+/* Until when what was read is believed. */
+static uint64_t good_until(const Vfs *vfs, const Ahead *ahead) {
+        return ahead->read_at + vfs->options->acdirmin * NSEC_PER_SEC;
+}
+
 /* Whether what was read still holds: dir is its directory's attributes now. */
-static bool is_current(const Ahead *ahead, const NfsAttr *dir) {
-        return ahead->n_names > 0 && ahead->dir_version == version_of(ahead->dir) &&
+static bool is_current(const Vfs *vfs, const Ahead *ahead, const NfsAttr *dir, uint64_t now) {
+        return ahead->n_names > 0 && now < good_until(vfs, ahead) && ahead->dir_version == version_of(ahead->dir) &&
                ahead->ctime.tv_sec == dir->ctime.tv_sec && ahead->ctime.tv_nsec == dir->ctime.tv_nsec;
 }
 
-static void add_name(Vfs *vfs, Ahead *ahead, const NfsDirent *dirent, CallTime time) {
+/* Does what the server listed say which names there are not? */
+static bool is_listed(const Vfs *vfs, const char *name) {
+        return name[0] != '.' && !vfs->memory->mount.info.case_insensitive;
+}
+
+/* false: no memory. */
+static bool add_name(Vfs *vfs, Ahead *ahead, const NfsDirent *dirent, CallTime time) {
         size_t len = strlen(dirent->name);
         AheadName *name;
 
         HASH_FIND(by_name, ahead->names, dirent->name, len, name);
         if (name)
-                return;
+                return true;
         name = calloc(1, sizeof *name + len + 1);
         if (!name)
-                return;
+                return false;
         memcpy(name->name, dirent->name, len + 1);
         name->given = !dirent->has_attr || !dirent->has_fh; /* it is there, and that is all we know */
         name->time = time;
@@ -155,6 +169,7 @@ static void add_name(Vfs *vfs, Ahead *ahead, const NfsDirent *dirent, CallTime t
         HASH_ADD_KEYPTR(by_name, ahead->names, name->name, len, name);
         ahead->n_names++;
         vfs->n_ahead_names++;
+        return true;
 }
 
 /* ---- asking ---- */
@@ -172,14 +187,16 @@ enum AheadResult ahead_find(Op *op, const char *name, VfsFound *ret) {
                 return AHEAD_UNKNOWN;
         ahead_lock(vfs);
         ahead = op->inode->ahead;
-        if (ahead && is_current(ahead, &dir)) {
+        if (ahead && is_current(vfs, ahead, &dir, now)) {
                 HASH_FIND(by_name, ahead->names, name, strlen(name), found);
                 if (found && !found->given && cache_is_fresh(vfs, &found->attr, found->time, now)) {
                         *ret = (VfsFound){ .fh = found->fh, .attr = found->attr, .time = found->time };
                         found->given = true;
                         ahead->n_given++;
                         result = AHEAD_FOUND;
-                } else if (!found && ahead->complete && cache_entry_timeout(vfs, op->inode, false, now) > 0) {
+                } else if (!found && ahead->complete && is_listed(vfs, name) &&
+                           cache_entry_timeout(vfs, op->inode, false, now) > 0) {
+                        ret->absent_for = good_until(vfs, ahead) - now;
                         ahead->n_given++;
                         result = AHEAD_ABSENT;
                 }
@@ -229,9 +246,11 @@ static void fetch(VfsReactor *vr, Ahead *ahead) {
         ahead->call.args.readdir.cookie = ahead->cookie;
         ahead->call.args.readdir.count = REPLY_MAX;
         memcpy(ahead->call.args.readdir.verf, ahead->verf, NFS_VERF_SIZE);
-        if (ahead->cookie == 0)
+        if (ahead->cookie == 0) {
                 ahead->dir_version = version_of(ahead->dir);
-        background_begin(vr);
+                ahead->read_at = now_ns();
+        }
+        dispensable_begin(vr);
         nfs_call_send(vr->conn, &ahead->call);
 }
 
@@ -251,7 +270,10 @@ static void take(Vfs *vfs, Ahead *ahead, NfsCall *call) {
         }
         ahead->ctime = *ctime;
         while ((r = nfs_dirent_next(call, &iter, &dirent)) > 0) {
-                add_name(vfs, ahead, &dirent, call_time(call));
+                if (!add_name(vfs, ahead, &dirent, call_time(call))) {
+                        r = -ENOMEM;
+                        break;
+                }
                 ahead->cookie = dirent.cookie;
         }
         memcpy(ahead->verf, call->res.readdir.verf, NFS_VERF_SIZE);
@@ -271,7 +293,7 @@ static void fetch_done(NfsCall *call) {
         ahead->in_flight = false;
         ahead_unlock(vr->vfs);
         inode_unpin(vr->vfs, dir);
-        background_end(vr);
+        dispensable_end(vr);
 }
 
 void ahead_drop_all(Vfs *vfs) {

@@ -110,7 +110,7 @@ static void setattr_flushed(Op *op) {
 
 static void setattr_start(Op *op) {
         op_call(op, NFS_SETATTR, inode_fh(op->inode), setattr_done)->setattr.attr = op->attr.attr;
-        op_send_changing(op, 0, NULL);
+        op_send_changing(op, 0, NULL, 0);
 }
 
 static void setattr_done(NfsCall *call) {
@@ -217,7 +217,7 @@ static void prime_done(NfsCall *call) {
 
         if (!call->err)
                 statfs_store(prime->reactor->vfs, &call->res.fsstat);
-        background_end(prime->reactor);
+        dispensable_end(prime->reactor);
         free(prime);
 }
 
@@ -228,7 +228,7 @@ void statfs_prime(VfsReactor *vr) {
                 return;
         prime->reactor = vr;
         prime->call = (NfsCall){ .proc = NFS_FSSTAT, .cred = &prime->cred, .done = prime_done };
-        prime->call.args.fh = &vr->vfs->memory->mount.root;
-        background_begin(vr);
+        prime->call.args.fh = inode_fh(&vr->vfs->inodes[1]);
+        dispensable_begin(vr);
         nfs_call_send(vr->conn, &prime->call);
 }

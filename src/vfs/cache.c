@@ -85,6 +85,9 @@ static bool attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime tim
         if (inode_is_root(inode))
                 atomic_store_explicit(&vfs->root_fsid, attr->fsid, memory_order_relaxed);
         inode->attr = *attr;
+        atomic_store_explicit(&inode->record->changed_at, attr_ctime_ns(attr), memory_order_relaxed);
+        if (inode->n_writing == 0)
+                atomic_store(&inode->unheard, false);
         inode->attr_at = time;
         inode->attr_valid = options->noac || order == ORDER_UNKNOWN || !time.sent ? 0 : time.sent + inode->attr_timeout;
         return closed;
@@ -102,7 +105,7 @@ static void tell_closed(Vfs *vfs) {
 static bool pages_are_old(Inode *inode, const NfsAttr *attr) {
         bool old = !inode->pages.none;
 
-        if (__atomic_load_n(&inode->n_open, __ATOMIC_RELAXED) == 0) {
+        if (atomic_load_explicit(&inode->n_open, memory_order_relaxed) == 0) {
                 inode->pages = (DataVersion){ 0 };
                 return false;
         }
@@ -155,6 +158,7 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) 
         inode_lock(inode);
         if (!wcc->has_after) {
                 inode->attr_valid = 0;
+                atomic_store(&inode->unheard, true);
                 inode_unlock(inode);
                 return;
         }
@@ -174,7 +178,7 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) 
                 closed = attr_store(vfs, inode, &wcc->after, time, order, true);
                 /* whose doing it is, is not known: the kernel must not hear the size before its pages are gone */
                 if (S_ISREG(wcc->after.mode) && !inode->pages.known && !inode->pages.none &&
-                    __atomic_load_n(&inode->n_open, __ATOMIC_RELAXED) > 0)
+                    atomic_load_explicit(&inode->n_open, memory_order_relaxed) > 0)
                         inode->attr_valid = 0;
         }
         inode_unlock(inode);
@@ -271,7 +275,7 @@ bool cache_keep_pages(Inode *inode) {
         bool keep;
 
         inode_lock(inode);
-        keep = inode->has_attr && !inode->dropping && !inode->drop_due &&
+        keep = inode->has_attr && !inode->drop.vfs && !inode->drop_due &&
                version_equal(&inode->pages, inode->attr.size, &inode->attr.mtime, &inode->attr.ctime);
         if (inode->has_attr)
                 version_set(&inode->pages, &inode->attr);

@@ -34,49 +34,91 @@ bool vfs_checks_each_read(const Vfs *vfs) {
 
 /* ---- dropping ---- */
 
-static void tell(Vfs *vfs, Inode *inode) {
-        vfs->notify.inval_pages(vfs->notify.userdata, inode->nodeid, &inode->drop);
+static void dropped(VfsInval *inval);
+
+/* Under the lock. The next one that the kernel is told: nothing is under way. */
+static void drop_begin(Drop *drop) {
+        drop->inval = (VfsInval){
+                .done = dropped,
+                .nodeid = drop->inode->nodeid,
+                .offset = drop->from,
+                .size = drop->to == UINT64_MAX ? 0 : drop->to - drop->from,
+        };
+        drop->again = false;
+        drop->n++;
+}
+
+/* Under the lock. */
+static void drop_ended(Drop *drop) {
+        Op *op, *next;
+
+        for (op = TAILQ_FIRST(&drop->waiting); op; op = next) {
+                next = TAILQ_NEXT(op, wait.wait_link);
+                if (op->wait.seq > drop->n)
+                        continue;
+                TAILQ_REMOVE(&drop->waiting, op, wait.wait_link);
+                op->wait.for_drop = NULL;
+                op_wake(op, 0);
+        }
+}
+
+static void tell(Vfs *vfs, Drop *drop) {
+        vfs->notify.inval_pages(vfs->notify.userdata, &drop->inval);
 }
 
 /* The first reactor. */
 static void dropped(VfsInval *inval) {
-        Inode *inode = container_of(inval, Inode, drop);
-        Vfs *vfs = inode->dropping;
+        Drop *drop = container_of(inval, Drop, inval);
+        Inode *inode = drop->inode;
+        Vfs *vfs;
         bool again;
-        Op *op;
 
         inode_lock(inode);
-        again = inode->drop_again;
-        inode->drop_again = false;
-        if (!again)
-                inode->dropping = NULL;
-        while (!again && (op = TAILQ_FIRST(&inode->drop_waiting))) {
-                TAILQ_REMOVE(&inode->drop_waiting, op, wait.wait_link);
-                op->wait.for_drop = NULL;
-                op_wake(op, 0);
-        }
+        vfs = drop->vfs;
+        drop_ended(drop);
+        again = drop->again;
+        if (again)
+                drop_begin(drop);
+        else
+                drop->vfs = NULL;
         inode_unlock(inode);
         if (again)
-                return tell(vfs, inode);
+                return tell(vfs, drop);
         inode_unpin(vfs, inode);
 }
 
-void pages_drop(Vfs *vfs, Inode *inode) {
+void drop_init(Drop *drop, Inode *inode) {
+        drop->inode = inode;
+        TAILQ_INIT(&drop->waiting);
+}
+
+void drop_range(Vfs *vfs, Drop *drop, uint64_t from, uint64_t to) {
+        Inode *inode = drop->inode;
         bool first;
 
-        if (!vfs->notify.inval_pages || vfs_checks_each_read(vfs))
-                return;
         inode_lock(inode);
-        first = !inode->dropping;
-        inode->drop_due = 0;
-        inode->drop_again = !first;
-        inode->dropping = vfs;
-        inode->drop.done = dropped;
+        first = !drop->vfs;
+        drop->from = drop->again ? MIN(drop->from, from) : from;
+        drop->to = drop->again ? MAX(drop->to, to) : to;
+        drop->again = true;
+        drop->vfs = vfs;
+        if (first)
+                drop_begin(drop);
         inode_unlock(inode);
         if (!first)
                 return;
         inode_repin(vfs, inode);
-        tell(vfs, inode);
+        tell(vfs, drop);
+}
+
+void pages_drop(Vfs *vfs, Inode *inode) {
+        if (!vfs->notify.inval_pages || vfs_checks_each_read(vfs))
+                return;
+        inode_lock(inode);
+        inode->drop_due = 0;
+        inode_unlock(inode);
+        reread_unsure(inode);
+        drop_range(vfs, &inode->drop, 0, UINT64_MAX);
 }
 
 void pages_drop_later(Vfs *vfs, Inode *inode) {
@@ -97,19 +139,41 @@ static bool is_due(Inode *inode, uint64_t now) {
         return due;
 }
 
+/* Under the lock: until all that has to be dropped now is. */
+static void wait_begin(Op *op, Drop *drop) {
+        op->wait.for_drop = drop;
+        op->wait.seq = drop->n + drop->again;
+        TAILQ_INSERT_TAIL(&drop->waiting, op, wait.wait_link);
+}
+
+/* true: it did wait. */
+static bool wait_end(Op *op) {
+        Drop *drop = atomic_load(&op->wait.for_drop); /* cleared by the first reactor; then it is woken already */
+        bool waits;
+
+        if (!drop)
+                return false;
+        inode_lock(drop->inode);
+        waits = atomic_load(&op->wait.for_drop);
+        if (waits)
+                TAILQ_REMOVE(&drop->waiting, op, wait.wait_link);
+        op->wait.for_drop = NULL;
+        inode_unlock(drop->inode);
+        return waits;
+}
+
 bool pages_wait(Op *op, Inode *inode, void (*done)(Op *op)) {
         bool waits;
 
         if (is_due(inode, UINT64_MAX))
                 pages_drop(op->reactor->vfs, inode);
         inode_lock(inode);
-        waits = inode->dropping;
+        waits = inode->drop.vfs;
         op->wait.done = done;
         if (waits && op->interrupted) { /* it will not be once more */
                 op_wake(op, EINTR);
         } else if (waits) {
-                op->wait.for_drop = inode;
-                TAILQ_INSERT_TAIL(&inode->drop_waiting, op, wait.wait_link);
+                wait_begin(op, &inode->drop);
         }
         inode_unlock(inode);
         return waits;
@@ -122,26 +186,38 @@ bool pages_are_dropped(Vfs *vfs, uint64_t nodeid) {
         if (!inode)
                 return false;
         inode_lock(inode);
-        are = inode->dropping || inode->drop_due;
+        are = inode->drop.vfs || inode->drop_due;
         inode_unlock(inode);
         inode_unpin(vfs, inode);
         return are;
 }
 
 void pages_interrupt(Op *op) {
-        Inode *inode = op->wait.for_drop; /* cleared by the first reactor, under the lock; then it is woken already */
+        if (wait_end(op))
+                op_wake(op, EINTR);
+}
+
+static void wait_fired(Timer *timer) {
+        Op *op = container_of(timer, Op, bound);
+
+        if (wait_end(op))
+                op_wake(op, 0);
+}
+
+bool drop_wait(Op *op, Drop *drop, uint64_t ns, void (*done)(Op *op)) {
         bool waits;
 
-        if (!inode)
-                return;
-        inode_lock(inode);
-        waits = op->wait.for_drop;
+        inode_lock(drop->inode);
+        waits = drop->vfs && !op->interrupted;
+        op->wait.done = done;
         if (waits)
-                TAILQ_REMOVE(&inode->drop_waiting, op, wait.wait_link);
-        op->wait.for_drop = NULL;
-        inode_unlock(inode);
-        if (waits)
-                op_wake(op, EINTR);
+                wait_begin(op, drop);
+        inode_unlock(drop->inode);
+        if (!waits)
+                return false;
+        op->bound.fired = wait_fired;
+        timer_arm(op->reactor->reactor, &op->bound, now_ns() + ns);
+        return true;
 }
 
 /* ---- asking ---- */

@@ -36,7 +36,12 @@ typedef struct DirEntry {
         NfsFh fh;
 } DirEntry;
 
+/*
+ * One READDIR at a time uses it. But a successor may execute one again that was answered, beside the RELEASEDIR that followed, or
+ * beside the next READDIR, perhaps on another reactor: the later one of these gets a stream of its own (dir_stream_use()).
+ */
 struct DirStream {
+        _Atomic unsigned n_refs;
         uint64_t cookie; /* the reply begins after this entry */
         uint8_t verf[NFS_VERF_SIZE];
         CallTime time;
@@ -58,8 +63,23 @@ static void dir_verf(Op *op);
 static void dir_verf_done(NfsCall *call);
 static void dir_answer(Op *op, size_t first);
 
-DirStream *dir_stream_free(DirStream *stream) {
-        if (!stream)
+DirStream *dir_stream_new(void) {
+        DirStream *stream = calloc(1, sizeof *stream);
+
+        if (stream)
+                atomic_init(&stream->n_refs, 1);
+        return stream;
+}
+
+DirStream *dir_stream_use(DirStream *stream) {
+        if (atomic_fetch_add(&stream->n_refs, 1) == 1) /* its open's */
+                return stream;
+        (void) dir_stream_unref(stream);
+        return dir_stream_new();
+}
+
+DirStream *dir_stream_unref(DirStream *stream) {
+        if (!stream || atomic_fetch_sub(&stream->n_refs, 1) > 1)
                 return NULL;
         free(stream->entries);
         free(stream->names);
@@ -85,13 +105,11 @@ static void opendir_checked(Op *op, int err) {
         r = open_add(op, op->inode, 0, &open, &fh);
         if (r < 0)
                 return op_reply_err(op, -r);
-        if (!open->dir)
-                open->dir = calloc(1, sizeof *open->dir);
-        if (!open->dir) {
+        if (!open_dir(op->reactor->vfs, open, op)) {
                 open_remove(op->reactor->vfs, open);
                 return op_reply_err(op, ENOMEM);
         }
-        op->reply->executing(op, 0, NULL);
+        op->reply->executing(op, 0, NULL, 0);
         op->open = open; /* op_finish() */
         op_finish(op);
         op->reply->open(op, fh, 0);
@@ -145,24 +163,22 @@ void vfs_readdir(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset) {
         if (!op->open)
                 return op_reply_err(op, EBADF);
         op->cred = op->open->record->cred;
-        if (!op->open->dir)
-                op->open->dir = calloc(1, sizeof *op->open->dir); /* opened with a former worker */
-        if (!op->open->dir)
+        if (!open_dir(op->reactor->vfs, op->open, op))
                 return op_reply_err(op, ENOMEM);
         op->dir.offset = offset;
         op->dir.n_tries = op->dir.n_noents = 0;
         if (offset == 0) {
-                op->open->dir->valid = false; /* rewinddir(3) asks for what is there now */
-                memset(op->open->dir->verf, 0, sizeof op->open->dir->verf);
+                op->stream->valid = false; /* rewinddir(3) asks for what is there now */
+                memset(op->stream->verf, 0, sizeof op->stream->verf);
         }
-        if (stream_find(op->open->dir, offset, &first))
+        if (stream_find(op->stream, offset, &first))
                 return dir_answer(op, first);
         dir_fetch(op);
 }
 
 static void dir_fetch(Op *op) {
         Vfs *vfs = op->reactor->vfs;
-        DirStream *stream = op->open->dir;
+        DirStream *stream = op->stream;
         bool plus = op->plus && !vfs->no_readdirplus && op->dir.n_noents <= NOENTS_PLUS_MAX;
         NfsArgs *args = op_call(op, plus ? NFS_READDIRPLUS : NFS_READDIR, inode_fh(op->inode), dir_fetch_done);
 
@@ -264,7 +280,7 @@ static int stream_fill(DirStream *stream, NfsCall *call, uint64_t cookie) {
 
 static void dir_fetch_done(NfsCall *call) {
         Op *op = op_done(call);
-        DirStream *stream = op->open->dir;
+        DirStream *stream = op->stream;
         int err;
 
         if (call->status == NFS3ERR_NOTSUPP && call->proc == NFS_READDIRPLUS) {
@@ -297,7 +313,7 @@ static void dir_verf_done(NfsCall *call) {
 
         if (call->err)
                 return op_reply_err(op, call->err);
-        memcpy(op->open->dir->verf, call->res.readdir.verf, NFS_VERF_SIZE);
+        memcpy(op->stream->verf, call->res.readdir.verf, NFS_VERF_SIZE);
         dir_fetch(op);
 }
 
@@ -315,7 +331,7 @@ static bool give_entry(Op *op, const DirStream *stream, const DirEntry *e, bool 
         VfsEntry entry;
 
         if (!fresh || !e->has_attr || !e->has_fh || is_dot(name) ||
-            op_make_entry(op, op->inode, &e->fh, &e->attr, stream->time, &entry) != 0)
+            op_make_entry(op, op->inode, name, &e->fh, &e->attr, stream->time, &entry) != 0)
                 return op->reply->dirent(op, name, ino, type, e->cookie, NULL);
         if (pages_are_dropped(op->reactor->vfs, entry.nodeid)) {
                 inode_forget(op->reactor->vfs, entry.nodeid, 1);
@@ -328,7 +344,7 @@ static bool give_entry(Op *op, const DirStream *stream, const DirEntry *e, bool 
 }
 
 static void dir_answer(Op *op, size_t first) {
-        DirStream *stream = op->open->dir;
+        DirStream *stream = op->stream;
         bool fresh = op->plus && stream->dir_version == dir_version(op->inode);
         size_t i;
 

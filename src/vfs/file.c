@@ -93,11 +93,14 @@ static void open_finish(Op *op) {
                 return op_reply_err(op, -r);
         if (flags & (O_APPEND | O_DIRECT))
                 reply_flags |= VFS_OPEN_DIRECT_IO;
-        if (cache_keep_pages(op->inode))
+        if (cache_keep_pages(op->inode)) {
                 reply_flags |= VFS_OPEN_KEEP_CACHE;
-        else if (vfs->notify.inval_attr)
-                vfs->notify.inval_attr(vfs->notify.userdata, op->inode->nodeid);
-        op->reply->executing(op, 0, NULL); /* once it was answered, a successor must not open once more */
+        } else {
+                reread_unsure(op->inode); /* the kernel drops them */
+                if (vfs->notify.inval_attr)
+                        vfs->notify.inval_attr(vfs->notify.userdata, op->inode->nodeid);
+        }
+        op->reply->executing(op, 0, NULL, 0); /* once it was answered, a successor must not open once more */
         op->open = open; /* op_finish() */
         op_finish(op);
         op->reply->open(op, fh, reply_flags);

@@ -107,13 +107,16 @@ static void index_give(Vfs *vfs, Inode *inode) {
 static int inode_attach(Vfs *vfs, uint32_t index) {
         Inode *inode = &vfs->inodes[index];
         InodeRecord *record = &vfs->memory->inodes[index];
+        const NfsFh *fh;
 
         memset(inode, 0, sizeof *inode);
         (void) pthread_mutex_init(&inode->lock, NULL);
-        TAILQ_INIT(&inode->drop_waiting);
+        drop_init(&inode->drop, inode);
         inode->record = record;
         inode->nodeid = nodeid_of(index, record->generation);
-        HASH_ADD_KEYPTR(by_fh, vfs->by_fh, record->fh.data, record->fh.len, inode);
+        fh = handle_load(vfs, inode);
+        atomic_store_explicit(&inode->fh, fh, memory_order_release);
+        HASH_ADD_KEYPTR(by_fh, vfs->by_fh, fh->data, fh->len, inode);
         if (!inode->record)
                 return -ENOMEM;
         return 0;
@@ -125,8 +128,10 @@ static void inode_release(Vfs *vfs, Inode *inode) {
                 ahead_drop(vfs, inode);
         atomic_store_explicit(&inode->record->used, 0, memory_order_release);
         crash_point(INODE_RELEASED);
+        handles_give(vfs, atomic_exchange(&inode->record->handle, 0));
         inode->record->seal = 0;
         atomic_fetch_sub_explicit(&vfs->memory->n_inodes, 1, memory_order_relaxed);
+        reread_free(inode);
         (void) pthread_mutex_destroy(&inode->lock);
         index_give(vfs, inode);
 }
@@ -162,6 +167,7 @@ static void add_root(Vfs *vfs) {
         record->fileid = vfs->memory->mount.root_attr.fileid;
         record->type = S_IFDIR;
         record->fh = vfs->memory->mount.root;
+        atomic_store_explicit(&record->handle, 0, memory_order_relaxed);
         record->seal = record_seal(record, ROOT_INDEX);
         atomic_store_explicit(&record->n_lookup, 1, memory_order_relaxed);
         atomic_store_explicit(&record->used, 1, memory_order_release);
@@ -233,6 +239,7 @@ int inode_table_load(Vfs *vfs) {
                         return r;
                 n++;
         }
+        handles_load(vfs);
         load_free(vfs, high);
         atomic_store(&memory->n_inodes, n);
         if (n_lost > 0)
@@ -254,10 +261,15 @@ void vfs_recovered(Vfs *vfs) {
 }
 
 void inode_table_free(Vfs *vfs) {
+        Inode *inode, *next;
+
         free(vfs->inode_chunks);
         if (!vfs->inodes)
                 return;
+        HASH_ITER(by_fh, vfs->by_fh, inode, next)
+                reread_free(inode);
         HASH_CLEAR(by_fh, vfs->by_fh);
+        handles_free(vfs);
         (void) munmap(vfs->inodes, sizeof(Inode) * (size_t) INODES_MAX);
 }
 
@@ -273,6 +285,11 @@ static Inode *inode_add(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr) {
         record->type = attr->mode & S_IFMT;
         record->fh = *fh;
         record->silly_dir = 0;
+        atomic_store_explicit(&record->handle, 0, memory_order_relaxed);
+        atomic_store_explicit(&record->parent, 0, memory_order_relaxed);
+        atomic_store_explicit(&record->changed_at, 0, memory_order_relaxed);
+        atomic_store_explicit(&record->name_hash, 0, memory_order_relaxed);
+        atomic_store_explicit(&record->epoch, atomic_load(&vfs->memory->handle_epoch), memory_order_relaxed);
         atomic_store_explicit(&record->write_error, 0, memory_order_relaxed);
         record->seal = record_seal(record, index);
         atomic_store_explicit(&record->n_lookup, 1, memory_order_relaxed);
@@ -285,17 +302,19 @@ static Inode *inode_add(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr) {
         return &vfs->inodes[index];
 }
 
-Inode *inode_lookup(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent) {
+Inode *inode_lookup(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent, const char *name) {
         Inode *inode;
 
         table_lock(vfs);
         HASH_FIND(by_fh, vfs->by_fh, fh->data, fh->len, inode);
+        if (!inode)
+                inode = handle_find_replaced(vfs, fh, attr, parent, name);
         if (inode)
                 atomic_fetch_add_explicit(&inode->record->n_lookup, 1, memory_order_relaxed);
         else
                 inode = inode_add(vfs, fh, attr);
         if (inode)
-                inode_seen_in(vfs, inode, parent);
+                inode_seen_in(vfs, inode, parent, name);
         table_unlock(vfs);
         crash_point(INODE_COUNTED);
         return inode;
@@ -323,10 +342,12 @@ bool inode_is_whole(const Vfs *vfs, const Inode *inode) {
 }
 
 bool inode_is_indexed(Vfs *vfs, const Inode *inode) {
+        const NfsFh *fh = inode_fh(inode);
         Inode *found;
 
-        HASH_FIND(by_fh, vfs->by_fh, inode->record->fh.data, inode->record->fh.len, found);
-        return found == inode;
+        HASH_FIND(by_fh, vfs->by_fh, fh->data, fh->len, found);
+        /* two with one handle: the kernel looked up the name of a file before its open one was found again */
+        return found && nfs_fh_equal(inode_fh(found), fh);
 }
 
 Inode *inode_pin(Vfs *vfs, uint64_t nodeid) {
@@ -340,15 +361,21 @@ Inode *inode_pin(Vfs *vfs, uint64_t nodeid) {
         return inode;
 }
 
-Inode *inode_pin_fh(Vfs *vfs, const NfsFh *fh) {
+Inode *inode_pin_found(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent, const char *name) {
         Inode *inode;
 
         table_lock(vfs);
         HASH_FIND(by_fh, vfs->by_fh, fh->data, fh->len, inode);
+        if (!inode && attr)
+                inode = handle_find_replaced(vfs, fh, attr, parent, name);
         if (inode)
                 inode->n_busy++;
         table_unlock(vfs);
         return inode;
+}
+
+Inode *inode_pin_fh(Vfs *vfs, const NfsFh *fh) {
+        return inode_pin_found(vfs, fh, NULL, 0, NULL);
 }
 
 void inode_repin(Vfs *vfs, Inode *inode) {

@@ -12,11 +12,14 @@
  * O_APPEND: the kernel's idea of the end may be old, so unless data at the end is pending here the server is asked for the
  * size first; two nodes can still meet (RFC 1813 has no append). Pages that were changed through mmap have their place, and
  * may come through any descriptor that is open for writing, an appending one too.
+ *
+ * What of a WRITE and a READ of the same page comes first, and what follows: reread.c.
  */
 #include <fcntl.h>
 
 #include "volume.h"
 
+static void read_begin(Op *op);
 static void read_flushed(Op *op);
 static void read_send(Op *op);
 static void read_done(NfsCall *call);
@@ -32,6 +35,7 @@ static void write_keep(Op *op);
 static void write_room(Op *op);
 static void write_waited(Op *op);
 static void write_reply(Op *op);
+static void write_dropped(Op *op);
 
 /* Pins the inode; the open's credentials. false: answered. */
 static bool io_begin(Op *op, uint64_t nodeid, uint64_t fh) {
@@ -53,12 +57,15 @@ void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t si
                 return;
         op->io.offset = offset;
         op->io.size = size;
-        op->io.done = 0;
         op->io.gathered = NULL;
         op->io.waited = false;
-        if (atomic_load_explicit(&op->inode->n_writers, memory_order_relaxed) > 0)
-                op->reply->settle(op);
-        if (pending_conflicts(op->inode, offset, size) && pending_wait(op, false, NULL, read_flushed))
+        reread_begin(op);
+        read_begin(op);
+}
+
+static void read_begin(Op *op) {
+        op->io.done = 0;
+        if (pending_conflicts(op->inode, op->io.offset, op->io.size) && pending_wait(op, false, NULL, read_flushed))
                 return;
         read_send(op);
 }
@@ -113,6 +120,10 @@ static void read_done(NfsCall *call) {
                         return;
         }
         complete = call->res.read.eof || count == 0 || op->io.done + count >= op->io.size;
+        if (complete && reread_again(op)) {
+                free(TAKE_PTR(op->io.gathered));
+                return read_begin(op);
+        }
         if (complete && !op->io.gathered)
                 return read_reply(op, data, count);
 
@@ -130,7 +141,7 @@ static void read_done(NfsCall *call) {
 /* ---- write ---- */
 
 void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size,
-               bool at_offset) {
+               enum VfsWriteKind kind) {
         int err;
 
         if (!io_begin(op, nodeid, fh))
@@ -147,7 +158,10 @@ void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void
         err = pending_error(op, op->open);
         if (err)
                 return pending_error_reply(op, err);
-        op->io.appends = (op->open->record->flags & O_APPEND) && !at_offset;
+        op->io.appends = (op->open->record->flags & O_APPEND) && kind == VFS_WRITE;
+        op->io.from_pages = kind == VFS_WRITE_PAGES;
+        if (op->open->record->flags & (O_APPEND | O_DIRECT))
+                reread_hold(op);
         if (op->reactor->vfs->options->idmap && (op->open->record->flags & (O_APPEND | O_DIRECT)) && drops_set_id(op))
                 return;
         write_placed(op);
@@ -258,11 +272,13 @@ static void write_keep(Op *op) {
         if (r < 0) {
                 again = op->io.waited;
                 op->io.waited = true;
+                reread_hold(op);
                 return extent_wait_room(op, again, write_room);
         }
+        reread_written(op);
         if (op->io.waited)
                 extent_pass_room(op->reactor->vfs);
-        op->reply->executing(op, 0, NULL); /* from here on a successor must not do it again once it was answered */
+        op->reply->executing(op, 0, NULL, 0); /* from here on a successor must not do it again once it was answered */
         if (!sync && !direct)
                 return write_reply(op);
         if (pending_wait_for(op, seq, write_waited))
@@ -284,6 +300,11 @@ static void write_waited(Op *op) {
 }
 
 static void write_reply(Op *op) {
+        if (!reread_drop(op, write_dropped))
+                write_dropped(op);
+}
+
+static void write_dropped(Op *op) {
         uint32_t size = op->io.size;
 
         op_finish(op);

@@ -64,6 +64,7 @@ struct LockFile {
         NfsCall call;
         char owner_text[NLM_OWNER_MAX + 1]; /* of the call */
         bool cancelling;                    /* the call is a CANCEL before current goes on */
+        ReviveWait revive;                  /* of the call */
         Timer timer;                        /* the earliest due */
         bool stepping;                      /* in Locks.work */
         TAILQ_ENTRY(LockFile) file_link;

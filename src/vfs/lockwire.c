@@ -27,6 +27,7 @@
 #define GETPORT_NS    (5 * NSEC_PER_SEC) /* not more often */
 
 static void wire_done(NfsCall *call);
+static void wire_settle(LockFile *file);
 
 /* ---- out ---- */
 
@@ -129,6 +130,7 @@ static void zapped(VfsInval *inval) {
         LockFile *file = request->file;
         Locks *locks = file->locks;
 
+        reread_unsure(file->inode);
         (void) pthread_mutex_lock(&locks->mutex);
         lock_request_end(request, 0);
         lock_file_step(file);
@@ -149,11 +151,12 @@ static void take_granted(LockRequest *request) {
         if (had || !vfs->notify.inval_pages)
                 return lock_request_end(request, 0);
         cache_zap(file->inode);
+        reread_unsure(file->inode);
         file->current = NULL;
         request->in = &file->zapping;
         TAILQ_INSERT_TAIL(&file->zapping, request, request_link);
-        request->inval.done = zapped;
-        vfs->notify.inval_pages(vfs->notify.userdata, file->inode->nodeid, &request->inval);
+        request->inval = (VfsInval){ .done = zapped, .nodeid = file->inode->nodeid };
+        vfs->notify.inval_pages(vfs->notify.userdata, &request->inval);
 }
 
 /* Those behind it that would be denied too ask after it. */
@@ -331,12 +334,41 @@ static void note_doubt(LockRequest *request, const NfsCall *call) {
         }
 }
 
+static void wire_revived(ReviveWait *wait) {
+        LockFile *file = container_of(wait, LockFile, revive);
+        Locks *locks = file->locks;
+
+        if (!wait->revived || locks->stopping)
+                return wire_settle(file);
+        (void) pthread_mutex_lock(&locks->mutex);
+        file->current->unsure |= file->call.n_sent > 1;
+        (void) pthread_mutex_unlock(&locks->mutex);
+        file->call.xid = 0; /* the answer to that one is known */
+        file->call.args.fh = inode_fh(file->inode);
+        nfs_call_send(locks->conn, &file->call);
+}
+
+/* ganesha does not say that a handle is stale here: it refuses the whole request. revive() asks. */
+static bool may_be_stale(const NfsCall *call) {
+        return call->status == NLM_STALE_FH || (!is_answer(call) && call->err == EIO);
+}
+
 static void wire_done(NfsCall *call) {
         LockFile *file = container_of(call, LockFile, call);
         Locks *locks = file->locks;
-        LockRequest *request;
 
         crash_point(LOCK_ANSWERED);
+        if (may_be_stale(call) && !locks->stopping && revive_again(locks->vr, file->inode, call, wire_revived, &file->revive))
+                return;
+        wire_settle(file);
+}
+
+static void wire_settle(LockFile *file) {
+        const NfsCall *call = &file->call;
+        Locks *locks = file->locks;
+        LockRequest *request;
+
+        file->revive.n = 0;
         if (locks->stopping)
                 return;
         if (!is_answer(call))

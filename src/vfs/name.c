@@ -22,8 +22,8 @@
 enum { ANSWER_ENTRY, ANSWER_CREATE }; /* what make_finish() answers: an entry, or an entry and an open */
 enum { STEP_MAKE, STEP_SET_MODE, STEP_MAKE_GUARDED }; /* op_send_changing() */
 
-static void lookup_send(Op *op, const char *name);
-static void lookup_absent(Op *op);
+static void lookup_send(Op *op);
+static void lookup_absent(Op *op, uint64_t bound);
 static void lookup_found(Op *op, const VfsFound *found);
 static void lookup_done(NfsCall *call);
 static void lookup_attr_done(NfsCall *call);
@@ -35,8 +35,9 @@ static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime t
 static bool make_as_root(Op *op);
 static void create_send(Op *op);
 static void create_guarded(Op *op);
-static void create_set_mode(Op *op);
 static void create_set_mode_done(NfsCall *call);
+static void create_look_done(NfsCall *call);
+static void create_set_mode(Op *op);
 
 /* ---- lookup ---- */
 
@@ -45,22 +46,22 @@ void vfs_lookup(Op *op, uint64_t parent, const char *name) {
 
         if (!op_begin(op, parent))
                 return;
+        op->name.asked = name;
         switch (ahead_find(op, name, &found)) {
         case AHEAD_FOUND:
                 return lookup_found(op, &found);
         case AHEAD_ABSENT:
-                return lookup_absent(op);
+                return lookup_absent(op, found.absent_for);
         case AHEAD_UNKNOWN:
                 break;
         }
         ahead_missed(op);
         op->name.n_stale = 0;
-        lookup_send(op, name);
+        lookup_send(op);
 }
 
-static void lookup_send(Op *op, const char *name) {
-        op->name.asked = name;
-        op_call(op, NFS_LOOKUP, inode_fh(op->inode), lookup_done)->name = name;
+static void lookup_send(Op *op) {
+        op_call(op, NFS_LOOKUP, inode_fh(op->inode), lookup_done)->name = op->name.asked;
         op_send(op);
 }
 
@@ -71,14 +72,16 @@ static void lookup_send(Op *op, const char *name) {
 static bool lookup_again(Op *op) {
         if (op->name.n_stale++ >= STALE_MAX)
                 return false;
-        lookup_send(op, op->name.asked);
+        lookup_send(op);
         return true;
 }
 
-static void lookup_absent(Op *op) {
+/* The kernel may believe it for bound ns at most. */
+static void lookup_absent(Op *op, uint64_t bound) {
         VfsEntry entry = { 0 };
 
         entry.entry_timeout = cache_entry_timeout(op->reactor->vfs, op->inode, false, reactor_now(op->reactor->reactor));
+        entry.entry_timeout = MIN(entry.entry_timeout, bound);
         if (entry.entry_timeout == 0)
                 return op_reply_err(op, ENOENT);
         op_reply_entry(op, &entry);
@@ -86,7 +89,7 @@ static void lookup_absent(Op *op) {
 
 static void lookup_found(Op *op, const VfsFound *found) {
         VfsEntry entry;
-        int err = op_make_entry(op, op->inode, &found->fh, &found->attr, found->time, &entry);
+        int err = op_make_entry(op, op->inode, op->name.asked, &found->fh, &found->attr, found->time, &entry);
 
         if (err)
                 return op_reply_err(op, err);
@@ -102,7 +105,7 @@ static void lookup_done(NfsCall *call) {
                 cache_update(vfs, op->inode, &res->dir_attr, call_time(call));
 
         if (call->err == ENOENT)
-                return lookup_absent(op);
+                return lookup_absent(op, UINT64_MAX);
         if (call->err == ESTALE && lookup_again(op))
                 return;
         if (call->err)
@@ -141,7 +144,7 @@ static void make_start(Op *op, enum NfsProc proc, const char *name) {
 
 static void make_send(Op *op) {
         op->name.step = STEP_MAKE;
-        op_send_changing(op, STEP_MAKE, NULL);
+        op_send_changing(op, STEP_MAKE, NULL, 0);
 }
 
 static NfsSetAttr mode_only(mode_t mode) {
@@ -223,6 +226,7 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
         if (op->object) {
                 /* a former worker made it; its mode and times may be missing, and with them the verifier */
                 op->name.fh = *op->object;
+                op->name.made_id = op->object_id;
                 return create_set_mode(op);
         }
         if (makes_exclusively(op) && op->replayed && op->replayed_step == STEP_MAKE_GUARDED)
@@ -247,12 +251,28 @@ static void create_send(Op *op) {
         make_send(op);
 }
 
-/* What was made is gone, removed by another client. false: there have been enough of these. */
+/*
+ * The handle of what was made is stale: it is gone, removed by another client; or the server has replaced its handles, and it is
+ * there with its id. false: there have been enough of these.
+ */
 static bool create_again(Op *op) {
         if (op->name.answer != ANSWER_CREATE || op->name.n_stale++ >= STALE_MAX)
                 return false;
-        create_send(op);
+        op_call(op, NFS_LOOKUP, inode_fh(op->inode), create_look_done)->name = op->name.name;
+        op_send(op);
         return true;
+}
+
+static void create_look_done(NfsCall *call) {
+        Op *op = op_done(call);
+        const NfsRes *res = &call->res;
+
+        if (call->err && call->err != ENOENT)
+                return op_reply_err(op, call->err);
+        if (call->err || !res->has_attr || res->attr.fileid != op->name.made_id)
+                return create_send(op);
+        op->name.fh = res->fh;
+        create_set_mode(op);
 }
 
 /* RFC 1813: a server may not support EXCLUSIVE; GUARDED is the next best. */
@@ -260,11 +280,7 @@ static void create_guarded(Op *op) {
         op->call.args.create.mode = NFS_CREATE_GUARDED;
         op->call.args.create.attr = op->name.attr;
         op->name.step = STEP_MAKE_GUARDED;
-        op_send_changing(op, STEP_MAKE_GUARDED, NULL);
-}
-
-static bool may_be_own_effect(const Op *op) {
-        return op->replayed || op->call.n_sent > 1;
+        op_send_changing(op, STEP_MAKE_GUARDED, NULL, 0);
 }
 
 static void make_done(NfsCall *call) {
@@ -272,13 +288,13 @@ static void make_done(NfsCall *call) {
         NfsRes *res = &call->res;
 
         cache_dir_changed(op->reactor->vfs, op->inode, &res->wcc, call_time(call));
-        if (call->err == EEXIST && may_be_own_effect(op) && !(op->name.answer == ANSWER_CREATE))
+        if (call->err == EEXIST && op_may_be_done(op) && !(op->name.answer == ANSWER_CREATE))
                 return make_lookup(op);
         if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE &&
             call->args.create.mode == NFS_CREATE_EXCLUSIVE)
                 return create_guarded(op);
         if (call->err == ESTALE && call->proc == NFS_CREATE && op->name.n_stale++ < STALE_MAX)
-                return op_send_changing(op, op->name.step, NULL); /* what was there went, as in lookup_done() */
+                return op_send_changing(op, op->name.step, NULL, 0); /* what was there went, as in lookup_done() */
         if (call->err == EEXIST && op->name.answer == ANSWER_CREATE && !(op->name.flags & O_EXCL))
                 return op_reply_err(op, ESTALE);
         if ((call->err == EACCES || call->err == EPERM) && make_as_root(op))
@@ -293,6 +309,7 @@ static void make_done(NfsCall *call) {
         if (!res->has_fh)
                 return make_lookup(op);
         op->name.fh = res->fh;
+        op->name.made_id = res->has_attr ? res->attr.fileid : 0;
         if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE) {
                 crash_point(CREATE_MADE);
                 return create_set_mode(op);
@@ -336,7 +353,7 @@ static bool make_as_root(Op *op) {
         if (op->name.answer == ANSWER_CREATE)
                 create_send(op);
         else
-                op_send_changing(op, op->name.step, NULL);
+                op_send_changing(op, op->name.step, NULL, 0);
         return true;
 }
 
@@ -366,7 +383,7 @@ static void create_set_mode(Op *op) {
         args->setattr.attr = op->name.attr;
         args->setattr.attr.set_atime = NFS_TIME_SERVER;
         args->setattr.attr.set_mtime = NFS_TIME_SERVER;
-        op_send_changing(op, STEP_SET_MODE, &op->name.fh);
+        op_send_changing(op, STEP_SET_MODE, &op->name.fh, op->name.made_id);
 }
 
 static void create_set_mode_done(NfsCall *call) {
@@ -425,7 +442,7 @@ static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime t
                 (void) op_call(op, NFS_GETATTR, &op->name.fh, make_attr_done);
                 return op_send(op);
         }
-        err = op_make_entry(op, op->inode, fh, attr, time, &entry);
+        err = op_make_entry(op, op->inode, op->name.name, fh, attr, time, &entry);
         if (err)
                 return op_reply_err(op, err);
         if (op->name.answer == ANSWER_CREATE)

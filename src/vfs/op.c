@@ -25,10 +25,23 @@ bool op_begin2(Op *op, uint64_t nodeid) {
         return false;
 }
 
+static void op_answered(NfsCall *call) {
+        Op *op = OP_OF(call);
+
+        op->call_pending = false;
+        if (call->err == ESTALE)
+                ahead_doubt(op->reactor->vfs);
+        if (call->err != ESTALE || !revive_call(op))
+                op->answered(call);
+}
+
 NfsArgs *op_call(Op *op, enum NfsProc proc, const NfsFh *fh, void (*done)(NfsCall *call)) {
         NfsCall *call = &op->call;
 
-        *call = (NfsCall){ .proc = proc, .cred = &op->cred, .done = done };
+        *call = (NfsCall){ .proc = proc, .cred = &op->cred, .done = op_answered };
+        op->answered = done;
+        op->revive.which = op->revive.wait.n = 0;
+        op->revive.resent = false;
         call->args.fh = fh;
         return &call->args;
 }
@@ -36,8 +49,9 @@ NfsArgs *op_call(Op *op, enum NfsProc proc, const NfsFh *fh, void (*done)(NfsCal
 static void aborted_run(Task *task) {
         Op *op = container_of(task, Op, aborted);
 
+        op->call_pending = false;
         op->call.err = EINTR;
-        op->call.done(&op->call);
+        op->answered(&op->call);
 }
 
 void op_send(Op *op) {
@@ -50,12 +64,12 @@ void op_send(Op *op) {
         nfs_call_send(op->reactor->conn, &op->call);
 }
 
-void op_send_changing(Op *op, unsigned step, const NfsFh *object) {
+void op_send_changing(Op *op, unsigned step, const NfsFh *object, uint64_t object_id) {
         uint32_t xid = op->replayed_step == step ? op->replayed_xid : 0;
 
         op->replayed_xid = 0;
         if (xid == 0) /* else it is noted already, and must stay so: it was sent */
-                op->reply->executing(op, step, object);
+                op->reply->executing(op, step, object, object_id);
         op->call.xid = xid;
         op->call.xid_note = op->xid_note;
         op_send(op);
@@ -65,9 +79,6 @@ Op *op_done(NfsCall *call) {
         Op *op = OP_OF(call);
         Vfs *vfs = op->reactor->vfs;
 
-        op->call_pending = false;
-        if (call->err == ESTALE)
-                ahead_doubt(vfs);
         if (call->err != EINTR && atomic_load_explicit(&vfs->late, memory_order_relaxed))
                 atomic_store_explicit(&vfs->late, false, memory_order_relaxed);
         return op;
@@ -79,14 +90,19 @@ void op_finish(Op *op) {
         timer_disarm(&op->bound);
         if (op->open)
                 atomic_fetch_add_explicit(&TAKE_PTR(op->open)->n_done, 1, memory_order_release);
+        op->stream = dir_stream_unref(op->stream);
         if (op->opening)
                 opening_end(op);
         if (op->removal)
                 removal_end(op);
+        if (op->held)
+                reread_release(op);
         if (op->inode)
                 inode_unpin(vfs, TAKE_PTR(op->inode));
         if (op->inode2)
                 inode_unpin(vfs, TAKE_PTR(op->inode2));
+        if (op->victim)
+                inode_unpin(vfs, TAKE_PTR(op->victim));
 }
 
 void op_reply_err(Op *op, int err) {
@@ -95,7 +111,7 @@ void op_reply_err(Op *op, int err) {
 }
 
 void op_reply_err_once(Op *op, int err) {
-        op->reply->executing(op, 0, NULL);
+        op->reply->executing(op, 0, NULL, 0);
         op_reply_err(op, err);
 }
 
@@ -148,10 +164,10 @@ void op_reply_attr_now(Op *op, const NfsAttr *attr) {
         op->reply->attr(op, nodeid, &cached, left);
 }
 
-int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, CallTime time, VfsEntry *ret) {
+int op_make_entry(Op *op, Inode *dir, const char *name, const NfsFh *fh, const NfsAttr *attr, CallTime time, VfsEntry *ret) {
         Vfs *vfs = op->reactor->vfs;
         uint64_t now = reactor_now(op->reactor->reactor);
-        Inode *inode = inode_lookup(vfs, fh, attr, dir->nodeid);
+        Inode *inode = inode_lookup(vfs, fh, attr, dir->nodeid, name);
         VfsEntry entry = { 0 };
 
         if (!inode)
@@ -175,7 +191,9 @@ static void bound_fired(Timer *timer) {
 
         op->out_of_time = true;
         atomic_store_explicit(&op->reactor->vfs->late, true, memory_order_relaxed);
-        if (op->call_pending && !op->interrupted)
+        if (op->interrupted || revive_interrupt(op))
+                return;
+        if (op->call_pending)
                 nfs_call_cancel(&op->call);
 }
 
@@ -191,6 +209,8 @@ void vfs_interrupt(Op *op) {
         if (op->interrupted)
                 return;
         op->interrupted = true;
+        if (revive_interrupt(op))
+                return;
         if (op->call_pending && !op->out_of_time)
                 return nfs_call_cancel(&op->call);
         pending_interrupt(op);

@@ -65,7 +65,18 @@ int open_table_load(Vfs *vfs) {
         if (n_lost > 0)
                 log_error("%u of %u opens in the recovery memory are damaged, or what they open is: dropped", n_lost,
                           n + n_lost);
+        handles_opened(vfs);
         return 0;
+}
+
+void open_table_free(Vfs *vfs) {
+        uint32_t high = MIN(atomic_load(&vfs->memory->opens_high), OPENS_MAX);
+
+        if (!vfs->opens)
+                return;
+        for (uint32_t i = 0; i < high; i++)
+                (void) dir_stream_unref(vfs->opens[i].dir);
+        (void) munmap(vfs->opens, sizeof(Open) * (size_t) OPENS_MAX);
 }
 
 /* Under table_lock, as the next one. */
@@ -83,8 +94,10 @@ static void count_open_child(Vfs *vfs, Inode *inode, int delta) {
  * last seen, if that is certain: they have one name, and nothing went from one directory to another since.
  */
 static void count_open(Vfs *vfs, Inode *inode, int delta, bool linked) {
-        if (inode->n_open == 0 && delta > 0)
+        if (inode->n_open == 0 && delta > 0) {
                 inode->unplaced = linked || !inode->parent || inode->placed_at != vfs->n_moves;
+                handle_opened(vfs, inode);
+        }
         inode->n_open += (uint32_t) delta;
         if (!S_ISREG(inode->record->type))
                 return;
@@ -99,7 +112,19 @@ static void count_writer(Inode *inode, uint32_t flags, int delta) {
                 atomic_fetch_add_explicit(&inode->n_writers, (uint32_t) delta, memory_order_relaxed);
 }
 
-void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent) {
+uint32_t name_hash(const char *name) {
+        uint32_t hash = memory_seal(0, name, strlen(name));
+
+        return hash ? hash : 1;
+}
+
+void inode_note_place(Inode *inode, uint64_t parent, const char *name) {
+        atomic_store_explicit(&inode->record->parent, parent, memory_order_relaxed);
+        atomic_store_explicit(&inode->record->name_hash, name_hash(name), memory_order_relaxed);
+}
+
+void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent, const char *name) {
+        inode_note_place(inode, parent, name);
         if (inode->n_open == 0) {
                 inode->parent = parent;
                 inode->placed_at = vfs->n_moves;
@@ -146,14 +171,44 @@ bool inode_give_up(Vfs *vfs, Inode *inode) {
         return given_up;
 }
 
-void inode_given_up(Vfs *vfs, Inode *inode) {
-        (void) pthread_mutex_lock(&vfs->table_lock);
-        inode->gone = false;
-        (void) pthread_mutex_unlock(&vfs->table_lock);
+void inode_hide(Vfs *vfs, Inode *inode, uint64_t dir) {
+        uint64_t was = atomic_exchange(&inode->record->silly_dir, dir);
+
+        if (!was && dir)
+                atomic_fetch_add(&vfs->n_hidden, 1);
+        if (was && !dir)
+                atomic_fetch_sub(&vfs->n_hidden, 1);
 }
 
-void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent) {
+bool inode_hidden(Vfs *vfs, Inode *inode, uint64_t dir) {
+        bool given_up;
+
         (void) pthread_mutex_lock(&vfs->table_lock);
+        inode_hide(vfs, inode, dir);
+        given_up = inode->n_open == 0 && !inode->gone;
+        inode->hidden_again = inode->gone;
+        inode->gone |= given_up;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return given_up;
+}
+
+bool inode_given_up(Vfs *vfs, Inode *inode) {
+        bool again;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        again = inode->hidden_again;
+        inode->hidden_again = false;
+        if (!again) {
+                inode_hide(vfs, inode, 0); /* not before: a successor would not know that there is something to remove */
+                inode->gone = false;
+        }
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return !again;
+}
+
+void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent, const char *name) {
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        inode_note_place(inode, to_parent, name);
         if (inode->unplaced || !S_ISREG(inode->record->type)) {
                 inode->parent = to_parent;
         } else {
@@ -325,6 +380,15 @@ Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid) {
         return open;
 }
 
+bool open_dir(Vfs *vfs, Open *open, Op *op) {
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        if (!open->dir)
+                open->dir = dir_stream_new();
+        op->stream = open->dir ? dir_stream_use(open->dir) : NULL;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return op->stream;
+}
+
 bool open_is_whole(const Vfs *vfs, const Open *open) {
         uint32_t index = (uint32_t) (open - vfs->opens);
 
@@ -334,16 +398,50 @@ bool open_is_whole(const Vfs *vfs, const Open *open) {
 void open_remove(Vfs *vfs, Open *open) {
         Inode *inode = open->inode;
 
-        open->dir = dir_stream_free(open->dir);
-        open->inode = NULL;
         atomic_store_explicit(&open->record->used, 0, memory_order_release);
         open->record->seal = 0;
         atomic_fetch_sub_explicit(&vfs->memory->n_opens, 1, memory_order_relaxed);
         (void) pthread_mutex_lock(&vfs->table_lock);
+        open->inode = NULL; /* coherence.c looks at it */
+        open->dir = dir_stream_unref(open->dir);
         count_open(vfs, inode, -1, false);
         count_writer(inode, open->record->flags, -1);
         open->next_free = vfs->free_opens;
         vfs->free_opens = open;
         (void) pthread_mutex_unlock(&vfs->table_lock);
         inode_unpin(vfs, inode);
+}
+
+/* Under table_lock. NULL: there is no such open. */
+static Inode *open_inode(Vfs *vfs, uint32_t i) {
+        return atomic_load_explicit(&vfs->memory->opens[i].used, memory_order_acquire) == 1 ? vfs->opens[i].inode : NULL;
+}
+
+bool opens_hidden(Vfs *vfs, uint64_t dir) {
+        uint32_t high = atomic_load(&vfs->memory->opens_high);
+        bool found = false;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        for (uint32_t i = 0; i < high && !found; i++) {
+                const Inode *inode = open_inode(vfs, i);
+
+                found = inode && atomic_load(&inode->record->silly_dir) == dir;
+        }
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return found;
+}
+
+void opens_renamed(Vfs *vfs, Inode *dir, const char *name, const char *to_name) {
+        uint32_t high = atomic_load(&vfs->memory->opens_high), hash = name_hash(name);
+
+        if (open_children(vfs, dir) == 0)
+                return;
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        for (uint32_t i = 0; i < high; i++) {
+                Inode *inode = open_inode(vfs, i);
+
+                if (inode && atomic_load(&inode->record->parent) == dir->nodeid && atomic_load(&inode->record->name_hash) == hash)
+                        inode_note_place(inode, dir->nodeid, to_name);
+        }
+        (void) pthread_mutex_unlock(&vfs->table_lock);
 }

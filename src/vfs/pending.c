@@ -38,6 +38,7 @@
 
 static void extent_send(VfsReactor *vr, Extent *extent);
 static void extent_written(NfsCall *call);
+static void extent_settle(Extent *extent);
 
 static int extent_compare(const Extent *a, const Extent *b) {
         if (a->record->offset != b->record->offset)
@@ -150,6 +151,8 @@ bool pending_doubtful(Inode *inode) {
 
 void pending_doubt(VfsReactor *vr, Inode *inode) {
         inode_lock(inode);
+        if (inode->n_writing > 0)
+                atomic_store(&inode->unheard, true);
         if (inode->pending && !TAILQ_EMPTY(&inode->pending->unstable)) {
                 inode->pending->doubtful = true;
                 pending_want(inode->pending, true);
@@ -311,6 +314,8 @@ int pending_adopt(Vfs *vfs, Inode *inode, Extent *extent) {
         if (record->reactor >= vfs->memory->n_reactors)
                 atomic_store(&record->xid, 0);
         extent->parts_unstable = atomic_load(&record->done) > 0;
+        if (atomic_load(&record->xid))
+                atomic_store(&inode->unheard, true);
         insert(pending, extent);
         pending->cred = record->cred;
         pending->last_seq = MAX(pending->last_seq, record->seq);
@@ -636,15 +641,35 @@ static uint32_t part_taken(Extent *extent, const NfsRes *res) {
         return done + res->write.count;
 }
 
+static void extent_revived(ReviveWait *wait) {
+        Extent *extent = container_of(wait, Extent, revive);
+        VfsReactor *vr = extent->reactor;
+
+        if (!wait->revived)
+                return extent_settle(extent);
+        atomic_store(&extent->record->xid, 0);
+        extent_send(vr, extent);
+        background_end(vr);
+}
+
 static void extent_written(NfsCall *call) {
         Extent *extent = container_of(call, Extent, call);
+
+        crash_point(EXTENT_ANSWERED);
+        if (call->err == ESTALE && revive_again(extent->reactor, extent->inode, call, extent_revived, &extent->revive))
+                return;
+        extent_settle(extent);
+}
+
+static void extent_settle(Extent *extent) {
+        const NfsCall *call = &extent->call;
         VfsReactor *vr = extent->reactor;
         Inode *inode = extent->inode;
         uint32_t done;
         Pending *pending;
         bool more = false;
 
-        crash_point(EXTENT_ANSWERED);
+        extent->revive.n = 0;
         if (call->err)
                 cache_expire(inode);
         else
@@ -666,7 +691,9 @@ static void extent_written(NfsCall *call) {
                         pending_latch_error(inode, call->err);
                         pending_drop_extent(vr->vfs, pending, extent);
                 } else {
-                        settle_written(vr->vfs, pending, extent, &call->res);
+                        if (inode->n_writing == 0 && call->res.wcc.has_after)
+                                atomic_store(&inode->unheard, false);
+                        settle_written(vr->vfs, pending, extent, &call->res); /* and it may be another file's */
                 }
         }
         inode_unlock(inode);

@@ -31,6 +31,7 @@ struct Extent {
         VfsReactor *reactor;
         NfsCall call;
         TAILQ_ENTRY(Extent) send_link;
+        ReviveWait revive;
 };
 
 TAILQ_HEAD(ExtentList, Extent);
@@ -56,6 +57,7 @@ struct Pending {
         bool committing;
         VfsReactor *reactor; /* that runs the COMMIT */
         NfsCall commit;
+        ReviveWait revive; /* of the COMMIT */
         NfsCred cred, commit_cred; /* of the last writer; the one that the COMMIT goes out with */
         bool gone;    /* empty: whoever sees that first frees it */
 };

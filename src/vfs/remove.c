@@ -7,6 +7,9 @@
  * may be anywhere (open.c); only if there are any does an unlink, or a rename over a name, first look up what
  * the name means.
  *
+ * A close returns before that removal is done, even before we hear of it; and with it a directory becomes empty. So
+ * RMDIR waits for the .nfs names that are going, if the server finds the directory not empty.
+ *
  * Executed twice (see name.c): ENOENT after a lost reply means that the name is gone, by our doing. What a dead worker sent
  * is sent again without looking first: the names may mean something else by now, because it was executed.
  */
@@ -19,17 +22,34 @@
 #include "volume.h"
 
 #define SILLY_NAME_SIZE 48
+#define GOING_NS        (5 * NSEC_PER_MSEC) /* between two looks at what is going */
+#define RELEASES_MAX    20u /* looks: the kernel sends a RELEASE when it has the time */
+#define AGAIN_MAX       3u
 
 enum { STEP_REMOVE, STEP_HIDE }; /* op_send_changing(): unlink, rmdir */
 enum { STEP_RENAME, STEP_LINK_TARGET, STEP_MOVE_TARGET }; /* rename */
 
+/* Of a .nfs name, at the last close. */
+typedef struct Removal {
+        NfsCall call;
+        NfsCred cred;
+        VfsReactor *reactor;
+        Inode *inode, *dir; /* pinned */
+        char name[SILLY_NAME_SIZE];
+        ReviveWait revive; /* of the directory */
+        TAILQ_ENTRY(Removal) removal_link;
+} Removal;
+
 static void remove_again(Op *op);
-static void remove_look(Op *op);
 static void remove_look_done(NfsCall *call);
 static void remove_hide(Op *op, Inode *victim);
 static void remove_hide_done(NfsCall *call);
 static void remove_send(Op *op);
 static void remove_done(NfsCall *call);
+static void rmdir_not_empty(Op *op);
+static void rmdir_again(Op *op);
+static void rmdir_found(NfsCall *call);
+static void rmdir_wait(Op *op);
 
 static void rename_again(Op *op);
 static void rename_begin(Op *op);
@@ -40,8 +60,10 @@ static void link_target(Op *op);
 static void link_target_done(NfsCall *call);
 static void move_target(Op *op);
 static void hide_target_done(NfsCall *call);
+static void rename_look_again(Op *op);
 static void rename_send(Op *op);
 static void rename_done(NfsCall *call);
+static void rename_reply(Op *op, int err);
 static void rename_follow(Op *op);
 static void rename_follow_done(NfsCall *call);
 
@@ -50,13 +72,27 @@ static void silly_name(const Vfs *vfs, const Inode *inode, char buf[static SILLY
                         (uint32_t) inode->nodeid, (uint32_t) vfs->memory->connection_id);
 }
 
-static bool may_be_own_effect(const Op *op) {
-        return op->replayed || op->call.n_sent > 1;
+bool is_silly_name(const Vfs *vfs, const Inode *inode, const char *name) {
+        char silly[SILLY_NAME_SIZE];
+
+        silly_name(vfs, inode, silly);
+        return strcmp(name, silly) == 0;
+}
+
+static void look_up(Op *op, const Inode *dir, const char *name, void (*done)(NfsCall *call)) {
+        op_call(op, NFS_LOOKUP, inode_fh(dir), done)->name = name;
+        op_send(op);
 }
 
 /* The open file that a dead worker was hiding, pinned; NULL: none. */
 static Inode *replayed_victim(Op *op) {
-        return op->object ? inode_pin_fh(op->reactor->vfs, op->object) : NULL;
+        Inode *victim = op->object_id ? inode_pin(op->reactor->vfs, op->object_id) : NULL;
+
+        if (victim && !S_ISREG(victim->record->type)) { /* the memory is damaged */
+                inode_unpin(op->reactor->vfs, victim);
+                return NULL;
+        }
+        return victim;
 }
 
 /* ---- unlink, rmdir ---- */
@@ -70,7 +106,7 @@ void vfs_unlink(Op *op, uint64_t parent, const char *name) {
         if (op->replayed)
                 return remove_again(op);
         if (open_children(op->reactor->vfs, op->inode) > 0)
-                return remove_look(op);
+                return look_up(op, op->inode, op->name.name, remove_look_done);
         remove_send(op);
 }
 
@@ -79,6 +115,8 @@ void vfs_rmdir(Op *op, uint64_t parent, const char *name) {
                 return;
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
         op->name.type = S_IFDIR;
+        op->name.n_again = op->name.n_looks = 0;
+        op->name.waited = false;
         remove_send(op);
 }
 
@@ -93,19 +131,14 @@ static void remove_again(Op *op) {
         remove_send(op);
 }
 
-static void remove_look(Op *op) {
-        op_call(op, NFS_LOOKUP, inode_fh(op->inode), remove_look_done)->name = op->name.name;
-        op_send(op);
-}
-
 /* The open file that a LOOKUP found, pinned, if its last name is about to go; else NULL. */
-static Inode *open_victim(Op *op, const NfsCall *call) {
+static Inode *open_victim(Op *op, const NfsCall *call, const Inode *dir, const char *name) {
         Vfs *vfs = op->reactor->vfs;
         Inode *victim;
 
         if (call->err || (call->res.has_attr && call->res.attr.nlink > 1))
                 return NULL;
-        victim = inode_pin_fh(vfs, &call->res.fh);
+        victim = inode_pin_found(vfs, &call->res.fh, call->res.has_attr ? &call->res.attr : NULL, dir->nodeid, name);
         /* a name of what is hidden already: a .nfs name, or, if a worker died over this, the one that is to go */
         if (victim && ((victim->record->silly_dir && !op->recovered) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim))) {
                 inode_unpin(vfs, victim);
@@ -116,56 +149,57 @@ static Inode *open_victim(Op *op, const NfsCall *call) {
 
 static void remove_look_done(NfsCall *call) {
         Op *op = op_done(call);
-        Inode *victim = open_victim(op, call);
+        Inode *victim = open_victim(op, call, op->inode, op->name.name);
 
-        if (call->err == EINTR)
-                return op_reply_err(op, EINTR);
+        if (call->err && call->err != ENOENT && call->err != ESTALE)
+                return op_reply_err(op, call->err);
         if (victim)
                 return remove_hide(op, victim);
         remove_send(op);
 }
 
 /* It has its .nfs name now. Its last close may have come in the meantime, and removed nothing. */
-static void note_hidden(Op *op, Inode *victim, Inode *dir) {
+static void note_hidden(Op *op, Inode *victim, Inode *dir, const char *name) {
         cache_expire(victim);
-        if (!inode_give_up(op->reactor->vfs, victim))
-                return;
-        victim->record->silly_dir = dir->nodeid;
-        remove_silly(op->reactor, victim, &op->cred);
+        inode_note_place(victim, dir->nodeid, name);
+        if (inode_hidden(op->reactor->vfs, victim, dir->nodeid))
+                remove_silly(op->reactor, victim, &op->cred);
 }
 
 static void remove_hide(Op *op, Inode *victim) {
         NfsArgs *args;
 
-        op->inode2 = victim;
-        victim->record->silly_dir = op->inode->nodeid; /* before: a successor must know that there is something to remove */
+        op->victim = victim;
+        /* before: a successor must know that there is something to remove */
+        inode_hide(op->reactor->vfs, victim, op->inode->nodeid);
         crash_point(SILLY_NOTED);
         silly_name(op->reactor->vfs, victim, op->name.to_name);
         args = op_call(op, NFS_RENAME, inode_fh(op->inode), remove_hide_done);
         args->name = op->name.name;
         args->rename.to_dir = inode_fh(op->inode);
         args->rename.to_name = op->name.to_name;
-        op_send_changing(op, STEP_HIDE, inode_fh(victim));
+        op_send_changing(op, STEP_HIDE, NULL, victim->nodeid);
 }
 
 static void remove_hide_done(NfsCall *call) {
         Op *op = op_done(call);
 
         cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
-        if (call->err && !(call->err == ENOENT && may_be_own_effect(op))) {
-                op->inode2->record->silly_dir = 0;
+        if (call->err && !(call->err == ENOENT && op_may_be_done(op))) {
+                inode_hide(op->reactor->vfs, op->victim, 0);
                 return op_reply_err(op, call->err);
         }
         crash_point(SILLY_HIDDEN);
-        note_hidden(op, op->inode2, op->inode);
+        note_hidden(op, op->victim, op->inode, op->name.to_name);
         op_reply_err(op, 0);
 }
 
 static void remove_send(Op *op) {
         enum NfsProc proc = S_ISDIR(op->name.type) ? NFS_RMDIR : NFS_REMOVE;
 
+        op->name.n_gone = atomic_load(&op->reactor->vfs->n_silly_gone);
         op_call(op, proc, inode_fh(op->inode), remove_done)->name = op->name.name;
-        op_send_changing(op, STEP_REMOVE, NULL);
+        op_send_changing(op, STEP_REMOVE, NULL, 0);
 }
 
 static void remove_done(NfsCall *call) {
@@ -173,9 +207,75 @@ static void remove_done(NfsCall *call) {
 
         cache_name_gone(op->reactor->vfs);
         cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
-        if (call->err == ENOENT && may_be_own_effect(op))
+        if (call->err == ENOENT && op_may_be_done(op))
                 call->err = 0;
+        if (call->err == ENOTEMPTY && S_ISDIR(op->name.type))
+                return rmdir_not_empty(op);
         op_reply_err(op, call->err);
+}
+
+/* ---- a directory in which only .nfs names are, that are going ---- */
+
+/* Are names being removed in dir? */
+static bool are_going(Vfs *vfs, uint64_t dir) {
+        const Removal *removal;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        TAILQ_FOREACH(removal, &vfs->silly_removals, removal_link)
+        if (removal->dir->nodeid == dir)
+                break;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return removal;
+}
+
+static void rmdir_not_empty(Op *op) {
+        op->reply->executing(op, STEP_REMOVE, NULL, 0); /* nothing was done: a successor must not have that answer repeated */
+        if (op->inode2)
+                return rmdir_wait(op);
+        if (atomic_load(&op->reactor->vfs->n_hidden) > 0)
+                return look_up(op, op->inode, op->name.name, rmdir_found);
+        rmdir_again(op);
+}
+
+/* One may have gone after RMDIR was done, and its answer came before; but it may be another directory's. */
+static void rmdir_again(Op *op) {
+        if (op->name.n_gone == atomic_load(&op->reactor->vfs->n_silly_gone) || op->name.n_again++ >= AGAIN_MAX)
+                return op_reply_err(op, ENOTEMPTY);
+        remove_send(op);
+}
+
+static void rmdir_found(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (!call->err)
+                op->inode2 = inode_pin_found(op->reactor->vfs, &call->res.fh, call->res.has_attr ? &call->res.attr : NULL,
+                                             op->inode->nodeid, op->name.name);
+        if (!op->inode2)
+                return op_reply_err(op, call->err == EINTR ? EINTR : ENOTEMPTY);
+        rmdir_wait(op);
+}
+
+static void rmdir_look_again(Timer *timer) {
+        rmdir_wait(container_of(timer, Op, bound));
+}
+
+static void rmdir_wait(Op *op) {
+        Vfs *vfs = op->reactor->vfs;
+        uint64_t dir = op->inode2->nodeid;
+
+        if (op->interrupted)
+                return op_reply_err(op, EINTR);
+        /* once in any case: a reactor may just be between a RELEASE and the removal */
+        if (op->name.n_looks == 0 || are_going(vfs, dir) || (op->name.n_looks < RELEASES_MAX && opens_hidden(vfs, dir))) {
+                op->name.n_looks++;
+                op->name.waited = true;
+                op->bound.fired = rmdir_look_again;
+                return timer_arm(op->reactor->reactor, &op->bound, now_ns() + GOING_NS);
+        }
+        if (!op->name.waited)
+                return rmdir_again(op);
+        op->name.waited = false;
+        remove_send(op);
 }
 
 /* ---- rename ---- */
@@ -214,22 +314,31 @@ static void rename_begin(Op *op) {
 }
 
 static void rename_look(Op *op) {
-        op_call(op, NFS_LOOKUP, inode_fh(op->inode2), rename_look_done)->name = op->name.to_name;
-        op_send(op);
+        look_up(op, op->inode2, op->name.to_name, rename_look_done);
 }
 
 static void hide_target_done(NfsCall *call) {
         Op *op = op_done(call);
-        Inode *victim = inode_pin_fh(op->reactor->vfs, &op->name.fh);
+        Inode *victim = op->victim;
 
         cache_dir_changed(op->reactor->vfs, op->inode2, &call->res.wcc, call_time(call));
-        if (victim && call->err && !(call->err == ENOENT && may_be_own_effect(op)))
-                victim->record->silly_dir = 0;
-        else if (victim)
-                note_hidden(op, victim, op->inode2);
-        if (victim)
-                inode_unpin(op->reactor->vfs, victim);
+        if (!call->err || (call->err == ENOENT && op_may_be_done(op))) {
+                note_hidden(op, victim, op->inode2, op->name.hidden);
+                return rename_send(op);
+        }
+        inode_hide(op->reactor->vfs, victim, 0);
+        if (call->err != ENOENT && call->err != ESTALE)
+                return rename_reply(op, call->err);
+        if (op->name.n_stale++ == 0)
+                return rename_look_again(op);
         rename_send(op);
+}
+
+/* Somebody has removed the target, or all handles were replaced. */
+static void rename_look_again(Op *op) {
+        inode_unpin(op->reactor->vfs, TAKE_PTR(op->victim));
+        free(TAKE_PTR(op->name.hidden));
+        rename_look(op);
 }
 
 /*
@@ -240,12 +349,11 @@ static void hide_target(Op *op, Inode *victim, unsigned step) {
         char hidden[SILLY_NAME_SIZE];
 
         silly_name(op->reactor->vfs, victim, hidden);
-        op->name.fh = *inode_fh(victim);
+        op->victim = victim;
         op->name.hidden = strdup(hidden);
         if (op->name.hidden)
-                victim->record->silly_dir = op->inode2->nodeid;
+                inode_hide(op->reactor->vfs, victim, op->inode2->nodeid);
         crash_point(SILLY_TARGET);
-        inode_unpin(op->reactor->vfs, victim);
         if (!op->name.hidden)
                 return op_reply_err(op, ENOMEM);
         if (step == STEP_MOVE_TARGET)
@@ -254,29 +362,43 @@ static void hide_target(Op *op, Inode *victim, unsigned step) {
 }
 
 static void link_target(Op *op) {
-        op_call(op, NFS_LINK, &op->name.fh, link_target_done)->name = op->name.hidden;
+        op_call(op, NFS_LINK, inode_fh(op->victim), link_target_done)->name = op->name.hidden;
         op->call.args.link.dir = inode_fh(op->inode2);
-        op_send_changing(op, STEP_LINK_TARGET, &op->name.fh);
+        op_send_changing(op, STEP_LINK_TARGET, NULL, op->victim->nodeid);
+}
+
+static bool may_mean_no_links(int err) {
+        switch (err) {
+        case 0:
+        case ENOENT:
+        case ESTALE:
+        case EACCES:
+        case EROFS:
+        case ENOSPC:
+        case EDQUOT:
+                return false;
+        }
+        return true;
 }
 
 static void link_target_done(NfsCall *call) {
         Op *op = OP_OF(call);
 
-        if (call->err == EEXIST && may_be_own_effect(op))
+        if (call->err == EEXIST && op_may_be_done(op))
                 call->err = 0;
-        if (call->err != EOPNOTSUPP && call->err != EMLINK && call->err != EPERM)
+        if (call->status == 0 || !may_mean_no_links(call->err))
                 return hide_target_done(call);
         move_target(op_done(call));
 }
 
-/* Not every server, and not every file system behind one, has links: then it is moved away. */
+/* Not every server, and not every file system behind one, has links, and they say that in many ways: then it is moved away. */
 static void move_target(Op *op) {
         NfsArgs *args = op_call(op, NFS_RENAME, inode_fh(op->inode2), hide_target_done);
 
         args->name = op->name.to_name;
         args->rename.to_dir = inode_fh(op->inode2);
         args->rename.to_name = op->name.hidden;
-        op_send_changing(op, STEP_MOVE_TARGET, &op->name.fh);
+        op_send_changing(op, STEP_MOVE_TARGET, NULL, op->victim->nodeid);
 }
 
 static void rename_look_done(NfsCall *call) {
@@ -287,7 +409,7 @@ static void rename_look_done(NfsCall *call) {
                 return op_reply_err(op, call->err);
         if (!call->err && (op->name.flags & RENAME_NOREPLACE))
                 return op_reply_err(op, EEXIST);
-        victim = open_victim(op, call);
+        victim = open_victim(op, call, op->inode2, op->name.to_name);
         if (victim)
                 return hide_target(op, victim, STEP_LINK_TARGET);
         rename_send(op);
@@ -299,7 +421,7 @@ static void rename_send(Op *op) {
         args->name = op->name.name;
         args->rename.to_dir = inode_fh(op->inode2);
         args->rename.to_name = op->name.to_name;
-        op_send_changing(op, STEP_RENAME, NULL);
+        op_send_changing(op, STEP_RENAME, NULL, 0);
 }
 
 static void rename_reply(Op *op, int err) {
@@ -316,10 +438,12 @@ static void rename_done(NfsCall *call) {
         cache_dir_changed(vfs, op->inode, &call->res.wcc, call_time(call));
         if (op->inode2 != op->inode)
                 cache_dir_changed(vfs, op->inode2, &call->res.wcc2, call_time(call));
-        if (call->err == ENOENT && may_be_own_effect(op))
+        if (call->err == ENOENT && op_may_be_done(op))
                 call->err = 0;
         if (call->err)
                 return rename_reply(op, call->err);
+        if (op->inode2 == op->inode)
+                opens_renamed(vfs, op->inode, op->name.name, op->name.to_name);
         if (op->inode2 != op->inode) {
                 inodes_moved(vfs);
                 if (open_children(vfs, op->inode) > 0)
@@ -330,8 +454,7 @@ static void rename_done(NfsCall *call) {
 
 /* What was renamed may be open: its directory is another one now. */
 static void rename_follow(Op *op) {
-        op_call(op, NFS_LOOKUP, inode_fh(op->inode2), rename_follow_done)->name = op->name.to_name;
-        op_send(op);
+        look_up(op, op->inode2, op->name.to_name, rename_follow_done);
 }
 
 static void rename_follow_done(NfsCall *call) {
@@ -340,7 +463,7 @@ static void rename_follow_done(NfsCall *call) {
         Inode *moved = call->err ? NULL : inode_pin_fh(vfs, &call->res.fh);
 
         if (moved) {
-                inode_moved(vfs, moved, op->inode2->nodeid);
+                inode_moved(vfs, moved, op->inode2->nodeid, op->name.to_name);
                 inode_unpin(vfs, moved);
         }
         rename_reply(op, 0);
@@ -348,24 +471,48 @@ static void rename_follow_done(NfsCall *call) {
 
 /* ---- at the last close ---- */
 
-typedef struct Removal {
-        NfsCall call;
-        NfsCred cred;
-        VfsReactor *reactor;
-        Inode *inode, *dir; /* pinned */
-        char name[SILLY_NAME_SIZE];
-} Removal;
+static void removal_done(NfsCall *call);
+static void removal_settle(Removal *removal);
+
+static void removal_send(Removal *removal) {
+        removal->call = (NfsCall){ .proc = NFS_REMOVE, .cred = &removal->cred, .done = removal_done };
+        removal->call.args.fh = inode_fh(removal->dir);
+        removal->call.args.name = removal->name;
+        nfs_call_send(removal->reactor->conn, &removal->call);
+}
+
+static void removal_revived(ReviveWait *wait) {
+        Removal *removal = container_of(wait, Removal, revive);
+
+        if (wait->revived)
+                return removal_send(removal);
+        removal_settle(removal);
+}
 
 static void removal_done(NfsCall *call) {
         Removal *removal = container_of(call, Removal, call);
+
+        if (call->err == ESTALE && revive_again(removal->reactor, removal->dir, call, removal_revived, &removal->revive))
+                return;
+        removal_settle(removal);
+}
+
+static void removal_settle(Removal *removal) {
+        const NfsCall *call = &removal->call;
         Vfs *vfs = removal->reactor->vfs;
 
         if (call->err && call->err != ENOENT)
                 log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
         cache_dir_changed(vfs, removal->dir, &call->res.wcc, call_time(call));
         crash_point(SILLY_REMOVED);
-        removal->inode->record->silly_dir = 0; /* not before: a successor would not know of it */
-        inode_given_up(vfs, removal->inode);
+        atomic_fetch_add(&vfs->n_silly_gone, 1); /* before it is not hidden any more: see rmdir_again() */
+        if (!inode_given_up(vfs, removal->inode)) { /* it got the name after that was removed */
+                removal->revive.n = 0;
+                return removal_send(removal);
+        }
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        TAILQ_REMOVE(&vfs->silly_removals, removal, removal_link);
+        (void) pthread_mutex_unlock(&vfs->table_lock);
         inode_unpin(vfs, removal->dir);
         inode_unpin(vfs, removal->inode);
         background_end(removal->reactor);
@@ -373,15 +520,19 @@ static void removal_done(NfsCall *call) {
 }
 
 void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred) {
-        Inode *dir = inode_pin(vr->vfs, inode->record->silly_dir);
+        uint64_t hidden_in = atomic_load(&inode->record->silly_dir);
+        Inode *dir = hidden_in ? inode_pin(vr->vfs, hidden_in) : NULL;
         Removal *removal = dir ? calloc(1, sizeof *removal) : NULL;
 
         if (!removal) {
                 if (dir)
                         inode_unpin(vr->vfs, dir);
-                inode->record->silly_dir = 0;
-                return log_warning("a removed file's .nfs name stays on the server: %s",
-                                   dir ? "out of memory" : "its directory is gone");
+                while (!inode_given_up(vr->vfs, inode)) {
+                }
+                if (hidden_in) /* else hiding it failed meanwhile: it has its name */
+                        log_warning("a removed file's .nfs name stays on the server: %s",
+                                    dir ? "out of memory" : "its directory is gone");
+                return;
         }
         inode_repin(vr->vfs, inode);
         removal->cred = *cred;
@@ -389,11 +540,11 @@ void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred) {
         removal->inode = inode;
         removal->dir = dir;
         silly_name(vr->vfs, inode, removal->name);
-        removal->call = (NfsCall){ .proc = NFS_REMOVE, .cred = &removal->cred, .done = removal_done };
-        removal->call.args.fh = inode_fh(dir);
-        removal->call.args.name = removal->name;
+        (void) pthread_mutex_lock(&vr->vfs->table_lock);
+        TAILQ_INSERT_TAIL(&vr->vfs->silly_removals, removal, removal_link);
+        (void) pthread_mutex_unlock(&vr->vfs->table_lock);
         background_begin(vr);
-        nfs_call_send(vr->conn, &removal->call);
+        removal_send(removal);
 }
 
 void remove_left_over(VfsReactor *vr) {
@@ -404,8 +555,10 @@ void remove_left_over(VfsReactor *vr) {
         for (uint32_t i = 1; i < high; i++) {
                 Inode *inode = &vfs->inodes[i];
 
-                if (inode->record && atomic_load(&inode->record->used) && inode->record->silly_dir &&
-                    inode_give_up(vfs, inode))
+                if (!inode->record || !atomic_load(&inode->record->used) || !inode->record->silly_dir)
+                        continue;
+                atomic_fetch_add(&vfs->n_hidden, 1);
+                if (inode_give_up(vfs, inode))
                         remove_silly(vr, inode, &root);
         }
 }

@@ -80,13 +80,14 @@ VfsVerify *vfs_verify_begin(Vfs *vfs) {
 }
 
 void vfs_verify_reactor(VfsVerify *verify, const VfsReactor *vr) {
-        verify->n_background += vr->n_background;
+        verify->n_background += vr->n_background + vr->n_dispensable;
 }
 
 void vfs_verify_op(VfsVerify *verify, const Op *op) {
         count(verify, VERIFY_REQUESTS, 1);
         (void) pinned(verify, op->inode);
         (void) pinned(verify, op->inode2);
+        (void) pinned(verify, op->victim);
         if (op->opening && tally_of(verify, op->inode))
                 tally_of(verify, op->inode)->n_open++;
 }
@@ -276,7 +277,7 @@ static void tally_children(VfsVerify *verify) {
                 const Inode *inode = &verify->vfs->inodes[i];
                 uint32_t parent = (uint32_t) inode->parent;
 
-                verify->tally[i].n_pins += (inode->dropping != NULL) + inode->asking;
+                verify->tally[i].n_pins += (inode->drop.vfs != NULL) + reread_pins(inode) + inode->asking;
                 if (!tally_of(verify, inode) || !S_ISREG(inode->record->type) || inode->n_open == 0)
                         continue;
                 if (inode->unplaced)

@@ -17,6 +17,19 @@ void vfs_io_sizes(const SessionOptions *options, const NfsFsInfo *info, uint32_t
         *ret_write = MAX(io_size(options->wsize, info->wtmax), 1u);
 }
 
+NfsMountConfig vfs_mount_config(const SessionOptions *options) {
+        return (NfsMountConfig){
+                .addr = options->addr,
+                .mounthost = options->mounthost,
+                .mountaddr = options->mountaddr,
+                .port = options->port,
+                .mountport = options->mountport,
+                .nlmport = options->nlmport,
+                .family = options->family,
+                .resvport = !options->noresvport,
+        };
+}
+
 int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
         Vfs *vfs = calloc(1, sizeof *vfs);
         int r;
@@ -32,10 +45,13 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
         (void) pthread_mutex_init(&vfs->pending_lock, NULL);
         (void) pthread_mutex_init(&vfs->room_lock, NULL);
         (void) pthread_mutex_init(&vfs->ahead_lock, NULL);
+        (void) pthread_mutex_init(&vfs->revive_lock, NULL);
+        TAILQ_INIT(&vfs->revivals);
         TAILQ_INIT(&vfs->pending);
         TAILQ_INIT(&vfs->aheads);
         TAILQ_INIT(&vfs->for_room);
         TAILQ_INIT(&vfs->removals);
+        TAILQ_INIT(&vfs->silly_removals);
         r = inode_table_load(vfs);
         if (r >= 0)
                 r = open_table_load(vfs);
@@ -43,6 +59,8 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
                 r = extent_table_load(vfs);
         if (r >= 0)
                 r = locks_new(vfs);
+        if (atomic_load(&memory->init_replied))
+                vfs->unsure_until = now_ns() + REREAD_UNSURE_NS;
         if (r < 0) {
                 (void) vfs_free(vfs);
                 return r;
@@ -59,12 +77,14 @@ Vfs *vfs_free(Vfs *vfs) {
         locks_free(vfs);
         ahead_drop_all(vfs);
         extent_table_free(vfs);
+        open_table_free(vfs);
         inode_table_free(vfs);
         (void) pthread_mutex_destroy(&vfs->table_lock);
         (void) pthread_mutex_destroy(&vfs->statfs_lock);
         (void) pthread_mutex_destroy(&vfs->pending_lock);
         (void) pthread_mutex_destroy(&vfs->room_lock);
         (void) pthread_mutex_destroy(&vfs->ahead_lock);
+        (void) pthread_mutex_destroy(&vfs->revive_lock);
         free(vfs);
         return NULL;
 }
@@ -150,12 +170,34 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
 VfsReactor *vfs_reactor_free(VfsReactor *vr) {
         if (!vr)
                 return NULL;
+        revive_stop(vr->vfs);
         locks_stop(vr);
         timer_disarm(&vr->writeback);
         timer_disarm(&vr->coherence);
         (void) nfs_conn_free(vr->conn);
         free(vr);
         return NULL;
+}
+
+bool vfs_reactor_is_idle(const VfsReactor *vr) {
+        return vr->n_background == 0 && vr->n_dispensable == 0;
+}
+
+void vfs_say_unfinished(const VfsReactor *vr) {
+        const Memory *memory = vr->vfs->memory;
+
+        log_warning("mounted nowhere any more, but waiting for the server, which has not answered %u requests that are to be executed "
+                    "before the end, and has not yet %llu bytes that were written",
+                    vr->n_background,
+                    (unsigned long long) (atomic_load(&memory->dirty_bytes) + atomic_load(&memory->unstable_bytes)));
+}
+
+void dispensable_begin(VfsReactor *vr) {
+        vr->n_dispensable++;
+}
+
+void dispensable_end(VfsReactor *vr) {
+        vr->n_dispensable--;
 }
 
 void background_begin(VfsReactor *vr) {

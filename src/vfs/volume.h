@@ -6,6 +6,7 @@
  *   pending_lock     the list of files with data on its way (table_lock may be taken inside)
  *   Inode.lock       what is known of one file: attributes, versions, data on its way (room_lock may be taken inside)
  *   room_lock        free extents, and who waits for one
+ *   revive_lock      who looks for handles that were replaced, and who waits for that
  *   ahead_lock       names read ahead (taken also inside table_lock)
  *   Locks.mutex      byte-range locks, all of them (the others may be taken inside; calls are sent inside)
  */
@@ -60,9 +61,21 @@ typedef struct Ahead Ahead;
 struct Extent;
 typedef struct DirStream DirStream;
 
+/* What the kernel is told to drop of the pages of an inode, one thing after the other (coherence.c); Inode.lock. */
+typedef struct Drop {
+        Inode *inode;
+        Vfs *vfs;          /* it is told, and has not yet: the inode is pinned; NULL: it is not */
+        bool again;        /* something more, which it has not been told */
+        uint64_t from, to; /* that; to UINT64_MAX: to the end */
+        uint64_t n;        /* so many times it was told */
+        VfsInval inval;
+        struct OpList waiting;
+} Drop;
+
 /* The private side of memory->inodes[index]; zero when the inode is first used. */
 struct Inode {
         InodeRecord *record;
+        const NfsFh *_Atomic fh; /* written under table_lock; what it pointed to stays as it was */
         uint64_t nodeid;
 
         /* table_lock */
@@ -84,23 +97,26 @@ struct Inode {
         uint32_t n_write_errors; /* so many times data was lost; those who have it open hear of it, each once */
         int write_error;         /* the last time */
         bool write_error_heard;  /* by somebody, whose answer may still be on its way; until then the record has it */
-        Vfs *dropping;         /* the kernel is told to drop its pages, and has not yet: this volume's; NULL: it is not */
-        bool drop_again;       /* something has changed since it was told */
+        Drop drop;             /* since others have changed it */
         uint64_t drop_due;     /* ns: when it is to be told so; 0: not */
         bool asking;           /* coherence.c: a GETATTR is on its way */
         uint64_t ask_after; /* ns: not asked for by ourselves before */
-        VfsInval drop;
-        struct OpList drop_waiting;
+        _Atomic(struct Reread *) reread; /* reread.c; NULL: nothing to be noted so far. Freed with the inode */
         Pending *pending; /* written here, and not yet on the server's stable storage; NULL: nothing */
 
         /* for what is unlinked while open (remove.c); table_lock */
         uint64_t parent;    /* node id of the directory it was last seen in; 0: not known */
         uint64_t placed_at; /* Vfs.n_moves when it was seen there */
-        uint32_t n_open;
+        _Atomic uint32_t n_open; /* written under table_lock */
         bool gone;                /* its .nfs name, the last one, is being removed: not to be opened again */
+        bool hidden_again;        /* ... and it got it only then: to be removed once more */
         bool unplaced;            /* open, and counted in Vfs.n_open_unplaced instead of its directory */
         _Atomic uint32_t n_writers;  /* opens for writing; written under table_lock */
         uint32_t n_open_children; /* open files that have their only name in this directory */
+
+        _Atomic uint64_t revive_after; /* ns: its handle is stale, and not looked for before */
+        _Atomic uint32_t n_vain;       /* so often it was, in vain */
+        _Atomic bool unheard; /* it may have been changed by a call of ours that was not answered */
 
         _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
         Ahead *ahead;                 /* ahead_lock */
@@ -146,8 +162,11 @@ struct Vfs {
         uint32_t read_size, write_size; /* of one RPC */
         _Atomic uint64_t root_fsid;     /* of the export, as the server says now */
         bool no_readdirplus; /* the server has none (relaxed) */
+        uint64_t unsure_until; /* ns: what a former worker has read may be older than what it has kept (reread.c) */
 
         pthread_mutex_t table_lock;
+        uint32_t next_handle; /* where a free one is looked for */
+        struct Former *formers; /* open files with a handle of an earlier epoch (handles.c) */
         Inode *inodes; /* INODES_MAX of them, untouched until used */
         Inode *by_fh;
         InodeChunk *inode_chunks;
@@ -173,6 +192,10 @@ struct Vfs {
         _Atomic uint64_t quiet_since; /* ns: nothing of any file is pending; 0: not known to be so */
         struct OpList for_room; /* WRITEs that wait */
 
+        TAILQ_HEAD(, Removal) silly_removals; /* table_lock: .nfs names that are being removed (remove.c) */
+        _Atomic uint64_t n_silly_gone;        /* so many were */
+        _Atomic uint32_t n_hidden;            /* inodes with a .nfs name */
+
         _Atomic uint64_t name_gone_at; /* when a name was last removed or renamed over by us: ns */
 
         _Atomic bool late; /* a bound ran out, and no answer has come since */
@@ -186,6 +209,11 @@ struct Vfs {
         NfsFsStat fsstat;
 
         struct Locks *locks; /* NULL: they are local */
+
+        pthread_mutex_t revive_lock;
+        TAILQ_HEAD(, Revival) revivals;
+        pthread_t root_thread;
+        bool has_root_thread;
 };
 
 struct VfsReactor {
@@ -195,7 +223,8 @@ struct VfsReactor {
         NfsConn *conn;
         CredEntry creds[CRED_CACHE_SIZE];
         unsigned n_lock_waiters; /* Locks.mutex */
-        unsigned n_background; /* RPCs that no op waits for: removals, WRITEs, COMMITs */
+        unsigned n_background;  /* RPCs that no op waits for, and the end does: removals, WRITEs, COMMITs, locks given back */
+        unsigned n_dispensable; /* those that nobody misses: what is read ahead, revivals (who waits for one counts for itself) */
         Timer writeback;
         Timer coherence;    /* the first reactor's */
         unsigned n_asked;   /* by it, and not yet answered */
@@ -209,24 +238,47 @@ struct VfsReactor {
 int inode_table_load(Vfs *vfs);
 void inode_table_free(Vfs *vfs);
 
-/* Finds or makes the inode of a handle, counts one lookup. NULL: ENOMEM or the table is full. Pins nothing. */
-Inode *inode_lookup(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent);
+/*
+ * Finds or makes the inode of a handle, which is name in the directory parent, and counts one lookup. NULL: ENOMEM or the table is
+ * full. Pins nothing.
+ */
+Inode *inode_lookup(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent, const char *name);
 
 /* The inode of a node id from the kernel, pinned; NULL if there is none (ESTALE). */
 Inode *inode_pin(Vfs *vfs, uint64_t nodeid);
 /* The inode of a handle if it is known, pinned; else NULL. */
 Inode *inode_pin_fh(Vfs *vfs, const NfsFh *fh);
+/* The same of what was found as name in parent; attr NULL: not known. */
+Inode *inode_pin_found(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent, const char *name);
 void inode_repin(Vfs *vfs, Inode *inode);
 void inode_unpin(Vfs *vfs, Inode *inode);
 void inode_forget(Vfs *vfs, uint64_t nodeid, uint64_t n);
+
+/* handles.c, under table_lock: what inode.c and open.c need of it */
+const NfsFh *handle_load(Vfs *vfs, Inode *inode); /* the one in force of what a former worker left */
+void handles_load(Vfs *vfs); /* what nobody refers to is free; after all inodes */
+void handles_opened(Vfs *vfs); /* after all opens */
+void handle_opened(Vfs *vfs, const Inode *inode); /* for the first time */
+void handles_give(Vfs *vfs, uint32_t h);
+void handles_free(Vfs *vfs);
+Inode *handle_find_replaced(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent, const char *name);
 
 /* verify.c: is its record as it was written, and is it what its handle leads to? */
 bool inode_is_whole(const Vfs *vfs, const Inode *inode);
 bool inode_is_indexed(Vfs *vfs, const Inode *inode);
 
+/* Valid, and unchanged, while the inode is pinned; the next time it may be another one. */
 static inline const NfsFh *inode_fh(const Inode *inode) {
-        return &inode->record->fh;
+        return atomic_load_explicit(&((Inode *) (uintptr_t) inode)->fh, memory_order_acquire);
 }
+/* Did inode_fh() return this, now or before? */
+bool inode_had_fh(Vfs *vfs, const Inode *inode, const NfsFh *fh);
+/* From now on it is fh instead of was. Nothing if it is not was any more. 0, or -ENOSPC: too many handles. */
+int inode_replace_fh(Vfs *vfs, Inode *inode, const NfsFh *was, const NfsFh *fh);
+/*
+ * Is what has these attributes, and this name in the directory in which inode was seen last, the same file? See revive.c.
+ */
+bool inode_is_same(const Vfs *vfs, const Inode *inode, const NfsAttr *attr, const char *name);
 static inline bool inode_is_root(const Inode *inode) {
         return inode->nodeid == 1;
 }
@@ -234,6 +286,7 @@ static inline bool inode_is_root(const Inode *inode) {
 /* ---- open.c: the table of opens ---- */
 
 int open_table_load(Vfs *vfs);
+void open_table_free(Vfs *vfs);
 /*
  * An open of inode (which it pins) for op; *ret_fh for the kernel. What a former worker made for the same request is
  * used again. 0 or -ENFILE.
@@ -245,7 +298,13 @@ Open *open_get(Vfs *vfs, uint64_t fh, uint64_t nodeid);
 bool open_is_whole(const Vfs *vfs, const Open *open);
 /* Unpins the inode. */
 void open_remove(Vfs *vfs, Open *open);
-DirStream *dir_stream_free(DirStream *stream);
+/* The stream of an open directory, made if need be: of op, until it ends. false: no memory. */
+bool open_dir(Vfs *vfs, Open *open, Op *op);
+/* dir.c */
+DirStream *dir_stream_new(void);
+/* For one READDIR: this, or another one if this is in use. NULL: no memory. */
+DirStream *dir_stream_use(DirStream *stream);
+DirStream *dir_stream_unref(DirStream *stream);
 
 /*
  * An OPEN begins: the file counts as open, so that removals look first. opening_is_safe(): no removal that began before
@@ -260,21 +319,38 @@ void removal_end(Op *op);
 
 /* Open files that may have a name in dir. */
 uint32_t open_children(Vfs *vfs, Inode *dir);
-/* A name of inode was found in the directory parent. Under table_lock. */
-void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent);
+/* inode was found in the directory parent, as name. Under table_lock. */
+void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent, const char *name);
 /* Something went from one directory to another: where files are that are not open now is not sure any more. */
 void inodes_moved(Vfs *vfs);
 /* Does somebody have it open? */
 bool inode_is_open(Vfs *vfs, Inode *inode);
 /* Nobody has it open, and from now on nobody can. false: somebody has. */
 bool inode_give_up(Vfs *vfs, Inode *inode);
-/* Its .nfs name has been removed. Whether it has another name after all, the server says at an open. */
-void inode_given_up(Vfs *vfs, Inode *inode);
+/* It has, or is about to get, its .nfs name in dir; 0: it has none. */
+void inode_hide(Vfs *vfs, Inode *inode, uint64_t dir);
+/* It has got it. true: nobody has it open, and from now on nobody can. If it is being removed, that is done once more. */
+bool inode_hidden(Vfs *vfs, Inode *inode, uint64_t dir);
+/*
+ * Its .nfs name has been removed; false: once more. From now on it can be opened: whether it has another name, the server
+ * says then.
+ */
+bool inode_given_up(Vfs *vfs, Inode *inode);
 /* A rename took it to another directory. */
-void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent);
+void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent, const char *name);
+/* Where it is to be looked for when its handle is stale. */
+void inode_note_place(Inode *inode, uint64_t parent, const char *name);
+/* Is an open file hidden (unlinked) in dir? Slow. */
+bool opens_hidden(Vfs *vfs, uint64_t dir);
+/* inode_note_place() of open files, after a rename within dir. */
+void opens_renamed(Vfs *vfs, Inode *dir, const char *name, const char *to_name);
+/* As InodeRecord.name_hash. */
+uint32_t name_hash(const char *name);
 
 /* ---- remove.c ---- */
 
+/* Is name the one under which inode is hidden, once it is unlinked while open? Nothing else has that. */
+bool is_silly_name(const Vfs *vfs, const Inode *inode, const char *name);
 /* The last close of a file that was unlinked while open: removes its .nfs name, in the background. */
 void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred);
 /* The same for all whose last close a former worker did not live to act on. */
@@ -284,9 +360,33 @@ void remove_left_over(VfsReactor *vr);
 
 void background_begin(VfsReactor *vr);
 void background_end(VfsReactor *vr);
+void dispensable_begin(VfsReactor *vr);
+void dispensable_end(VfsReactor *vr);
+
+/* ---- revive.c: handles that the server has replaced ---- */
+
+/*
+ * was, a handle of inode, is stale: is the file still there, under another one? wait->reactor's thread; that, done and unheard are set.
+ * true: done() follows. false: nothing can be done about it.
+ */
+bool revive(Inode *inode, const NfsFh *was, const NfsCred *cred, ReviveWait *wait);
+/* The same for a call on inode that no op waits for, some times; whoever has dealt with its answer sets wait->n to 0. */
+bool revive_again(VfsReactor *vr, Inode *inode, const NfsCall *call, void (*done)(ReviveWait *wait), ReviveWait *wait);
+/* Waits no more: done() follows at once, with revived false. */
+void revive_abandon(ReviveWait *wait);
+/* The call of op was answered with ESTALE. true: it is sent again, or answered, later. */
+bool revive_call(Op *op);
+/* op was interrupted, or is out of time. false: it does not wait so. */
+bool revive_interrupt(Op *op);
+/* Nobody is told any more. Before the first reactor is freed, when none runs. */
+void revive_stop(Vfs *vfs);
 
 /* ---- cache.c: how long what is believed ---- */
 
+/* As InodeRecord.changed_at. */
+static inline int64_t attr_ctime_ns(const NfsAttr *attr) {
+        return (int64_t) attr->ctime.tv_sec * (int64_t) NSEC_PER_SEC + attr->ctime.tv_nsec;
+}
 /* An answer that is not the result of our own change. */
 void cache_update(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time);
 /* The same for what came with the data of a READ that was just answered. */
@@ -333,6 +433,39 @@ bool pages_are_dropped(Vfs *vfs, uint64_t nodeid);
 void pages_interrupt(Op *op);
 /* From now on open files are looked after. The first reactor. */
 void coherence_start(VfsReactor *vr);
+/* The kernel is told to drop a range, soon. Not under the lock. */
+void drop_init(Drop *drop, Inode *inode);
+void drop_range(Vfs *vfs, Drop *drop, uint64_t from, uint64_t to);
+/*
+ * done(op) on op's reactor when all that was to be dropped is, or after ns; op->wait.err EINTR: op was interrupted.
+ * false: there is nothing to wait for.
+ */
+bool drop_wait(Op *op, Drop *drop, uint64_t ns, void (*done)(Op *op));
+
+/* ---- reread.c: pages that are read again while they are written ---- */
+
+/* From the drop of a page until a WRITE of it, copied before, must have come. */
+#define REREAD_UNSURE_NS (100 * NSEC_PER_MSEC)
+
+/* Pages of inode are being dropped, or were. Not under Inode.lock. */
+void reread_unsure(Inode *inode);
+/* A READ begins. */
+void reread_begin(Op *op);
+/* It has its data: must it be done once more? */
+bool reread_again(Op *op);
+/* A WRITE may take long to become one that READs see; reread_release() when it ends. */
+void reread_hold(Op *op);
+void reread_release(Op *op);
+/* It is kept, and READs see it from now on. */
+void reread_written(Op *op);
+/*
+ * It is about to be answered. What was read of its range before it was kept is dropped: done(op) when it is, whatever op->wait.err
+ * says. false: there is nothing to wait for.
+ */
+bool reread_drop(Op *op, void (*done)(Op *op));
+void reread_free(Inode *inode);
+/* Of the inode's pins: 1 while pages are dropped. */
+unsigned reread_pins(const Inode *inode);
 
 /* ---- cred.c ---- */
 
@@ -351,11 +484,15 @@ void op_send(Op *op);
 /*
  * The same for a call that changes something on the server: the journal knows, before it goes out, which one of op's
  * changing calls it is (step) and under which XID. A successor that comes to the same step sends it under the same.
- * object: see OpReply.executing.
+ * object, object_id: see OpReply.executing.
  */
-void op_send_changing(Op *op, unsigned step, const NfsFh *object);
-/* First thing in each done(): clears call_pending. */
+void op_send_changing(Op *op, unsigned step, const NfsFh *object, uint64_t object_id);
+/* First thing in each done(). */
 Op *op_done(NfsCall *call);
+/* An error may be the effect of an earlier execution of the same call, by us. */
+static inline bool op_may_be_done(const Op *op) {
+        return op->replayed || op->revive.resent || op->call.n_sent > 1;
+}
 /* Unpins, then answers. Each ends the op. */
 void op_finish(Op *op);
 void op_reply_err(Op *op, int err);
@@ -366,7 +503,7 @@ void op_reply_attr(Op *op, const NfsAttr *attr);
 /* Even if the kernel has old pages of the file. */
 void op_reply_attr_now(Op *op, const NfsAttr *attr);
 /* Counts a lookup and fills entry for a child of dir. 0 or ENOMEM, ESTALE. */
-int op_make_entry(Op *op, Inode *dir, const NfsFh *fh, const NfsAttr *attr, CallTime time, VfsEntry *ret);
+int op_make_entry(Op *op, Inode *dir, const char *name, const NfsFh *fh, const NfsAttr *attr, CallTime time, VfsEntry *ret);
 /* Answers within BOUND_NS: cancels the call then, and op->out_of_time tells its done(). */
 void op_bound(Op *op);
 
@@ -389,6 +526,7 @@ typedef struct VfsFound {
         NfsFh fh;
         NfsAttr attr;
         CallTime time;
+        uint64_t absent_for; /* AHEAD_ABSENT: ns, for which that can be believed */
 } VfsFound;
 
 enum AheadResult { AHEAD_UNKNOWN, AHEAD_FOUND, AHEAD_ABSENT };

@@ -19,6 +19,7 @@
 #define QUIET_NS  (10 * NSEC_PER_SEC)
 
 static void commit_done(NfsCall *call);
+static void commit_settle(Pending *pending);
 
 /* ---- COMMIT ---- */
 
@@ -66,12 +67,31 @@ static void committed(Vfs *vfs, Pending *pending, const uint8_t verf[static NFS_
         let_go(vfs, pending);
 }
 
+static void commit_revived(ReviveWait *wait) {
+        Pending *pending = container_of(wait, Pending, revive);
+        VfsReactor *vr = pending->reactor;
+
+        if (!wait->revived)
+                return commit_settle(pending);
+        commit_send(vr, pending);
+        background_end(vr);
+}
+
 static void commit_done(NfsCall *call) {
         Pending *pending = container_of(call, Pending, commit);
+
+        crash_point(COMMIT_ANSWERED);
+        if (call->err == ESTALE && revive_again(pending->reactor, pending->inode, call, commit_revived, &pending->revive))
+                return;
+        commit_settle(pending);
+}
+
+static void commit_settle(Pending *pending) {
+        const NfsCall *call = &pending->commit;
         VfsReactor *vr = pending->reactor;
         Inode *inode = pending->inode;
 
-        crash_point(COMMIT_ANSWERED);
+        pending->revive.n = 0;
         if (!call->err)
                 cache_update_wcc(vr->vfs, inode, &call->res.wcc, call_time(call));
         inode_lock(inode);

@@ -29,10 +29,6 @@ class Workload:
     unit = "/s"     # or MB/s, or s: how long all of it takes
     slow_once = False  # slow columns run it in the first round only
 
-    def memory(self, column):
-        """How much of it this will need. A virtual machine may have given its free memory back."""
-        return 0
-
     def __init__(self, box, name):
         self.box, self.name = box, name
 
@@ -67,9 +63,6 @@ class Workload:
 class StreamWrite(Workload):
     unit = "MB/s"
 
-    def memory(self, column):
-        return self.size(column, "stream_write") * 3 // 2
-
     def run(self, column, round_):
         total = self.size(column, "stream_write")
         if column.dir is None:
@@ -83,9 +76,6 @@ class StreamWrite(Workload):
 class StreamRead(Workload):
     unit = "MB/s"
     cold = True
-
-    def memory(self, column):
-        return self.size(column, "stream_read")
 
     def run(self, column, round_):
         name = f"shared/big{self.size(column, 'stream_read') // MIB}"

@@ -480,7 +480,7 @@ FakeNfs *fakenfs_start(const FakeNfsConfig *config) {
                 .config = &fake->config,
                 .port = ntohs(fake->addr.sin_port),
                 .verifier = 0x1122334455667788,
-                .next_id = config->n_files + 1000,
+                .next_id = config->n_files + 2,
         };
         (void) pthread_mutex_init(&fake->lock, NULL);
         (void) pthread_cond_init(&fake->taken, NULL);
@@ -545,6 +545,18 @@ void fakenfs_clear(FakeNfs *fake) {
 void fakenfs_set_verifier(FakeNfs *fake, uint64_t verifier) {
         (void) pthread_mutex_lock(&fake->lock);
         fake->state.verifier = verifier;
+        (void) pthread_mutex_unlock(&fake->lock);
+}
+
+void fakenfs_replace_handles(FakeNfs *fake) {
+        (void) pthread_mutex_lock(&fake->lock);
+        fake->state.epoch++;
+        (void) pthread_mutex_unlock(&fake->lock);
+}
+
+void fakenfs_touch(FakeNfs *fake, uint64_t id) {
+        (void) pthread_mutex_lock(&fake->lock);
+        fake->state.touched = id;
         (void) pthread_mutex_unlock(&fake->lock);
 }
 

@@ -98,6 +98,11 @@ uint32_t fakenfs_locks(FakeNfs *fake, uint64_t id, FakeLock *ret, uint32_t max);
 /* The write verifier is another one: as after a reboot. */
 void fakenfs_set_verifier(FakeNfs *fake, uint64_t verifier);
 
+/* Handles that were given out are stale: as when another server takes over. */
+void fakenfs_replace_handles(FakeNfs *fake);
+/* The ctime of id, and of no other, is later: it was changed, or its id was used again. */
+void fakenfs_touch(FakeNfs *fake, uint64_t id);
+
 /* Closes all connections. This and the next two return when it is done. */
 void fakenfs_kick(FakeNfs *fake);
 

@@ -18,7 +18,7 @@
 #define LINK_ID      (UINT64_C(1) << 41) /* l0 */
 
 enum { MODE_REG = 1, MODE_DIR = 2, MODE_LNK = 5 };
-enum { ERR_NOENT = 2, ERR_ACCES = 13, ERR_BADHANDLE = 10001 };
+enum { ERR_NOENT = 2, ERR_ACCES = 13, ERR_STALE = 70, ERR_BADHANDLE = 10001 };
 
 /* ---- XDR ---- */
 
@@ -113,13 +113,16 @@ uint8_t fakenfs_byte(uint64_t id, uint64_t offset) {
         return (uint8_t) (id * 31 + offset * 7 + (offset >> 12));
 }
 
-static uint64_t get_handle(Reader *r) {
+/* ret_epoch: ProtoState.epoch when it was given out. */
+static uint64_t get_handle(Reader *r, uint8_t *ret_epoch) {
         uint32_t len;
         const uint8_t *handle = get_opaque(r, &len);
         uint64_t id;
 
-        if (len != 16 || memcmp(handle, "fakenfs", 8) != 0)
+        *ret_epoch = 0;
+        if (len != 16 || memcmp(handle, "fakenfs", 7) != 0)
                 return 0;
+        *ret_epoch = handle[7];
         memcpy(&id, handle + 8, 8);
         return id;
 }
@@ -128,6 +131,7 @@ static void put_handle(Writer *w, uint64_t id) {
         uint8_t handle[16];
 
         fakenfs_handle(id, handle);
+        handle[7] = w->state->epoch;
         put_opaque(w, handle, sizeof handle);
 }
 
@@ -153,7 +157,7 @@ static void put_attr(Writer *w, uint64_t id) {
         put64(w, faulty(w, FAKE_FILE_ID) ? id + 1000000 * ++w->state->n_file_ids : id);
         for (int i = 0; i < 3; i++) {
                 put32(w, 3000000000u); /* beyond 2038 */
-                put32(w, 5);
+                put32(w, i == 2 && id == w->state->touched ? 6 : 5);
         }
 }
 
@@ -182,7 +186,7 @@ static uint64_t lookup(const ProtoState *state, const char *name) {
 
         if (!name[0] || end == name + 1 || *end)
                 return 0;
-        if (name[0] == 'f' && n < state->config->n_files)
+        if (name[0] == 'f' && n + 2 < state->next_id) /* those that are made go on with these names */
                 return n + 2;
         if (name[0] == 'd' && n < 10)
                 return DIR_ID + n;
@@ -446,13 +450,16 @@ static void reply_nfs(Writer *w, const ProtoRequest *request) {
         Reader r = { request->args, request->len, false };
         uint32_t status = faulty(w, FAKE_STATUS) ? w->fault->arg : 0;
         char name[300];
+        uint8_t epoch;
         uint64_t id;
 
         if (request->proc == 0)
                 return;
-        id = get_handle(&r);
+        id = get_handle(&r, &epoch);
         if (status == 0 && id == 0)
                 status = ERR_BADHANDLE;
+        else if (status == 0 && epoch != w->state->epoch)
+                status = ERR_STALE;
         if (request->proc == 3) {
                 get_name(&r, name, sizeof name);
                 id = lookup(w->state, name);
@@ -520,7 +527,7 @@ static void reply_portmap(Writer *w, const ProtoRequest *request) {
 
 /* ---- the lock manager ---- */
 
-enum { NLM_GRANTED, NLM_DENIED, NLM_DENIED_NOLOCKS, NLM_BLOCKED, NLM_DENIED_GRACE };
+enum { NLM_GRANTED, NLM_DENIED, NLM_DENIED_NOLOCKS, NLM_BLOCKED, NLM_DENIED_GRACE, NLM_STALE_FH = 7 };
 
 static bool same_owner(const FakeLock *a, const FakeLock *b) {
         return a->svid == b->svid && a->owner_len == b->owner_len && memcmp(a->owner, b->owner, a->owner_len) == 0;
@@ -571,13 +578,13 @@ static const FakeLock *lock_in_the_way(const ProtoState *state, const FakeLock *
         return NULL;
 }
 
-static void get_lock(Reader *r, FakeLock *ret) {
+static void get_lock(Reader *r, FakeLock *ret, uint8_t *ret_epoch) {
         uint64_t length;
         uint32_t len;
         const uint8_t *owner;
 
         get_name(r, ret->caller, sizeof ret->caller);
-        ret->id = get_handle(r);
+        ret->id = get_handle(r, ret_epoch);
         owner = get_opaque(r, &len);
         ret->owner_len = (uint8_t) (len < sizeof ret->owner ? len : sizeof ret->owner);
         memcpy(ret->owner, owner, ret->owner_len);
@@ -609,6 +616,7 @@ static void reply_nlm(Writer *w, const ProtoRequest *request) {
         bool kept = w->fault && (w->fault->action == FAKE_CLOSE || w->fault->action == FAKE_STATUS);
         const FakeLock *holder = NULL;
         FakeLock lock = { 0 };
+        uint8_t epoch;
         const uint8_t *cookie;
         uint32_t len, status = NLM_GRANTED;
 
@@ -619,8 +627,10 @@ static void reply_nlm(Writer *w, const ProtoRequest *request) {
                 (void) get32(&r); /* block */
         if (request->proc < 4)
                 lock.exclusive = get32(&r) != 0;
-        get_lock(&r, &lock);
-        if (request->proc == 1) {
+        get_lock(&r, &lock, &epoch);
+        if (epoch != w->state->epoch) {
+                status = NLM_STALE_FH;
+        } else if (request->proc == 1) {
                 holder = lock_in_the_way(w->state, &lock);
                 status = holder ? NLM_DENIED : NLM_GRANTED;
         } else if (request->proc == 2) {
@@ -673,8 +683,9 @@ int proto_parse(const uint8_t *record, size_t len, ProtoRequest *ret) {
 
 uint64_t proto_id(const ProtoRequest *request) {
         Reader r = { request->args, request->len, false };
+        uint8_t epoch;
 
-        return request->prog == PROG_NFS && request->proc != 0 ? get_handle(&r) : 0;
+        return request->prog == PROG_NFS && request->proc != 0 ? get_handle(&r, &epoch) : 0;
 }
 
 /* What makes a decoder that trusts it follow a pointer: a credential and a verifier of some length. */

@@ -36,6 +36,8 @@ typedef struct ProtoState {
         FakeLock locks[LOCKS_MAX];
         uint32_t n_locks;
         uint64_t n_file_ids; /* FAKE_FILE_ID */
+        uint8_t epoch;       /* of the handles that are not stale */
+        uint64_t touched;    /* whose ctime is later */
 } ProtoState;
 
 /* The owner's locks in the range go; then, if hold, this one is there. */

@@ -86,6 +86,36 @@ case_deleted_while_the_server_is_dead() { # stat, umount, umount -f, rmdir, with
     rm "$T/server/export/file"
 }
 
+case_ends_while_the_server_is_dead() { # what a worker asks for nobody's sake (one that takes over: FSSTAT) keeps nothing
+    mount_at "$M"
+    local worker=$(status_of worker_pid)
+    server pause
+    kill -KILL "$worker"
+    wait_for 5 sh -c "! kill -0 $worker 2>/dev/null"
+    umount "$M"
+    wait_for 15 no_volumes
+    server cont
+}
+
+case_ends_when_all_is_on_the_server() { # and says meanwhile what it waits for
+    mount_at "$M"
+    (
+        exec 7>"$M/file"
+        server pause
+        echo data >&7 # and a close(2), which waits
+    ) &
+    local writer=$!
+    sleep 1
+    kill -KILL $writer
+    wait_for 5 sh -c "! kill -0 $writer 2>/dev/null"
+    umount "$M"
+    wait_for 10 logged 'waiting for the server, which has not answered [1-9]'
+    server cont
+    wait_for 10 no_volumes
+    [ "$(cat "$T/server/export/file")" = data ]
+    rm "$T/server/export/file"
+}
+
 limit_signals=90
 case_signals() { # a signal that does not kill breaks nothing; one that kills is noticed, also after another
     mount_at "$M"

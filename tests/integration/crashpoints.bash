@@ -3,7 +3,6 @@
 # that checks every call. NFSVOL_SOAK=1: each point by itself, too.
 export EXPORT_EXT4=1 # for the listings
 . "$(dirname "$0")/lib.bash"
-before_server() { journal_start; }
 
 points() { "$NFSVOLD" --crash-points | cut -f1; }
 hits() { grep -c "crash point $1\$" "$LOG" || :; }
@@ -27,6 +26,7 @@ loads() {
 missed() { # as NFSVOL_CRASH_AT wants it: those that were not hit, much more often than usual
     local name every
     "$NFSVOLD" --crash-points | while read -r name every _; do
+        case $name in handle-*) continue ;; esac # handles_replaced
         grep -q "crash point $name\$" "$T/all" || echo -n "$name:$((every / 8 + 2)),"
     done
 }
@@ -48,6 +48,30 @@ rounds() { # OPTIONS: until each point was hit
     echo "# hits: $(for name in $(points); do echo -n "$name $(hits "$name"), "; done)"
     echo "# $(grep -c 'serving again' "$LOG") deaths in $i rounds"
     [ -z "$at" ] || fail "never hit: $at"
+}
+
+# Workers that die over what is noted of handles that the server has replaced, each fourth time.
+limit_handles_replaced=120
+case_handles_replaced() {
+    local load n=100
+    : >"$LOG"
+    trap 'server stop "$T/moved"' EXIT
+    server start "$T/moved" 20600
+    NFSVOL_CRASH_AT=handle-taken:4,handle-replaced:4 MOUNT_PORTS=port=20600,mountport=20601,nlmport=20602 mount_at "$M" nconnect=2
+    python3 "$here/handles.py" "$M" "$T/stop" & load=$!
+    sleep 2
+    while [ $n -lt 104 ] || [ "$(hits handle-taken)" = 0 ] || [ "$(hits handle-replaced)" = 0 ]; do
+        [ $n -lt 120 ]
+        n=$((n + 1))
+        server reexport "$T/moved" $n
+        sleep 2
+    done
+    touch "$T/stop"
+    wait $load || { grep -v "crash point" "$LOG" | tail -n 40; false; }
+    echo "# hits: $(hits handle-taken) and $(hits handle-replaced)"
+    rm -r "$M"/*
+    umount "$M"
+    wait_for 25 no_volumes
 }
 
 # A worker dies while a piece is there twice, waiting for an older one that is on its way; the WRITE that it was made larger
@@ -137,6 +161,8 @@ PY
 case_names_that_are_not_points() {
     NFSVOL_CRASH_AT=slot-queued:0 timeout 20 mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M" || :
     logged 'NFSVOL_CRASH_AT: no such point, or not NAME:EVERY: slot-queued'
+    unmount_all
+    wait_for 25 no_volumes
 }
 
 if [ -n "${NFSVOL_SOAK:-}" ]; then
@@ -150,5 +176,3 @@ if [ -n "${NFSVOL_SOAK:-}" ]; then
 fi
 
 run_cases "$@"
-journal_stop
-[ "$failed" = 0 ]

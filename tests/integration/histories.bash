@@ -178,14 +178,14 @@ case_cut_by_another() {
 import fcntl, os, sys
 a, server = sys.argv[1:]
 for i in range(60):
-    f = os.open(f"{a}/f{i}", os.O_CREAT | os.O_RDWR)
-    g = os.open(f"{a}/f{i}", os.O_RDWR)
+    f = os.open(f"{a}/cut{i}", os.O_CREAT | os.O_RDWR)
+    g = os.open(f"{a}/cut{i}", os.O_RDWR)
     fcntl.lockf(g, fcntl.LOCK_EX)
     assert os.pread(g, 40000, 0) == b""
     os.pwrite(g, b"x" * 10, 4096)
     fcntl.lockf(g, fcntl.LOCK_UN)
     os.close(g)
-    os.truncate(f"{server}/f{i}", 4096)
+    os.truncate(f"{server}/cut{i}", 4096)
     assert (got := os.pread(f, 4096, 4096)) == b"", (i, got)
     os.close(f)
 PY

@@ -65,6 +65,13 @@ static uint8_t byte_of(unsigned number, size_t i) {
         return (uint8_t) ((number * 41 + i * 7 + i / 251) % 255 + 1);
 }
 
+/* reserve() came too late: the server had the file open for a moment longer. What was removed is there, under a name. */
+static bool is_number_used_again(const Object *o, int name) {
+        struct stat st;
+
+        return o->n_names == 0 && !o->reserved && lstat(path_of(SERVER, names[name]), &st) == 0 && st.st_ino == o->ino;
+}
+
 /* ---- operations on open files ---- */
 
 /* What an open has found. NULL: an error, which was judged. */
@@ -86,6 +93,8 @@ static Object *judge_open(enum Actor actor, int name, int flags, int fd, double 
                 return NULL;
         }
         o = met(actor, name, st.st_ino, start);
+        if (o >= 0 && (flags & O_CREAT) && is_number_used_again(&objects[o], name))
+                o = -1;
         if (o >= 0 && objects[o].dir) /* read only, that works */
                 return NULL;
         if (o < 0 && object_of(name) < 0 && (flags & O_CREAT)) {

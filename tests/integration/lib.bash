@@ -112,11 +112,12 @@ no_volumes() {
         ! grep -q ' fuse\.nfs ' /proc/self/mountinfo && [ -z "$(ls "$NFSVOL_RUNDIR" 2>/dev/null)" ]
 }
 
-# After each case: the tables of every volume that still serves agree with each other. (32: one has no worker.)
+# After each case: every volume is served, and its tables agree with each other.
 verified() {
     local rc=0
     nfsvol status --verify >"$T/verify" 2>&1 || rc=$?
-    [ $rc != 4 ] || { grep -A 20 '^  tables' "$T/verify"; return 1; }
+    [ $rc != 32 ] || { rc=4; ! wait_for 15 nfsvol status --verify >"$T/verify" 2>&1 || rc=0; }
+    [ $rc != 4 ] || { grep -A 20 '^  tables\|cannot be' "$T/verify"; return 1; }
 }
 
 # With AT_REST=1 set, also: when all files are closed and the kernel has dropped what it can, it has told us to forget all
@@ -132,10 +133,13 @@ for v in json.load(sys.stdin):
         assert c == want, (v["source"], v["options"], {k: c[k] for k in c if c[k] != want[k]})' 2>"$T/rest" || rc=1
     return $rc
 }
+forgotten_at_rest() {
+    echo 2 >/proc/sys/vm/drop_caches # what was used lately may survive one
+    at_rest
+}
 forgotten() {
     [ -n "${AT_REST:-}" ] || return 0
-    echo 2 >/proc/sys/vm/drop_caches
-    wait_for 8 at_rest || { tail -n 1 "$T/rest"; return 1; }
+    wait_for 8 forgotten_at_rest || { tail -n 1 "$T/rest"; return 1; }
 }
 
 unmount_all() {
@@ -144,8 +148,7 @@ unmount_all() {
         while read -r target; do umount -l "$(printf %b "$target")"; done
 }
 
-# What the daemons log goes to the journal's socket; between these two, in before_server() and at the end, that is ours. $LOG: one
-# line a message.
+# What the daemons log goes to the journal's socket: that is ours, unless there is a systemd of our own. $LOG: one line a message.
 LOG=$T/journal
 journal_start() {
     mkdir -p /run/systemd
@@ -165,8 +168,25 @@ PY
     journal_pid=$!
     wait_for 5 test -S /run/systemd/journal/socket
 }
-journal_stop() { kill "${journal_pid:-}" 2>/dev/null; }
 logged() { grep -q -- "$1" "$LOG"; }
+
+# What there still is, and what it waits for.
+left_behind() {
+    local pid
+    echo "left behind:"
+    grep fuse /proc/self/mountinfo
+    ls -R "$NFSVOL_RUNDIR"
+    ss -Htnp | grep -v TIME-WAIT
+    for pid in $(daemon_pids); do
+        ps -o pid,ppid,stat,time,args -p "$pid" | tail -n 1
+        ! command -v gdb >/dev/null || ! grep -q worker "/proc/$pid/cmdline" ||
+            timeout 20 gdb -p "$pid" -batch -ex 'thread apply all bt' 2>&1 | grep '^#'
+        cat "/proc/$pid/stack"
+    done
+    tail -n 5 "$LOG" 2>/dev/null
+}
+
+say_failed() { echo "$1: failed: ${2%%$'\n'*}" >&2; } # a command that is a script would be all of it
 
 # Each case: in a process of its own, with errexit, bounded; then nothing may be left.
 run_case() {
@@ -177,7 +197,7 @@ run_case() {
     local before=$'\n'$(ls -A "$T/server/export" 2>/dev/null)$'\n'
     (
         set -eE
-        trap 'echo "$BASH_SOURCE:$LINENO: failed: $BASH_COMMAND" >&2' ERR
+        trap 'say_failed "$BASH_SOURCE:$LINENO" "$BASH_COMMAND"' ERR
         cd "$T"
         "case_$name"
     ) >"$log" 2>&1 &
@@ -192,7 +212,7 @@ run_case() {
     unmount_all
     if ! wait_for "${leave_bound:-25}" no_volumes >>"$log" 2>&1; then
         rc=1
-        { echo "left behind:"; ps -eo pid,ppid,stat,args; grep fuse /proc/self/mountinfo; ls -lR "$NFSVOL_RUNDIR"; } >>"$log"
+        left_behind >>"$log" 2>&1
         # stopped first, so that none of them replaces another; then the next case finds nothing
         for pid in $(daemon_pids); do kill -STOP "$pid"; done
         for pid in $(daemon_pids); do kill -KILL "$pid"; done
@@ -212,13 +232,14 @@ run_case() {
             [[ $before == *$'\n'"$left"$'\n'* ]] || rm -rf "$T/server/export/${left:?}"
         done < <(ls -A "$T/server/export" 2>/dev/null)
         echo "not ok $cases - $name"
-        tail -n 60 "$log" | sed 's/^/# /'
+        tail -n 100 "$log" | sed 's/^/# /'
     fi
 }
 
 run_cases() { # [CASE...]: by name, or all
     local name
     box_make
+    [ -n "${NEED_SYSTEMD:-}" ] || journal_start
     ! declare -F before_server >/dev/null || before_server
     server start >"$T/log/server" 2>&1 || { echo "Bail out! $(tail -n 3 "$T/log/server")"; exit 1; }
     if [ $# = 0 ]; then
@@ -228,6 +249,7 @@ run_cases() { # [CASE...]: by name, or all
         run_case "$name"
     done
     server stop
+    kill "${journal_pid:-}" 2>/dev/null
     echo "1..$cases"
     [ $failed = 0 ]
 }

@@ -2,8 +2,8 @@
 """ownwrites.py DIR SECONDS: who has written reads that back, though the kernel's pages of the file are dropped and read again
 by others meanwhile.
 
-Writers change their own pages of one file and read them at once; readers read all of it, so that any of them may be who fills a
-page again; and one takes and gives back a lock, which drops all pages each time.
+Writers change their own pages of one file, some at a time, and read them at once; readers read all of it, so that any of them may be
+who fills a page again; and one takes and gives back a lock, which drops all pages each time.
 """
 import fcntl
 import mmap
@@ -20,7 +20,7 @@ end = time.monotonic() + float(sys.argv[2])
 
 def look_again(offset, data):
     """Is it the kernel's page that is wrong, or what is behind it?"""
-    buffer = mmap.mmap(-1, PAGE)
+    buffer = mmap.mmap(-1, 2 * PAGE)
     direct = os.open(path, os.O_RDONLY | os.O_DIRECT)
     os.preadv(direct, [buffer], offset // PAGE * PAGE)
     return "right" if buffer[offset % PAGE:offset % PAGE + len(data)] == data else "wrong"
@@ -31,7 +31,7 @@ def write(number):
     n = 0
     while time.monotonic() < end:
         n += 1
-        offset = (number * PAGES + n % PAGES) * PAGE + n * 37 % (PAGE - 128)
+        offset = number * PAGES * PAGE + n * 2053 % (PAGES * PAGE - 128)
         data = struct.pack("Q", n) * 16
         os.pwrite(fd, data, offset)
         if os.pread(fd, len(data), offset) != data:

@@ -131,6 +131,31 @@ case_cable_cut() {
     wait_for 25 no_volumes
 }
 
+# Another server takes over, or the same one exports the file system under another number: all handles are stale.
+limit_handles_replaced=90
+case_handles_replaced() { # and a worker is killed right after the third time
+    local load n
+    trap 'server stop "$T/moved"' EXIT
+    server start "$T/moved" 20600
+    MOUNT_PORTS=port=20600,mountport=20601,nlmport=20602 mount_at "$M" nconnect=2
+    python3 "$here/handles.py" "$M" "$T/stop" & load=$!
+    for n in 77 78 79; do
+        sleep 3
+        server reexport "$T/moved" $n
+        [ $n != 79 ] || kill -KILL "$(worker_pid)"
+    done
+    sleep 3
+    touch "$T/stop"
+    wait $load
+    n=$(nfsvol status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["counters"]["handles_replaced"])')
+    echo "$n handles replaced"
+    [ "$n" -gt 20 ]
+    rm -r "$M"/*
+    [ -z "$(ls -A "$M")" ]
+    umount "$M"
+    wait_for 25 no_volumes
+}
+
 limit_dead_soft=60
 case_dead_soft() { # EIO within timeo × retrans, with linear back-off
     local start rc=0

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.bash"
 : "${FAKENFS:?the fake server}"
 
-GETATTR=1 SETATTR=2 LOOKUP=3 WRITE=7 CREATE=8 READDIR=16 READDIRPLUS=17
+GETATTR=1 SETATTR=2 LOOKUP=3 READ=6 WRITE=7 CREATE=8 READDIR=16 READDIRPLUS=17
 
 # strange [KEY ACTION ARG SKIP TIMES]...: a server with faults, mounted at $M. It ends with the case.
 n_files=20
@@ -218,6 +218,55 @@ if told:
     print(told, "were told twice", file=sys.stderr)
 sys.exit(min(told, 200))
 PY
+}
+
+# The process that drops pages waits for a READ that nobody will answer: killed, it stays, and the kernel's connection with it.
+stuck_while_it_drops() { # sets reader
+    local pid
+    strange $READ drop 0 0 0
+    umount "$M"
+    wait_for 10 no_volumes
+    mount_stuck
+    head -c 1 "$M/f3" >"$T/read" 2>&1 & reader=$!
+    wait_for 5 state_of_process_is $reader D
+    python3 -c 'import fcntl, sys; fcntl.lockf(open(sys.argv[1], "r+"), fcntl.LOCK_EX)' "$M/f3" >"$T/locked" 2>&1 & locker=$!
+    wait_for 5 state_of_process_is "$(pgrep -x nfsvol-notifier)" D
+    for pid in $(daemon_pids); do kill -STOP "$pid"; done
+    for pid in $(daemon_pids); do kill -KILL "$pid"; done
+    wait_for 5 state_is dead
+    nfsvol status "$M" | grep -q 'stuck in the kernel'
+    state_of_process_is $reader D
+}
+mount_stuck() { mount -t fuse.nfs -o port=20690,mountport=20690,nlmport=20690,linger=0 127.0.0.1:/fake "$M"; }
+state_of_process_is() { grep -q "^State:.*$2" "/proc/$1/status"; }
+state_is() { [ "$(status_of state)" = "$1" ]; }
+ends_with_an_error() { # PID
+    wait_for 5 not alive "$1"
+    ! wait "$1"
+}
+alive() { kill -0 "$1" 2>/dev/null; }
+not() { ! "$@"; }
+
+limit_all_killed_while_one_is_stuck_then_umount=60
+case_all_killed_while_one_is_stuck_then_umount() {
+    stuck_while_it_drops
+    nfsvol umount "$M" >out
+    grep -q 'what waited for its files' out
+    ends_with_an_error $reader
+    ends_with_an_error $locker
+    wait_for 5 not pgrep -x nfsvol-notifier
+    mount_stuck
+    [ "$(entries)" = 20 ]
+}
+
+limit_all_killed_while_one_is_stuck_then_mount=60
+case_all_killed_while_one_is_stuck_then_mount() { # as kubelet does
+    stuck_while_it_drops
+    mount_stuck
+    ends_with_an_error $reader
+    ends_with_an_error $locker
+    [ "$(entries)" = 20 ]
+    [ "$(grep -c "$M" /proc/self/mountinfo)" = 1 ]
 }
 
 # Every fault in turn, of any procedure, under a load that knows what it must read: what can be retried is, what cannot is an

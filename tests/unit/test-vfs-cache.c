@@ -15,9 +15,8 @@ static unsigned n_invalidated;
 
 static VfsInval *inval;
 
-static void invalidate(void *userdata, uint64_t nodeid, VfsInval *told) {
+static void invalidate(void *userdata, VfsInval *told) {
         (void) userdata;
-        (void) nodeid;
         n_invalidated++;
         inval = told;
 }
@@ -46,7 +45,7 @@ static void setup(void) {
         cr_assert_eq(vfs_new(memory, &options, &vfs), 0);
         vfs_set_notify(vfs, &notify);
         n_invalidated = 0;
-        inode = inode_lookup(vfs, &fh, &attr, 1);
+        inode = inode_lookup(vfs, &fh, &attr, 1, "name");
         dir = inode_pin(vfs, 1);
 }
 

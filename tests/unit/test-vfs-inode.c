@@ -58,7 +58,7 @@ static Inode *look(uint32_t n) {
         NfsFh fh = handle(n);
         NfsAttr attr = file_attr(n);
 
-        return inode_lookup(vfs, &fh, &attr, 1);
+        return inode_lookup(vfs, &fh, &attr, 1, "name");
 }
 
 Test(inode, the_root_is_node_1) {
@@ -69,6 +69,72 @@ Test(inode, the_root_is_node_1) {
         inode_unpin(vfs, root);
         inode_forget(vfs, 1, 1000); /* the root is never forgotten */
         cr_assert_not_null(inode_pin(vfs, 1));
+}
+
+static void replace(Inode *inode, uint32_t n) {
+        NfsFh fh = handle(n);
+
+        cr_assert_eq(inode_replace_fh(vfs, inode, inode_fh(inode), &fh), 0);
+}
+
+Test(inode, a_handle_that_is_replaced) {
+        Inode *a = look(1), *b = look(2);
+        const NfsFh *first = inode_fh(a);
+        uint64_t nodeid = a->nodeid;
+        NfsFh third = handle(3), fourth = handle(4);
+
+        replace(a, 3);
+        cr_assert(nfs_fh_equal(inode_fh(a), &third));
+        cr_assert(inode_had_fh(vfs, a, first));
+        cr_assert(inode_had_fh(vfs, a, inode_fh(a)));
+        cr_assert_not(inode_had_fh(vfs, a, inode_fh(b)));
+        cr_assert_eq(look(3), a);
+        cr_assert_neq(look(1), a, "that is somebody else's by now");
+        cr_assert_eq(inode_replace_fh(vfs, a, first, &fourth), 0);
+        cr_assert(nfs_fh_equal(inode_fh(a), &third), "somebody was faster");
+        replace(a, 4);
+        cr_assert(inode_had_fh(vfs, a, first));
+
+        crash();
+        a = inode_pin(vfs, nodeid);
+        cr_assert(nfs_fh_equal(inode_fh(a), &fourth));
+        cr_assert_eq(look(4), a);
+}
+
+Test(inode, of_replaced_handles_no_more_are_kept_than_needed) {
+        Inode *a = look(1);
+        unsigned used = 0;
+
+        for (uint32_t i = 0; i < 100; i++)
+                replace(a, 100 + i);
+        inode_forget(vfs, a->nodeid, 1);
+        for (uint32_t h = 1; h < memory->handles_high; h++)
+                used += memory->handles[h].used;
+        cr_assert_eq(used, 0);
+
+        a = look(1);
+        replace(a, 2);
+        replace(a, 3);
+        crash(); /* calls may have pointed to the first, and do no more */
+        for (uint32_t h = 1; h < memory->handles_high; h++)
+                used += memory->handles[h].used;
+        cr_assert_eq(used, 1);
+}
+
+/* The handle that it had at first is stale, too, but it is no other file's. */
+Test(inode, a_damaged_replacement) {
+        Inode *a = look(1);
+        uint64_t nodeid = a->nodeid;
+        NfsFh first = handle(1);
+
+        replace(a, 2);
+        memory->handles[a->record->handle].fh.data[0] ^= 1;
+        crash();
+        a = inode_pin(vfs, nodeid);
+        cr_assert(nfs_fh_equal(inode_fh(a), &first));
+        memory->inodes[(uint32_t) nodeid].handle = 0xffffffff;
+        crash();
+        cr_assert(nfs_fh_equal(inode_fh(inode_pin(vfs, nodeid)), &first));
 }
 
 Test(inode, one_handle_one_node) {

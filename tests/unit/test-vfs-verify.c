@@ -25,7 +25,7 @@ static NfsFh handle(uint32_t n) {
 static Inode *look(uint32_t n, mode_t type, uint64_t parent) {
         NfsAttr attr = { .mode = type | 0755, .nlink = 1, .fileid = n };
         NfsFh fh = handle(n);
-        Inode *inode = inode_lookup(vfs, &fh, &attr, parent);
+        Inode *inode = inode_lookup(vfs, &fh, &attr, parent, "name");
 
         cache_update(vfs, inode, &attr, (CallTime){ 1, 1 });
         return inode;

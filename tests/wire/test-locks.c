@@ -8,106 +8,11 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "harness.h"
-#include "vfs/vfs.h"
+#include "volume.h"
 
 #define ID      5 /* f3 */
 
-/* Also in a child, where Criterion's own cannot be used. */
-#define CHECK(x)                                                                                             \
-        do {                                                                                                 \
-                if (!(x)) {                                                                                  \
-                        (void) fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                       \
-                        abort();                                                                             \
-                }                                                                                            \
-        } while (0)
-
-typedef struct TestOp {
-        Op op;
-        int n_done;
-        int err;
-        uint64_t nodeid, fh;
-        VfsLock lock;
-        unsigned n_waits;
-} TestOp;
-
-static FakeNfs *fake;
-static Memory *memory;
-static SessionOptions options;
-static Reactor *reactor;
-static Vfs *vfs;
-static VfsReactor *vr;
 static uint64_t nodeid, fh, fh2;
-
-/* ---- ops ---- */
-
-static void done(Op *op, int err) {
-        TestOp *t = container_of(op, TestOp, op);
-
-        t->err = err;
-        t->n_done++;
-}
-
-static void reply_entry(Op *op, const VfsEntry *entry) {
-        container_of(op, TestOp, op)->nodeid = entry->nodeid;
-        done(op, 0);
-}
-
-static void reply_open(Op *op, uint64_t handle, unsigned flags) {
-        (void) flags;
-        container_of(op, TestOp, op)->fh = handle;
-        done(op, 0);
-}
-
-static void reply_lock(Op *op, const VfsLock *lock) {
-        container_of(op, TestOp, op)->lock = *lock;
-        done(op, 0);
-}
-
-static void executing(Op *op, unsigned step, const NfsFh *object) {
-        (void) op;
-        (void) step;
-        (void) object;
-}
-
-static void waiting(Op *op) {
-        container_of(op, TestOp, op)->n_waits++;
-}
-
-static const OpReply reply = {
-        .err = done,
-        .entry = reply_entry,
-        .open = reply_open,
-        .lock = reply_lock,
-        .executing = executing,
-        .waiting = waiting,
-};
-
-static void init(TestOp *t) {
-        static uint64_t unique = 1;
-
-        *t = (TestOp){ .op = { .reply = &reply, .reactor = vr, .unique = unique++ } };
-}
-
-static bool is_done(const TestOp *t, uint32_t timeout_ms) {
-        uint64_t end = now_ns() + timeout_ms * NSEC_PER_MSEC;
-
-        while (t->n_done == 0 && now_ns() < end)
-                CHECK(reactor_turn(reactor, end) >= 0);
-        CHECK(t->n_done <= 1);
-        return t->n_done == 1;
-}
-
-static void turn_for(uint32_t ms) {
-        TestOp never = { 0 };
-
-        (void) is_done(&never, ms);
-}
-
-static int result(TestOp *t) {
-        CHECK(is_done(t, 10000));
-        return t->err;
-}
 
 static void lock_start(TestOp *t, uint64_t owner, enum LockType type, uint64_t start, uint64_t end, bool wait) {
         VfsLock lock = { .type = type, .start = start, .end = end, .pid = (pid_t) owner };
@@ -152,66 +57,17 @@ static bool server_comes_to(enum LockType type, uint64_t start, uint64_t end) {
         }
 }
 
-/* ---- a worker ---- */
-
-static void worker_start(void) {
-        CHECK(reactor_new(&reactor) == 0);
-        CHECK(vfs_new(memory, &options, &vfs) == 0);
-        CHECK(vfs_reactor_new(vfs, 0, reactor, &vr) == 0);
-}
-
-static void worker_end(void) {
-        vr = vfs_reactor_free(vr);
-        reactor = reactor_free(reactor);
-        vfs = vfs_free(vfs);
-}
-
-static void prepare(void) {
-        static const FakeNfsConfig config = { .n_files = 100 };
-        NfsMountConfig mount = { .host = "127.0.0.1", .path = "/x", .cred = &test_cred, .timeout_ms = 5000 };
-        char message[512];
-        int fd;
-
-        log_open(LOG_TARGET_STDERR, "test", NULL);
-        log_set_max_level(LOG_CRIT);
-        fake = fakenfs_start(&config);
-        cr_assert_not_null(fake);
-        options = (SessionOptions){ .timeo = 3, .retrans = 1, .nconnect = 1, .noresvport = true };
-        mount.port = mount.mountport = mount.nlmport = fakenfs_port(fake);
-        mount.nlm = NFS_NLM_REQUIRED;
-        cr_assert_eq(memory_new(&memory, &fd), 0);
-        (void) close(fd);
-        memory->n_reactors = 1;
-        (void) snprintf(memory->source, sizeof memory->source, "127.0.0.1:/x");
-        cr_assert_eq(nfs_export_mount(&mount, &memory->mount, message, sizeof message), NFS_MOUNT_OK, "%s", message);
-        options.nlmport = memory->mount.nlmport;
-}
-
-static void open_file(void) {
-        TestOp t;
-
-        init(&t);
-        vfs_lookup(&t.op, 1, "f3");
-        cr_assert_eq(result(&t), 0);
-        nodeid = t.nodeid;
-        for (int i = 0; i < 2; i++) {
-                init(&t);
-                vfs_open(&t.op, nodeid, O_RDWR);
-                cr_assert_eq(result(&t), 0);
-                *(i ? &fh2 : &fh) = t.fh;
-        }
-}
-
 static void setup(void) {
-        prepare();
+        volume_prepare(NFS_NLM_REQUIRED);
         worker_start();
-        open_file();
+        nodeid = file_find("f3");
+        fh = file_open(nodeid, O_RDWR);
+        fh2 = file_open(nodeid, O_RDWR);
 }
 
 static void teardown(void) {
         worker_end();
-        (void) munmap(memory, sizeof *memory);
-        fake = fakenfs_stop(fake);
+        volume_done();
 }
 
 TestSuite(locks, .init = setup, .fini = teardown, .timeout = 60);
@@ -492,7 +348,8 @@ Test(locks, soft_gives_up_and_is_settled_later) {
         worker_end();
         options.soft = true;
         worker_start();
-        open_file();
+        fh = file_open(nodeid, O_RDWR);
+        fh2 = file_open(nodeid, O_RDWR);
         fakenfs_fault(fake, FAKE_NLM(2), FAKE_DROP, 0, 0, 0); /* done, but no answer */
         lock_start(&t, 1, LOCK_EXCLUSIVE, 0, 9, true);
         cr_assert_eq(result(&t), EIO);
@@ -511,24 +368,6 @@ Test(locks, soft_gives_up_and_is_settled_later) {
 }
 
 /* ---- a worker dies ---- */
-
-/* What f does is done by a worker that dies then; the records are what it leaves. */
-static void in_a_worker_that_dies(void (*f)(void)) {
-        int status;
-        pid_t pid;
-
-        worker_end();
-        pid = fork();
-        cr_assert_geq(pid, 0);
-        if (pid == 0) {
-                worker_start();
-                f();
-                (void) kill(getpid(), SIGKILL);
-        }
-        (void) waitpid(pid, &status, 0);
-        cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-        worker_start();
-}
 
 static void holds(void) {
         CHECK(lock(1, LOCK_EXCLUSIVE, 0, 9) == 0);
@@ -612,5 +451,6 @@ Test(locks, the_end_gives_all_back) {
         vfs_locks_end(vr);
         cr_assert_eq(result(&t), EINTR);
         cr_assert(server_comes_to(LOCK_NONE, 0, 0));
+        turn_for(50); /* its answer */
         cr_assert_eq(atomic_load(&memory->n_locks), 0);
 }

@@ -1,0 +1,172 @@
+/*
+ * Names that go (vfs/remove.c), and files that are unlinked while they are open.
+ */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+
+#include "src/vfs/volume.h"
+#include "volume.h"
+
+enum { IO = 5, NOSPC = 28, NOTEMPTY = 66 }; /* nfsstat3 */
+
+static uint64_t dir, nodeid, fh;
+static _Atomic uint32_t xid;
+
+static void setup(void) {
+        volume_prepare(NFS_NLM_REQUIRED);
+        worker_start();
+        dir = file_find("d0");
+}
+
+static void teardown(void) {
+        worker_end();
+        volume_done();
+}
+
+TestSuite(remove, .init = setup, .fini = teardown, .timeout = 60);
+
+/* f7, in d0. */
+static void open_it(void) {
+        TestOp t;
+
+        init(&t);
+        vfs_lookup(&t.op, dir, "f7");
+        cr_assert_eq(result(&t), 0);
+        nodeid = t.nodeid;
+        fh = file_open(nodeid, O_RDWR);
+}
+
+static void open_and_unlink(void) {
+        TestOp t;
+
+        open_it();
+        init(&t);
+        vfs_unlink(&t.op, dir, "f7");
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_RENAME), 1);
+}
+
+static void close_it(void) {
+        TestOp t;
+
+        init(&t);
+        vfs_release(&t.op, nodeid, fh, false, 0);
+        cr_assert_eq(result(&t), 0);
+}
+
+static void rmdir_begin(TestOp *t) {
+        init(t);
+        t->op.xid_note = &xid;
+        vfs_rmdir(&t->op, 1, "d0");
+}
+
+static int rename_over(void) {
+        TestOp t;
+
+        init(&t);
+        vfs_rename(&t.op, 1, "f8", 1, "f9", 0);
+        return result(&t);
+}
+
+Test(remove, not_empty) {
+        TestOp t;
+
+        fakenfs_fault(fake, NFS_RMDIR, FAKE_STATUS, NOTEMPTY, 0, 0);
+        rmdir_begin(&t);
+        cr_assert_eq(result(&t), ENOTEMPTY);
+        cr_assert_eq(fakenfs_seen(fake, NFS_RMDIR), 1);
+        cr_assert_eq(fakenfs_seen(fake, NFS_LOOKUP), 1, "the one of setup()");
+}
+
+/* The close returned before the removal, and the kernel may send the RELEASE after the RMDIR. */
+Test(remove, what_is_going_is_waited_for) {
+        TestOp t;
+
+        open_and_unlink();
+        fakenfs_fault(fake, NFS_RMDIR, FAKE_STATUS, NOTEMPTY, 0, 1);
+        fakenfs_fault(fake, NFS_REMOVE, FAKE_DELAY, 300, 0, 1);
+        rmdir_begin(&t);
+        cr_assert_not(is_done(&t, 20));
+        close_it();
+        cr_assert_not(is_done(&t, 200));
+        cr_assert_eq(xid, 0, "a successor must not be told that answer once more");
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_RMDIR), 1);
+}
+
+Test(remove, what_stays_is_not_waited_for) {
+        uint64_t begin = now_ns();
+        TestOp t;
+
+        open_and_unlink();
+        fakenfs_fault(fake, NFS_RMDIR, FAKE_STATUS, NOTEMPTY, 0, 0);
+        rmdir_begin(&t);
+        cr_assert_eq(result(&t), ENOTEMPTY);
+        cr_assert_lt(now_ns() - begin, NSEC_PER_SEC);
+        cr_assert_leq(fakenfs_seen(fake, NFS_RMDIR), 2);
+}
+
+Test(remove, waiting_is_interrupted) {
+        TestOp t;
+
+        open_and_unlink();
+        fakenfs_fault(fake, NFS_REMOVE, FAKE_DROP, 0, 0, 0);
+        fakenfs_fault(fake, NFS_RMDIR, FAKE_STATUS, NOTEMPTY, 0, 0);
+        close_it();
+        rmdir_begin(&t);
+        cr_assert_not(is_done(&t, 300));
+        vfs_interrupt(&t.op);
+        cr_assert_eq(result(&t), EINTR);
+        fakenfs_clear(fake);
+        fakenfs_kick(fake);
+        turn_for(200);
+}
+
+/* The RENAME takes long: the close, and the REMOVE of a name that is not there yet, overtake it, and somebody opens it. */
+Test(remove, opened_again_before_it_is_hidden) {
+        TestOp unlinking, opening;
+
+        open_it();
+        fakenfs_fault(fake, NFS_RENAME, FAKE_DELAY, 300, 0, 1);
+        init(&unlinking);
+        vfs_unlink(&unlinking.op, dir, "f7");
+        turn_for(50);
+        close_it();
+        turn_for(50);
+        cr_assert_eq(fakenfs_executed(fake, NFS_REMOVE), 1);
+        init(&opening);
+        vfs_open(&opening.op, nodeid, O_RDWR);
+        cr_assert_eq(result(&unlinking), 0);
+        cr_assert_eq(result(&opening), 0);
+        fh = opening.fh;
+        close_it();
+        turn_for(100);
+        cr_assert_eq(fakenfs_executed(fake, NFS_REMOVE), 2);
+}
+
+/* Many ways to say that there are no links: what is renamed over is moved away, and nothing of it is lost. */
+Test(remove, renamed_over_without_links) {
+        (void) file_open(file_find("f9"), O_RDWR);
+        fakenfs_fault(fake, NFS_LINK, FAKE_STATUS, IO, 0, 0);
+        cr_assert_eq(rename_over(), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_RENAME), 2);
+}
+
+Test(remove, not_renamed_over_what_cannot_be_hidden) {
+        (void) file_open(file_find("f9"), O_RDWR);
+        fakenfs_fault(fake, NFS_LINK, FAKE_STATUS, NOSPC, 0, 0);
+        cr_assert_eq(rename_over(), ENOSPC);
+        cr_assert_eq(fakenfs_executed(fake, NFS_RENAME), 0);
+}
+
+/* Who does not know what the name means must not remove it. */
+Test(remove, not_removed_without_a_look) {
+        TestOp t;
+
+        (void) file_open(file_find("f9"), O_RDWR);
+        fakenfs_fault(fake, NFS_LOOKUP, FAKE_STATUS, IO, 0, 0);
+        init(&t);
+        vfs_unlink(&t.op, 1, "f9");
+        cr_assert_eq(result(&t), EIO);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 0);
+}

@@ -1,0 +1,60 @@
+/*
+ * For tests of vfs/ over the wire: a volume of the fake server, one reactor, and operations as the kernel would ask for them.
+ * What fails aborts, so that it can be used in a child of a test, too.
+ */
+#pragma once
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "harness.h"
+#include "vfs/vfs.h"
+
+#define CHECK(x)                                                                                             \
+        do {                                                                                                 \
+                if (!(x)) {                                                                                  \
+                        (void) fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                       \
+                        abort();                                                                             \
+                }                                                                                            \
+        } while (0)
+
+typedef struct TestOp {
+        Op op;
+        int n_done;
+        int err;
+        /* what a successor would know of it */
+        unsigned step;
+        NfsFh object;
+        uint64_t object_id;
+        /* what was answered */
+        uint64_t nodeid, fh;
+        VfsLock lock;
+        size_t size;
+        unsigned n_waits;
+} TestOp;
+
+extern FakeNfs *fake;
+extern Memory *memory;
+extern SessionOptions options;
+extern Reactor *reactor;
+extern Vfs *vfs;
+extern VfsReactor *vr;
+
+/* The server, and the mounted export. */
+void volume_prepare(enum NfsLockManager nlm);
+void volume_done(void);
+
+/* What one process of a worker has; the memory stays. */
+void worker_start(void);
+void worker_end(void);
+/* What f does is done by a worker that dies then, and has a successor; the records are what it leaves. */
+void in_a_worker_that_dies(void (*f)(void));
+
+void init(TestOp *t);
+bool is_done(const TestOp *t, uint32_t timeout_ms);
+void turn_for(uint32_t ms);
+/* errno, within ten seconds. */
+int result(TestOp *t);
+
+uint64_t file_find(const char *name);
+uint64_t file_open(uint64_t nodeid, int flags);
