@@ -236,6 +236,7 @@ struct NfsCall {
         uint32_t n_delays; /* NFS3ERR_JUKEBOX answers so far */
         uint32_t n_repeats;
         uint64_t repeat_due; /* ns; 0: it is not repeated */
+        uint64_t ask_due;    /* ns; 0: it is not asked again */
         uint64_t sent_at, heard_at, deadline; /* ns, monotonic */
         struct NfsFlight *flight;
         int state;

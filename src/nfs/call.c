@@ -12,6 +12,10 @@
  * the timer fires, which is armed for the earliest of them but not more often than sixteen times a timeo:
  * then the list is walked. So sending and completing a call costs no timer operation.
  *
+ * A server may drop a request and say nothing (nfs-ganesha does, when it has no memory). What only reads is
+ * asked again after five seconds, ten, twenty, the oldest calls first and few at once: nobody waits for a minute,
+ * and one that is merely slow has next to nothing more to do.
+ *
  * XIDs count up from a random start. A call that comes with an XID of its own (sent before by a worker that
  * has died) keeps it, unless a call in flight has it; while there are such calls, new XIDs are compared.
  */
@@ -23,6 +27,8 @@
 #define DELAY_MIN_MS    250 /* after NFS3ERR_JUKEBOX, doubling */
 #define DELAY_MAX_MS    5000
 #define REPEAT_MIN_MS   50 /* of what a server may have dropped, doubling */
+#define ASK_MIN_NS      (5 * NSEC_PER_SEC) /* the same, of what only reads */
+#define ASK_MAX         4u                 /* calls of a connection, each time */
 
 /* ---- deadlines ---- */
 
@@ -43,6 +49,10 @@ static void call_set_deadline(NfsConn *conn, NfsCall *call, uint64_t now) {
         call->deadline = now + interval;
         if (conn->config.soft)
                 call->deadline = MIN(call->deadline, call->sent_at + conn_major_timeout(conn));
+}
+
+static uint64_t call_due(const NfsCall *call) {
+        return call->ask_due ? MIN(call->ask_due, call->deadline) : call->deadline;
 }
 
 /* ---- XIDs ---- */
@@ -128,6 +138,25 @@ static void call_repeat_later(NfsConn *conn, NfsCall *call) {
                 timer_arm(conn->reactor, &conn->repeat_timer, call->repeat_due);
 }
 
+/* May be executed any number of times, and costs the server little. */
+static bool proc_reads(enum NfsProc proc) {
+        switch (proc) {
+        case NFS_GETATTR:
+        case NFS_LOOKUP:
+        case NFS_ACCESS:
+        case NFS_READLINK:
+        case NFS_READ:
+        case NFS_READDIR:
+        case NFS_READDIRPLUS:
+        case NFS_FSSTAT:
+        case NFS_FSINFO:
+        case NFS_PATHCONF:
+                return true;
+        default:
+                return false;
+        }
+}
+
 /* On a wire that is up. */
 static int call_put_on_wire(NfsConn *conn, NfsCall *call) {
         int r = wire_send(conn->wire, call);
@@ -174,6 +203,7 @@ static void call_start(NfsConn *conn, NfsCall *call, uint64_t now) {
         call->n_timeouts = 0;
         call->n_repeats = 0;
         call->repeat_due = 0;
+        call->ask_due = proc_reads(call->proc) ? now + ASK_MIN_NS : 0;
         if (conn->state == CONN_CLOSED) {
                 call_finish_later(conn, call, EINTR);
                 return;
@@ -188,7 +218,7 @@ static void call_start(NfsConn *conn, NfsCall *call, uint64_t now) {
         call->state = CALL_WAITING;
         TAILQ_INSERT_TAIL(&conn->calls, call, conn_link);
         call_set_deadline(conn, call, now);
-        conn_expect(conn, call->deadline);
+        conn_expect(conn, call_due(call));
 }
 
 void nfs_call_send(NfsConn *conn, NfsCall *call) {
@@ -330,6 +360,14 @@ static bool call_expired(NfsConn *conn, NfsCall *call, uint64_t now) {
         return conn->state == CONN_UP && (silent || major);
 }
 
+/* On the same wire, and under the same XID: the first answer that comes is the answer. */
+static void call_ask_again(NfsConn *conn, NfsCall *call, uint64_t now) {
+        call->n_repeats++;
+        call->ask_due = now + (ASK_MIN_NS << MIN(call->n_repeats, 4u));
+        (void) call_put_on_wire(conn, call); /* no memory: it waits for its answer all the same */
+        reactor_defer(conn->reactor, &conn->task);
+}
+
 static uint64_t delayed_expire(NfsConn *conn, uint64_t now) {
         NfsCall *call, *next;
         uint64_t earliest = UINT64_MAX;
@@ -348,6 +386,7 @@ static uint64_t delayed_expire(NfsConn *conn, uint64_t now) {
 
 bool calls_expire(NfsConn *conn, uint64_t now) {
         uint64_t earliest = UINT64_MAX, delayed;
+        uint32_t n_asked = 0;
         bool dead = false;
         NfsCall *call, *next;
 
@@ -355,8 +394,11 @@ bool calls_expire(NfsConn *conn, uint64_t now) {
                 next = TAILQ_NEXT(call, conn_link);
                 if (call->deadline <= now)
                         dead |= call_expired(conn, call, now);
-                if (call->state == CALL_WAITING)
-                        earliest = MIN(earliest, call->deadline);
+                if (call->state != CALL_WAITING)
+                        continue;
+                if (call->ask_due && call->ask_due <= now && conn->state == CONN_UP && n_asked++ < ASK_MAX)
+                        call_ask_again(conn, call, now);
+                earliest = MIN(earliest, call_due(call));
         }
         if (earliest != UINT64_MAX)
                 earliest = MAX(earliest, now + timeo_ns(conn) / 16);

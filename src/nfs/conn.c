@@ -29,9 +29,9 @@
  * All wires of a connection come from the same local port, as far as that can be had, and what was sent before is sent
  * under the XID that it had: so a server finds it in its duplicate-request cache, and does not execute it twice.
  *
- * Time: nothing is retransmitted over a living TCP connection, that is TCP's work, but for what was sent on an earlier one
- * (calls_repeat()). A call unanswered
- * for its deadline (call.c) breaks the wire if nothing at all was heard for timeo; if others are answered,
+ * Time: nothing is retransmitted over a living TCP connection, that is TCP's work, but for what a server may have dropped:
+ * duplicates of what was sent on an earlier one (calls_repeat()), and calls that only read (calls_expire()). A call
+ * unanswered for its deadline (call.c) breaks the wire if nothing at all was heard for timeo; if others are answered,
  * it is first given until its major time-out. There is one timer, armed for the earliest of the state's
  * and the calls' deadlines, or earlier.
  *

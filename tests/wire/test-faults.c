@@ -143,6 +143,37 @@ Test(faults, a_lost_reply_while_others_are_answered) {
         cr_assert_eq(h.n_down, 0, "the server did respond");
 }
 
+/* What only reads is asked again, the oldest calls first; what changes something is not. */
+Test(faults, dropped_requests_are_asked_again) {
+        enum { N = 10 };
+        TestCall reading[N], removing;
+        uint64_t start = now_ns();
+
+        h.conn = nfs_conn_free(h.conn);
+        h.config.timeo_ms = 60000;
+        harness_connect(&h);
+        fakenfs_fault(h.fake, NFS_GETATTR, FAKE_DROP, 0, 0, N);
+        fakenfs_fault(h.fake, NFS_REMOVE, FAKE_DROP, 0, 0, 1);
+        test_call_init(&h, &removing, NFS_REMOVE, 1);
+        removing.call.args.name = "f1";
+        test_call_send(&removing);
+        for (int i = 0; i < N; i++) {
+                test_call_init(&h, &reading[i], NFS_GETATTR, 2);
+                test_call_send(&reading[i]);
+        }
+        cr_assert(harness_wait(&h, &reading[3].n_done, 1, 10000));
+        cr_assert_geq(now_ns() - start, 4900 * NSEC_PER_MSEC);
+        cr_assert_eq(reading[0].call.err, 0);
+        cr_assert_eq(reading[4].n_done, 0, "few at once");
+        cr_assert(harness_wait(&h, &reading[7].n_done, 1, 10000));
+        cr_assert_eq(reading[8].n_done, 0);
+        cr_assert_eq(h.stats.resent[NFS_GETATTR], 8);
+        cr_assert_eq(removing.n_done, 0);
+        cr_assert_eq(fakenfs_seen(h.fake, NFS_REMOVE), 1);
+        cr_assert_eq(h.stats.connects, 1);
+        h.conn = nfs_conn_free(h.conn); /* before the calls go */
+}
+
 Test(faults, order_and_exactly_once_over_kicks) {
         enum { N = 2000 };
         static TestCall t[N];
