@@ -85,12 +85,17 @@ class Nfsvol(Mounted):
             subprocess.run(["cp", f"{build}/{source}", f"{self.bin}/{program}"], check=True)
 
     def mount(self):
-        options = f"port={self.box.port},mountport={self.box.port + 1},linger=0"
+        options = f"port={self.box.nfs_port},mountport={self.box.port + 1},linger=0"
         if self.box.options:
             options += "," + self.box.options
         subprocess.run([f"{self.bin}/nfsvol", "mount", "127.0.0.1:/export", self.dir, "-o", options],
                        env=self.env, check=True)
         self.pid = self.status()["worker_pid"]
+
+    def memory(self):
+        """Bytes of memory that the worker uses, what survives it included."""
+        with open(f"/proc/{self.pid}/status") as f:
+            return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS:"))
 
     def status(self):
         out = subprocess.run([f"{self.bin}/nfsvol", "status", "--json", self.dir], env=self.env, check=True,

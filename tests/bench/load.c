@@ -29,6 +29,7 @@
 
 #define SMALL_SIZE 100
 #define IO_ALIGN   4096
+#define STACK_SIZE (128u << 10) /* there may be ten thousand readers */
 
 static void die(const char *fmt, ...) _printf_(1, 2);
 static void die(const char *fmt, ...) {
@@ -150,17 +151,19 @@ static void run_randread(char **argv) {
         _cleanup_(fd_closep) int fd = open(argv[0], O_RDONLY | O_DIRECT | O_CLOEXEC);
         _cleanup_(freep) Reader *readers = calloc(depth, sizeof *readers);
         pthread_barrier_t barrier;
+        pthread_attr_t attr;
         uint64_t blocks;
 
         if (fd < 0) /* a tmpfs has no direct I/O */
                 fd = open_or_die(argv[0], O_RDONLY);
         blocks = MAX(size_of(fd) / bs, UINT64_C(1));
-        if (!readers || pthread_barrier_init(&barrier, NULL, depth + 1) != 0)
+        if (!readers || pthread_barrier_init(&barrier, NULL, depth + 1) != 0 || pthread_attr_init(&attr) != 0 ||
+            pthread_attr_setstacksize(&attr, STACK_SIZE) != 0)
                 die("memory");
         for (unsigned i = 0; i < depth; i++) {
                 readers[i] = (Reader){ .barrier = &barrier, .fd = fd, .n = n / depth, .bs = bs, .blocks = blocks,
                                        .seed = i + 1 };
-                if (pthread_create(&readers[i].thread, NULL, reader_run, &readers[i]) != 0)
+                if (pthread_create(&readers[i].thread, &attr, reader_run, &readers[i]) != 0)
                         die("thread");
         }
         (void) pthread_barrier_wait(&barrier);

@@ -27,7 +27,7 @@
 
 #define CHUNK_MAX  (1u << 20)
 #define SMALL_SIZE 100
-#define DEPTH_MAX  64
+#define CHAINS_MAX 64
 
 typedef struct Handle {
         uint32_t len;
@@ -56,7 +56,7 @@ struct Bench {
         char verf[NFS3_COOKIEVERFSIZE];
         bool eof;
         void (*step)(Chain *chain); /* create, lookup, readfile, remove: the first of each file */
-        Chain chains[DEPTH_MAX];
+        Chain chains[CHAINS_MAX];
 };
 
 static bool answered; /* the one request of run_one() */
@@ -347,8 +347,8 @@ static void step_remove(Chain *chain) {
 }
 
 static void chains_set_up(Bench *bench, const char *dir) {
-        if (bench->depth == 0 || bench->depth > DEPTH_MAX)
-                die("at most %d at a time, at least one", DEPTH_MAX);
+        if (bench->depth == 0 || bench->depth > CHAINS_MAX)
+                die("at most %d at a time, at least one", CHAINS_MAX);
         for (uint32_t i = 0; i < bench->depth; i++) {
                 char path[1024];
 

@@ -8,7 +8,10 @@ import random
 import subprocess
 import time
 
+from columns import Nfsvol
+
 MIB = 1 << 20
+GIVEN_BACK_S = 15
 
 
 class Sizes:
@@ -18,10 +21,13 @@ class Sizes:
         self.stream_write = [256 * MIB, 128 * MIB] if quick else [1024 * MIB, 256 * MIB]
         self.stream_read = [256 * MIB, 128 * MIB] if quick else [1024 * MIB, 256 * MIB]
         self.randread_1 = [2000, 1000] if quick else [6000, 3000]
+        self.randread_10 = [20000, 6000]
+        self.randread_10000 = [200000, 20000]
         self.randread_16 = [8000, 2000] if quick else [24000, 6000]
         self.randwrite = [4000, 2000] if quick else [20000, 4000]
         self.files_1 = [600, 200] if quick else [2000, 400]
         self.files_8 = [1600, 400] if quick else [4800, 800]
+        self.files_64 = [12800, 1600]
 
 
 class Workload:
@@ -51,8 +57,7 @@ class Workload:
 
     def raw(self, *args):
         """'what: N ops/s, N MB/s, N us CPU per op' → as load()."""
-        port = self.box.port
-        out = self.box.output([f"{self.box.tools}/rawnfs", "127.0.0.1", str(port), str(port + 1), "/export",
+        out = self.box.output([f"{self.box.tools}/rawnfs", "127.0.0.1", str(self.box.nfs_port), str(self.box.port + 1), "/export",
                                *map(str, args)])
         rate, mbs, cpu = (float(part.split()[0]) for part in out.split(": ")[1].split(", "))
         return rate, 1.0, int(mbs * 1e6), cpu
@@ -66,7 +71,7 @@ class StreamWrite(Workload):
     def run(self, column, round_):
         total = self.size(column, "stream_write")
         if column.dir is None:
-            return self.raw("write", f"{column.name}/stream", total, MIB, 8)
+            return self.raw("write", f"{column.name}/stream", total, MIB, self.box.stream_depth)
         return self.load("write", f"{column.dir}/{column.name}/stream", total, MIB)
 
     def clean(self, column, round_):
@@ -80,7 +85,7 @@ class StreamRead(Workload):
     def run(self, column, round_):
         name = f"shared/big{self.size(column, 'stream_read') // MIB}"
         if column.dir is None:
-            return self.raw("read", name, MIB, 8)
+            return self.raw("read", name, MIB, self.box.stream_depth)
         return self.load("read", f"{column.dir}/{name}", MIB)
 
 
@@ -94,6 +99,22 @@ class RandRead(Workload):
         if column.dir is None:
             return self.raw("randread", "shared/random", 4096, self.depth, n)
         return self.load("randread", f"{column.dir}/shared/random", 4096, n, self.depth)
+
+
+class RandReadBesideWriter(RandRead):
+    """Is a small request served while somebody streams?"""
+
+    def has(self, column):
+        return column.dir is not None
+
+    def run(self, column, round_):
+        stream = f"{column.dir}/{column.name}/beside"
+        with subprocess.Popen([f"{self.box.tools}/load", "write", stream, str(64 << 30), str(MIB)]) as writer:
+            time.sleep(0.5)
+            result = super().run(column, round_)
+            writer.kill()
+        os.unlink(stream)
+        return result
 
 
 class RandWrite(Workload):
@@ -173,6 +194,26 @@ class Program(Workload):
         return self.n, time.monotonic() - start, 0, None
 
 
+class Walk(Program):
+    """Of more files than anything else here; what does it cost in memory, and for how long?"""
+
+    def run(self, column, round_):
+        if not isinstance(column, Nfsvol):
+            return super().run(column, round_)
+        before = column.memory()
+        result = super().run(column, round_)
+        column.settle()
+        known, held = column.status()["counters"]["inodes"], column.memory()
+        self.box.drop_caches()
+        column.settle()
+        time.sleep(GIVEN_BACK_S)
+        left, after = column.status()["counters"]["inodes"], column.memory()
+        self.box.notes.append(f"{self.name}, {column.name}: {before >> 20} MiB before; {known} inodes, {held >> 20} MiB: "
+                              f"{(held - before) / known:.0f} bytes each; forgotten, {GIVEN_BACK_S} s later: {left} inodes, "
+                              f"{after >> 20} MiB")
+        return result
+
+
 # ---- what they work on ----
 
 def write_files(directory, count, sizes, per_dir=None):
@@ -193,6 +234,14 @@ def write_large(path, size):
             f.write(data)
 
 
+def make_empty_files(directory, count, per_dir):
+    for i in range(count):
+        if i % per_dir == 0:
+            where = f"{directory}/dir{i // per_dir:04}"
+            os.makedirs(where)
+        os.mknod(f"{where}/file{i % per_dir:04}")
+
+
 def make_content(box, columns):
     """Straight into the server's file system, before anything is mounted."""
     shared, sizes = f"{box.export}/shared", box.sizes
@@ -203,10 +252,12 @@ def make_content(box, columns):
     write_files(f"{shared}/list", box.n_list, [100])
     write_files(f"{shared}/tree", box.n_tree, [100], per_dir=100)
     for column in columns:
-        for procs in 1, 8:
+        for procs in 1, 8, 64:
             for p in range(procs):
                 os.makedirs(f"{box.export}/{column.name}/files{procs}/d{p}")
         write_large(f"{box.export}/{column.name}/random", 64 * MIB)
+    if box.scale:
+        make_empty_files(f"{shared}/walk", box.n_walk, 1000)
     tree = f"{box.top}/tar"
     write_files(tree, box.n_tar, list(range(1024, 20 * 1024)), per_dir=100)
     subprocess.run(["tar", "cf", f"{box.top}/files.tar", "-C", tree, "."], check=True)
@@ -240,3 +291,15 @@ def all_workloads(box):
                 ["git", "clone", "-q", "file://{top}/repo", "{place}/clone"], slow_once=True),
     ]
     return rows
+
+
+def scale_workloads(box):
+    """--scale: what a busy node does. 16 connections."""
+    return [
+        RandRead(box, "random 4K read, 10 in flight", 10),
+        RandRead(box, "random 4K read, 10000 in flight", 10000),
+        RandReadBesideWriter(box, "random 4K read, depth 1, beside a writer", 1),
+        Files(box, "create+write+close, 64 proc", "create", "create", 64),
+        Files(box, "stat, cold, 64 proc", "stat", "lookup", 64),
+        Walk(box, f"find -size, {box.n_walk}, cold", box.n_walk, ["find", "{dir}/shared/walk", "-size", "+9"], cold=True),
+    ]
