@@ -231,7 +231,7 @@ struct NfsCall {
         /* nfs/'s own */
         NfsConn *conn;
         bool xid_given;    /* it was not 0 then */
-        uint32_t n_sent;   /* > 1: the server may have executed it before */
+        uint32_t n_sent;   /* > 1: the answer may be of an earlier execution, out of the server's cache of answers */
         uint32_t n_timeouts;
         uint32_t n_delays; /* NFS3ERR_JUKEBOX answers so far */
         uint32_t n_repeats;

@@ -9,12 +9,13 @@
  * Time-outs are nfs(5)'s: the first after timeo, each further one timeo later than the last, ten minutes
  * at most. timeo × (retrans + 1) after it was sent is the major time-out: a soft call ends then, whatever the
  * connection does; for a hard one the server is said not to respond. Deadlines are looked at only when
- * the timer fires, which is armed for the earliest of them but not more often than sixteen times a timeo:
- * then the list is walked. So sending and completing a call costs no timer operation.
+ * the timer fires, which is armed for the earliest of them but not more often than sixteen times a timeo, or once
+ * a second: then the list is walked. So sending and completing a call costs no timer operation.
  *
- * A server may drop a request and say nothing (nfs-ganesha does, when it has no memory). What only reads is
- * asked again after five seconds, ten, twenty, the oldest calls first and few at once: nobody waits for a minute,
- * and one that is merely slow has next to nothing more to do.
+ * A server may drop a request and say nothing (nfs-ganesha does, when it has no memory). What only reads is asked again
+ * after five seconds, ten, twenty, if a later one like it was answered, or nothing was heard for as long: the
+ * oldest calls first, and few at once. So nobody waits for a minute, and a server or a link that is merely slow is
+ * spared. The XID has been sent over this connection only: no answer to it can be older than the call.
  *
  * XIDs count up from a random start. A call that comes with an XID of its own (sent before by a worker that
  * has died) keeps it, unless a call in flight has it; while there are such calls, new XIDs are compared.
@@ -26,9 +27,11 @@
 #define INTERVAL_MAX_NS (600 * NSEC_PER_SEC)
 #define DELAY_MIN_MS    250 /* after NFS3ERR_JUKEBOX, doubling */
 #define DELAY_MAX_MS    5000
-#define REPEAT_MIN_MS   50 /* of what a server may have dropped, doubling */
+#define REPEAT_MIN_MS   50 /* of what a server may have dropped, doubling; WRITE, which is large: fourfold */
 #define ASK_MIN_NS      (5 * NSEC_PER_SEC) /* the same, of what only reads */
-#define ASK_MAX         4u                 /* calls of a connection, each time */
+#define ASK_BUDGET      64u                /* of a connection, each time: so many calls */
+#define ASK_LARGE       16u                /* one whose answer is large counts as so many */
+#define TICK_MAX_NS     NSEC_PER_SEC
 
 /* ---- deadlines ---- */
 
@@ -131,29 +134,31 @@ static bool proc_changes(enum NfsProc proc) {
 }
 
 static void call_repeat_later(NfsConn *conn, NfsCall *call) {
-        uint32_t delay_ms = REPEAT_MIN_MS << MIN(call->n_repeats, 6u);
+        uint32_t shift = call->proc == NFS_WRITE ? 2 * call->n_repeats : call->n_repeats;
+        uint32_t delay_ms = REPEAT_MIN_MS << MIN(shift, call->proc == NFS_WRITE ? 8u : 6u);
 
         call->repeat_due = now_ns() + delay_ms * NSEC_PER_MSEC;
         if (!conn->repeat_timer.due || call->repeat_due < conn->repeat_timer.due)
                 timer_arm(conn->reactor, &conn->repeat_timer, call->repeat_due);
 }
 
-/* May be executed any number of times, and costs the server little. */
-static bool proc_reads(enum NfsProc proc) {
+/* What may be executed any number of times costs so much of ASK_BUDGET; 0: it may not. */
+static uint32_t proc_ask_cost(enum NfsProc proc) {
         switch (proc) {
         case NFS_GETATTR:
         case NFS_LOOKUP:
         case NFS_ACCESS:
         case NFS_READLINK:
-        case NFS_READ:
-        case NFS_READDIR:
-        case NFS_READDIRPLUS:
         case NFS_FSSTAT:
         case NFS_FSINFO:
         case NFS_PATHCONF:
-                return true;
+                return 1;
+        case NFS_READ:
+        case NFS_READDIR:
+        case NFS_READDIRPLUS:
+                return ASK_LARGE;
         default:
-                return false;
+                return 0;
         }
 }
 
@@ -175,18 +180,21 @@ static int call_put_on_wire(NfsConn *conn, NfsCall *call) {
 /*
  * A server that is still executing a call drops the duplicate that comes meanwhile, and sends the answer the way the first
  * one came, to a connection that is gone. So duplicates are repeated, ever more slowly, until one is answered from the
- * server's cache.
+ * server's cache. While something waits to leave, they are not: it may be the last ones.
  */
 void calls_repeat(NfsConn *conn) {
         uint64_t now = now_ns(), earliest = UINT64_MAX;
+        bool clear;
         NfsCall *call;
 
         if (conn->state != CONN_UP)
                 return; /* all are sent again when it is */
+        clear = wire_is_clear(conn->wire);
         TAILQ_FOREACH(call, &conn->calls, conn_link) {
                 if (call->repeat_due && call->repeat_due <= now) {
-                        call->n_repeats++;
-                        if (call_put_on_wire(conn, call) < 0) /* no memory: it waits for its answer all the same */
+                        call->n_repeats += clear;
+                        call->repeat_due = 0;
+                        if (!clear || call_put_on_wire(conn, call) < 0) /* no memory: it waits all the same */
                                 call_repeat_later(conn, call);
                 }
                 if (call->repeat_due)
@@ -203,7 +211,7 @@ static void call_start(NfsConn *conn, NfsCall *call, uint64_t now) {
         call->n_timeouts = 0;
         call->n_repeats = 0;
         call->repeat_due = 0;
-        call->ask_due = proc_reads(call->proc) ? now + ASK_MIN_NS : 0;
+        call->ask_due = proc_ask_cost(call->proc) > 0 ? now + ASK_MIN_NS : 0;
         if (conn->state == CONN_CLOSED) {
                 call_finish_later(conn, call, EINTR);
                 return;
@@ -246,14 +254,16 @@ void nfs_call_send(NfsConn *conn, NfsCall *call) {
 }
 
 void calls_resend(NfsConn *conn) {
-        NfsCall *call, *next;
+        uint64_t ask_due = now_ns() + ASK_MIN_NS;
+        NfsCall *call;
 
-        for (call = TAILQ_FIRST(&conn->calls); call; call = next) {
-                next = TAILQ_NEXT(call, conn_link);
-                if (call_put_on_wire(conn, call) == 0)
-                        continue;
-                TAILQ_REMOVE(&conn->calls, call, conn_link);
-                call_finish_later(conn, call, ENOMEM);
+        TAILQ_FOREACH(call, &conn->calls, conn_link) {
+                if (call_put_on_wire(conn, call) < 0) /* no memory now */
+                        call_repeat_later(conn, call);
+                if (call->ask_due) {
+                        call->ask_due = ask_due;
+                        conn_expect(conn, ask_due);
+                }
         }
 }
 
@@ -299,6 +309,7 @@ void call_replied(NfsWire *wire, NfsCall *call, int r) {
         crash_point(REPLY_ARRIVED);
         conn->proven = true;
         conn_set_responding(conn, true);
+        conn->answered[call->proc] = MAX(conn->answered[call->proc], call->sent_at);
         TAILQ_REMOVE(&conn->calls, call, conn_link);
         if (r < 0) {
                 stat_add(&conn->stats->bad_replies, 1);
@@ -360,11 +371,19 @@ static bool call_expired(NfsConn *conn, NfsCall *call, uint64_t now) {
         return conn->state == CONN_UP && (silent || major);
 }
 
+static bool call_may_be_dropped(const NfsConn *conn, const NfsCall *call, uint64_t now) {
+        return call->ask_due && call->ask_due <= now &&
+               (conn->answered[call->proc] > call->sent_at || now - conn->heard_at >= ASK_MIN_NS);
+}
+
 /* On the same wire, and under the same XID: the first answer that comes is the answer. */
 static void call_ask_again(NfsConn *conn, NfsCall *call, uint64_t now) {
+        uint32_t n_sent = call->n_sent;
+
         call->n_repeats++;
         call->ask_due = now + (ASK_MIN_NS << MIN(call->n_repeats, 4u));
         (void) call_put_on_wire(conn, call); /* no memory: it waits for its answer all the same */
+        call->n_sent = n_sent; /* what that counts is the sendings that may be answered from a cache of old answers */
         reactor_defer(conn->reactor, &conn->task);
 }
 
@@ -385,9 +404,9 @@ static uint64_t delayed_expire(NfsConn *conn, uint64_t now) {
 }
 
 bool calls_expire(NfsConn *conn, uint64_t now) {
-        uint64_t earliest = UINT64_MAX, delayed;
-        uint32_t n_asked = 0;
-        bool dead = false;
+        uint64_t earliest = UINT64_MAX, delayed, tick;
+        bool up = conn->state == CONN_UP, dead = false;
+        uint32_t budget = up && wire_is_clear(conn->wire) ? ASK_BUDGET : 0;
         NfsCall *call, *next;
 
         for (call = TAILQ_FIRST(&conn->calls); call; call = next) {
@@ -396,12 +415,15 @@ bool calls_expire(NfsConn *conn, uint64_t now) {
                         dead |= call_expired(conn, call, now);
                 if (call->state != CALL_WAITING)
                         continue;
-                if (call->ask_due && call->ask_due <= now && conn->state == CONN_UP && n_asked++ < ASK_MAX)
+                if (proc_ask_cost(call->proc) <= budget && call_may_be_dropped(conn, call, now)) {
+                        budget -= proc_ask_cost(call->proc);
                         call_ask_again(conn, call, now);
-                earliest = MIN(earliest, call_due(call));
+                }
+                earliest = MIN(earliest, up ? call_due(call) : call->deadline);
         }
+        tick = MIN(timeo_ns(conn) / 16, TICK_MAX_NS);
         if (earliest != UINT64_MAX)
-                earliest = MAX(earliest, now + timeo_ns(conn) / 16);
+                earliest = MAX(earliest, now + tick);
 
         conn->expiry_due = 0;
         delayed = delayed_expire(conn, now);

@@ -40,6 +40,7 @@ struct NfsConn {
         bool responding;      /* what state_changed() was told last */
         bool failure_logged;  /* of this outage */
         uint64_t up_since, heard_at, down_since, logged_at;
+        uint64_t answered[NFS_N_PROCS]; /* when the latest call that was answered had been sent */
 
         NfsWire *wire;
         NfsFlightPool pool;

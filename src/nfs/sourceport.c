@@ -64,7 +64,14 @@ int bind(int fd, const struct sockaddr *addr, socklen_t len) {
                 return (int) syscall(SYS_bind, fd, addr, len);
         if (wish.port && (wish.port <= RESERVED_MAX) == wish.reserved && bind_port(fd, addr->sa_family, wish.port) == 0)
                 return 0;
-        if (wish.reserved)
-                return bind_reserved(fd, addr->sa_family);
-        return bind_port(fd, addr->sa_family, 0);
+        if (!wish.reserved)
+                return bind_port(fd, addr->sa_family, 0);
+        if (bind_reserved(fd, addr->sa_family) == 0)
+                return 0;
+        if (errno == EACCES && wish.port) { /* not for us: then the one that the kernel chose before */
+                if (bind_port(fd, addr->sa_family, wish.port) == 0)
+                        return 0;
+                errno = EACCES;
+        }
+        return -1;
 }

@@ -220,6 +220,10 @@ int wire_service(NfsWire *wire, uint32_t events) {
         return 0;
 }
 
+bool wire_is_clear(const NfsWire *wire) {
+        return !wire->queued && !(rpc_which_events(wire->rpc) & POLLOUT);
+}
+
 uint32_t wire_wants(const NfsWire *wire) {
         return EPOLLIN | (rpc_which_events(wire->rpc) & POLLOUT ? EPOLLOUT : 0);
 }

@@ -71,6 +71,9 @@ int wire_send(NfsWire *wire, NfsCall *call);
  */
 int wire_service(NfsWire *wire, uint32_t events);
 
+/* All that was sent has left. */
+bool wire_is_clear(const NfsWire *wire);
+
 /* EPOLLIN, and EPOLLOUT while the socket took less than there was. */
 uint32_t wire_wants(const NfsWire *wire);
 
