@@ -2,7 +2,7 @@
  * The fake server as a program: fakenfs PORT N_FILES [KEY ACTION ARG SKIP TIMES]...
  *
  * Serves until it is killed, or its stdin (a pipe) is closed. Prints "port N" when it is ready. A line of stdin adds one more
- * fault, "clear" takes all of them away.
+ * fault, "clear" takes all of them away, "seen KEY" prints "seen KEY N": how many such requests have been read.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,8 +41,11 @@ static void command(FakeNfs *fake, char *line) {
                 fakenfs_clear(fake);
         else if (n == 5)
                 add_fault(fake, word);
+        else if (n >= 2 && strcmp(line, "seen") == 0)
+                (void) printf("seen %s %lu\n", word[1], fakenfs_seen(fake, atoi(word[1])));
         else
                 (void) fprintf(stderr, "fakenfs: what is \"%s\"?\n", line);
+        (void) fflush(stdout);
 }
 
 int main(int argc, char **argv) {

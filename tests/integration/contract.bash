@@ -34,7 +34,7 @@ case_subpath_through_a_descriptor() { # --no-canonicalize -o bind /proc/PID/fd/N
     exec 8<&-
     [ "$(cat "$M/target/file")" = here ]
     mount -o bind,remount,ro "$M/target"
-    ! touch "$M/target/new" 2>/dev/null
+    not touch "$M/target/new" 2>/dev/null
     touch "$M/v/sub/path/new"
     umount "$M/v"
     [ "$(cat "$M/target/file")" = here ] # the volume lives as long as this one
@@ -77,7 +77,7 @@ case_deleted_while_the_server_is_dead() { # stat, umount, umount -f, rmdir, with
     local reader=$!
     sleep 0.5
     timeout -s KILL 20 stat "$M/v" >/dev/null
-    ! timeout -s KILL 20 umount "$M/v" 2>/dev/null # busy
+    not timeout -s KILL 20 umount "$M/v" 2>/dev/null # busy
     timeout -s KILL 20 umount -f "$M/v"
     rmdir "$M/v"
     kill -KILL $reader
@@ -102,14 +102,16 @@ case_ends_when_all_is_on_the_server() { # and says meanwhile what it waits for
     (
         exec 7>"$M/file"
         server pause
+        touch "$T/paused"
         echo data >&7 # and a close(2), which waits
     ) &
     local writer=$!
+    wait_for 10 test -e "$T/paused"
     sleep 1
     kill -KILL $writer
     wait_for 5 sh -c "! kill -0 $writer 2>/dev/null"
     umount "$M"
-    wait_for 10 logged 'waiting for the server, which has not answered [1-9]'
+    wait_for 20 logged 'waiting for the server, which has not answered [1-9]'
     server cont
     wait_for 10 no_volumes
     [ "$(cat "$T/server/export/file")" = data ]
@@ -248,8 +250,8 @@ case_idmapped_pod() {
     [ "$($pod stat -c %u:%g root dir | tr '\n' ' ')" = "0:0 33:33 " ]
     [ "$(stat -c %u:%g root dir | tr '\n' ' ')" = "100000:100000 100033:100033 " ]
     $pod setpriv --reuid 33 --regid 33 --clear-groups sh -c 'cat theirs; echo more >>theirs; echo z >dir/own'
-    ! $pod setpriv --reuid 34 --regid 34 --clear-groups cat theirs
-    ! $pod setpriv --reuid 34 --regid 34 --clear-groups touch dir/x
+    not $pod setpriv --reuid 34 --regid 34 --clear-groups cat theirs
+    not $pod setpriv --reuid 34 --regid 34 --clear-groups touch dir/x
     [ "$(cat "$T/server/export/theirs")" = "$(printf 'y\nmore')" ]
     # by a group that only the kernel knows of (a pod's fsGroup), and one that the directory hands on
     $pod sh -c 'mkdir shared; chown 0:2000 shared; chmod 2770 shared'
@@ -260,7 +262,7 @@ os.mkdir("shared/d"); os.symlink("t", "shared/l"); os.mkfifo("shared/p")'
     [ "$(stat -c %u:%g:%a "$T"/server/export/shared/f[1-9]*)" = 33:2000:640 ]
     # a name that is not there, and then is somebody else's: not to be opened because it could not be made
     mkdir "$T/server/export/open" && chmod 777 "$T/server/export/open"
-    ! $pod setpriv --reuid 33 --regid 33 --clear-groups stat open/secret # the kernel remembers that
+    not $pod setpriv --reuid 33 --regid 33 --clear-groups stat open/secret # the kernel remembers that
     (umask 077 && echo secret >"$T/server/export/open/secret")
     $pod setpriv --reuid 33 --regid 33 --clear-groups python3 -c 'import os
 for flags in os.O_TRUNC, 0:
@@ -268,11 +270,12 @@ for flags in os.O_TRUNC, 0:
     except PermissionError: pass
     else: raise SystemExit("opened")'
     [ "$(cat "$T/server/export/open/secret")" = secret ]
-    ! stat open/mine
+    not stat open/mine
     echo there >"$T/server/export/open/mine" && chown 33:33 "$T/server/export/open/mine"
     $pod setpriv --reuid 33 --regid 33 --clear-groups sh -c 'echo more >>open/mine'
     [ "$(cat "$T/server/export/open/mine")" = "$(printf 'there\nmore')" ]
-    cp /bin/true "$T/server/export/open/setuid" && chmod 4777 "$T/server/export/open/setuid"
+    cp /bin/true "$T/server/export/open/setuid"
+    chmod 4777 "$T/server/export/open/setuid"
     $pod setpriv --reuid 33 --regid 33 --clear-groups sh -c 'echo x >>open/setuid' # past the kernel's pages
     [ "$(stat -c %a "$T/server/export/open/setuid")" = 777 ]
     chmod 4777 "$T/server/export/open/setuid"
@@ -280,7 +283,8 @@ for flags in os.O_TRUNC, 0:
     $pod setpriv --reuid 33 --regid 33 --clear-groups sh -c 'echo x 1<>open/setuid' # in them
     [ "$(stat -c %a "$T/server/export/open/setuid")" = 777 ]
     # what is not idmapped goes on as before
-    echo w >"$M/plain" && [ "$(stat -c %u:%g "$T/server/export/plain")" = 0:0 ]
+    echo w >"$M/plain"
+    [ "$(stat -c %u:%g "$T/server/export/plain")" = 0:0 ]
     cd "$T"
     umount "$M.pod"
     rm -r "$M"/*
@@ -292,7 +296,7 @@ case_idmap_refused() { # by the kernel, for a volume that was not mounted with i
     trap "kill $pid" EXIT
     wait_for 5 sh -c "[ \$(readlink /proc/$pid/ns/user) != \$(readlink /proc/self/ns/user) ]"
     echo "0 100000 65536" >"/proc/$pid/uid_map"
-    ! idmapped "$M" "$M.pod" "$pid"
+    not idmapped "$M" "$M.pod" "$pid"
 }
 
 run_cases "$@"

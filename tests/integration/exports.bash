@@ -151,7 +151,8 @@ case_mounted_below() {
     [ -z "$(stat -c %i "$M"/f* "$M"/sub/f* "$M" "$M/sub" | sort | uniq -d)" ]
     ls -i "$M/sub" | while read -r ino name; do [ "$(stat -c %i "$M/sub/$name")" = "$ino" ] || fail "$name"; done
     find "$M" -type f | wc -l | grep -q '^40$'
-    echo more >"$M/sub/f7" && [ "$(cat "$T/server/export/sub/f7")" = more ]
+    echo more >"$M/sub/f7"
+    [ "$(cat "$T/server/export/sub/f7")" = more ]
     ! mv "$M/f1" "$M/sub/f1" 2>out || [ "$(cat "$M/sub/f1")" = 1 ] # mv(1) copies
     rm -r "$M/sub"/* "$M"/f*
     umount -l "$T/server/export/sub" # the server has it open

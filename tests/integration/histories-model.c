@@ -22,6 +22,7 @@ typedef struct Name {
 Promise promise = { .data_s = 60, .names_s = 60 };
 enum Actor acting;
 char failure[2000];
+double late = LATE;
 bool failed;
 unsigned change;
 Object *objects;
@@ -53,6 +54,7 @@ void model_reset(void) {
                 table[i] = (Name){ .n = 1, .was = { { .object = -1 } } };
         n_objects = 0;
         change = 0;
+        late = LATE;
         failed = false;
 }
 
@@ -81,7 +83,7 @@ static bool is_candidate(enum Actor actor, int name, int i, double start) {
                 return true;
         if (actor == SERVER || i < entry->seen[actor] || (promise.positive && entry->was[i].object < 0))
                 return false;
-        return promise.names_s > 0 && entry->was[i + 1].since + promise.names_s + LATE >= start;
+        return promise.names_s > 0 && entry->was[i + 1].since + promise.names_s + late >= start;
 }
 
 bool may_be_absent(enum Actor actor, int name, double start) {
@@ -183,7 +185,7 @@ void refresh(Object *o, int client, double before) {
 void expire(Object *o, enum Actor actor, double start) {
         if (actor == SERVER)
                 return;
-        refresh(o, (int) actor, promise.data_s > 0 ? start - promise.data_s - LATE : start);
+        refresh(o, (int) actor, promise.data_s > 0 ? start - promise.data_s - late : start);
 }
 
 static Version *version_add(Object *o) {

@@ -452,6 +452,14 @@ static void run_step(const Step *s) {
         }
 }
 
+static void run_timed(const Step *s) {
+        double start = now();
+
+        run_step(s);
+        if (s->kind != OP_WAIT)
+                late = MAX(late, LATE + now() - start);
+}
+
 /* When all has been closed, all see the same. */
 static void check_end(void) {
         for (int c = 0; c < 2; c++)
@@ -511,7 +519,7 @@ static int run_history(const Step *steps, int n) {
         model_reset();
         memset(fds, 0xff, sizeof fds);
         for (int i = 0; i < n && !failed; i++) {
-                run_step(&steps[i]);
+                run_timed(&steps[i]);
                 reserve();
                 if (failed)
                         at = i;

@@ -11,7 +11,7 @@
 #define OPS_MAX   60
 #define VERSIONS  (OPS_MAX * 2 + 2)
 #define OBJECTS   OPS_MAX
-#define LATE      0.2 /* s: for a machine that is busy */
+#define LATE      0.2 /* s */
 
 enum Actor { CLIENT_A, CLIENT_B, SERVER, N_ACTORS };
 
@@ -42,6 +42,9 @@ typedef struct Promise {
 } Promise;
 
 extern Promise promise;
+/* How long after its time something may still be believed, s: LATE, and the longest operation of this history, for it may be
+ * between the daemon's answer and the kernel's clock that a busy machine let it wait. */
+extern double late;
 extern enum Actor acting; /* for messages */
 extern char failure[2000];
 extern bool failed;

@@ -12,8 +12,9 @@
 # EXPORT_EXT4=1 set before: the export is an ext4 of its own instead of a directory of the tmpfs, whose directories cannot be
 # read on from an entry that has been removed meanwhile.
 #
-# Output is TAP. Each case has a time-out (limit_<case>=SECONDS; default 60) and an empty directory $M to
-# mount at; what it mounted is unmounted after it. Leftover processes or mounts fail the case.
+# Output is TAP. Each case has a time-out (limit_<case>=SECONDS, default 60: of a machine of one's own; it gets three times
+# that) and an empty directory $M to mount at; what it mounted is unmounted after it. Leftover processes or mounts
+# fail the case.
 set -u
 : "${NFSVOL:?the nfsvol to test}" "${NFSVOLD:?the nfsvold to test}" "${NORPCBIND:?the shim for ganesha}"
 : "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
@@ -28,7 +29,7 @@ if [ -z "${IN_BOX:-}" ]; then
     if [ -n "${NEED_SYSTEMD:-}" ]; then
         variables=()
         for name in IN_BOX NFSVOL NFSVOLD NORPCBIND PROGRAMS NFSVOL_SOAK; do variables+=(-e "$name"); done
-        exec "$top/tests/system/box" -t "${BOX_LIMIT:-600}" -b "$top" -b "$(dirname "$NFSVOL")" \
+        exec "$top/tests/system/box" -t "${BOX_LIMIT:-1800}" -b "$top" -b "$(dirname "$NFSVOL")" \
             -b "$(dirname "$NFSVOLD")" -b "$(dirname "$NORPCBIND")" -b "$PROGRAMS" "${variables[@]}" -- bash "$(realpath "$0")" "$@"
     fi
     exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc --net bash "$0" "$@"
@@ -85,10 +86,11 @@ print(d)' "$1"
 }
 
 fail() { echo "$*" >&2; return 1; }
+not() { ! "$@"; } # a plain "! command" fails no case: errexit lets it pass
 
-# wait_for SECONDS COMMAND...: until it succeeds
+# wait_for SECONDS COMMAND...: until it succeeds, for that long at least
 wait_for() {
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + $1 + 1))
     shift
     until "$@"; do
         [ $SECONDS -lt $end ] || fail "waited in vain for: $*" || return 1
@@ -139,7 +141,7 @@ forgotten_at_rest() {
 }
 forgotten() {
     [ -n "${AT_REST:-}" ] || return 0
-    wait_for 8 forgotten_at_rest || { tail -n 1 "$T/rest"; return 1; }
+    wait_for 30 forgotten_at_rest || { tail -n 1 "$T/rest"; return 1; }
 }
 
 unmount_all() {
@@ -191,7 +193,7 @@ say_failed() { echo "$1: failed: ${2%%$'\n'*}" >&2; } # a command that is a scri
 # Each case: in a process of its own, with errexit, bounded; then nothing may be left.
 run_case() {
     local skip= name=$1 limit_var=limit_$1 log=$T/log/$1 rc=0 limit left begin=${EPOCHREALTIME/./}
-    limit=${!limit_var:-60}
+    limit=$((3 * ${!limit_var:-60}))
     M=$T/m/$name
     mkdir -p "$M"
     local before=$'\n'$(ls -A "$T/server/export" 2>/dev/null)$'\n'

@@ -81,7 +81,7 @@ if [ -n "${NFSVOL_SOAK:-}" ]; then
         echo "# back; answered after $((SECONDS - gone_at)) s"
         [ $((SECONDS - gone_at)) -le 10 ]
         wait $a
-        ! flock -n "$M/x" true
+        not flock -n "$M/x" true
         exec 8<&-
         flock -w 5 "$M/x" true
         [ "$(status_of counters.locks_lost)" = 0 ]
@@ -116,8 +116,8 @@ case_cable_cut() {
     dd if="$M/far/x" of=/dev/null iflag=direct 2>/dev/null & waiting=$!
     sleep 1
     kill -KILL $waiting # whoever waits can be killed, others do not notice
-    wait_for 1 sh -c "! kill -0 $waiting 2>/dev/null"
-    timeout 2 sh -c "echo x >'$M/near/y'; df '$M/near'; rm '$M/near/y'"
+    wait_for 5 sh -c "! kill -0 $waiting 2>/dev/null"
+    timeout 8 sh -c "echo x >'$M/near/y'; df '$M/near'; rm '$M/near/y'"
     timeout 10 df "$M/far" || :
     while [ $((SECONDS - cut_at)) -lt $away ]; do sleep 0.1; done
     $far ip link set cable up
@@ -183,7 +183,7 @@ case_dead_others_unaffected() {
     cat "$M/dead/none" 2>/dev/null & reader=$!
     sleep 1
     # the living one
-    timeout 2 sh -c "echo x >'$M/live/x'; cat '$M/live/x'; rm '$M/live/x'; df '$M/live'"
+    timeout 8 sh -c "echo x >'$M/live/x'; cat '$M/live/x'; rm '$M/live/x'; df '$M/live'"
     # the dead one: what kubelet asks is answered
     timeout 10 stat "$M/dead"
     timeout 10 df "$M/dead" || :
@@ -192,7 +192,7 @@ case_dead_others_unaffected() {
     wait_for 5 sh -c "! kill -0 $reader 2>/dev/null"
     timeout 10 nfsvol status "$M/dead"
     timeout 10 umount "$M/dead"
-    timeout 2 ls "$M/live"
+    timeout 8 ls "$M/live"
 }
 
 limit_killed_in_time=60

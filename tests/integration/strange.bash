@@ -176,7 +176,7 @@ late() { # FUNCTION of latelocks.py, by two clients
         mount -t fuse.nfs -o "port=20690,mountport=20690,nlmport=20690,linger=0,timeo=$([ $client = a ] && echo 600 || echo 601)" \
             127.0.0.1:/fake "$M/$client"
     done
-    PYTHONDONTWRITEBYTECODE=1 python3 "$here/latelocks.py" "$M" "$1"
+    PYTHONDONTWRITEBYTECODE=1 python3 "$here/latelocks.py" "$M" "$T/fake.out" "$1"
     umount "$M/a" "$M/b" # while the server is there
     wait_for 10 no_volumes
 }
@@ -245,7 +245,6 @@ ends_with_an_error() { # PID
     ! wait "$1"
 }
 alive() { kill -0 "$1" 2>/dev/null; }
-not() { ! "$@"; }
 
 limit_all_killed_while_one_is_stuck_then_umount=60
 case_all_killed_while_one_is_stuck_then_umount() {

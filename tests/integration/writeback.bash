@@ -218,7 +218,7 @@ case_memory_goes_back() { # a while after the last of it is on the server
     mount_at "$M"
     memory_is_small
     dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
-    ! memory_is_small
+    not memory_is_small
     wait_for 20 memory_is_small
     dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
     kill -KILL "$(worker_pid)"

@@ -112,7 +112,8 @@ survives() { # COMMAND...: the same daemon, the same worker, a pod without an er
     [ "$before" = "$after" ] || fail "was $before, is $after"
     pod_stop
     mountpoint -q "$M"
-    echo works >"$M/after" && rm "$M/after"
+    echo works >"$M/after"
+    rm "$M/after"
 }
 
 finish() {
@@ -178,7 +179,7 @@ case_limits_from_the_configuration() {
     umount "$M"
     wait_for 10 no_volumes
     printf '[scope]\nMemoryMx = 512M\n' >"$NFSVOL_CONFIG"
-    ! mount_at "$M" 2>err
+    not mount_at "$M" 2>err
     grep -q MemoryMx err
 }
 
@@ -192,7 +193,7 @@ case_scope_refused_leaves_nothing() { # systemd says no: exit 32 with its reason
     cat err
     [ $rc = 32 ]
     grep -q 'masked' err
-    ! mountpoint -q "$M"
+    not mountpoint -q "$M"
 }
 
 limit_isolate=60
@@ -243,7 +244,8 @@ case_container_with_the_hosts_pids() {
     ls "$T/shared/pod"
     systemctl stop container
     [ "$before" = "$(daemon_pids)" ]
-    echo works >"$T/shared/pod/x" && rm "$T/shared/pod/x"
+    echo works >"$T/shared/pod/x"
+    rm "$T/shared/pod/x"
     umount "$T/shared/pod"
     wait_for 10 sh -c "! kill -0 ${before%%[[:space:]]*} 2>/dev/null"
     umount "$T/shared"
@@ -257,7 +259,7 @@ case_container_with_its_own_pids() {
     [ $rc = 32 ]
     cat err
     grep -q hostPID err
-    ! mountpoint -q "$M"
+    not mountpoint -q "$M"
 }
 
 limit_bus_is_stopped=90
@@ -389,6 +391,7 @@ case_checked_load_through_it_all() { # what recovery.bash runs, some of it on th
 kill_role() { # worker_pid, keeper_pid
     local pid
     pid=$("$1")
+    [ "$pid" -gt 1 ] || fail "not a process: $pid" || return 1 # 0 would be all of ours
     kill -KILL "$pid"
     wait_for 10 sh -c "! kill -0 $pid 2>/dev/null"
     wait_for 10 is_serving
@@ -470,7 +473,7 @@ EOF2
     cat "$T/standin.out"
     echo "longest in D: $worst s"
     [ $worst -le 5 ]
-    ! grep -vE '^[0-8] s: ' "$T/standin.out"
+    not grep -vE '^[0-8] s: ' "$T/standin.out"
     [ ! -e "$M/dead" ]
     kill -KILL $pid
     wait $pid 2>/dev/null || :

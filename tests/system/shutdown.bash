@@ -102,7 +102,7 @@ all_there() {
 
 # (the writers are not ordered after the mount, as pods are not: systemd may find it busy and leave it to us)
 check in_order 'Stopped.*writer@1' 'Stopped.*NFS volume 127.0.0.1:/export' 'Stopped target network.target'
-check test $((SECONDS - start)) -lt 30
+check test $((SECONDS - start)) -lt 60
 check all_there
 if [ -z "$problem" ]; then
     echo "ok 1 - shutdown_with_writers"

@@ -35,7 +35,8 @@ static const NfsCred test_cred = { .uid = 1000, .gid = 1001, .n_groups = 2, .gro
 NfsFh test_fh(uint64_t id);
 NfsAddr test_addr(const char *text);
 
-/* Server and connection; change h->config in between if need be. timeo 300 ms, retrans 2, hard. */
+/* Server and connection; change h->config in between if need be. Hard, retrans 2, timeo 5 s: a
+ * machine that stalls for a moment is no time-out. Who tests those has a shorter one. */
 void harness_prepare(Harness *h);
 void harness_connect(Harness *h);
 static inline void harness_init(Harness *h) {
@@ -48,9 +49,19 @@ void harness_done(Harness *h);
 void test_call_init(Harness *h, TestCall *t, enum NfsProc proc, uint64_t id);
 void test_call_send(TestCall *t);
 
-/* Runs the reactor until *counter >= want; false after timeout_ms. */
+/* Runs the reactor, one turn at least, until *counter >= want; false after timeout_ms. */
 bool harness_wait(Harness *h, const int *counter, int want, uint32_t timeout_ms);
 void harness_run(Harness *h, uint32_t ms);
+
+/* Runs it until the expression is true, ten seconds at most; is it? */
+#define harness_until(h, x)                                                                                  \
+        ({                                                                                                   \
+                uint64_t until_ = now_ns() + 10 * NSEC_PER_SEC;                                              \
+                                                                                                             \
+                while (!(x) && now_ns() < until_)                                                            \
+                        harness_run(h, 1);                                                                   \
+                (bool) (x);                                                                                  \
+        })
 
 /* Sends and waits (10 s). Returns call.err; -1 if it was never done. */
 int test_call_run(TestCall *t);

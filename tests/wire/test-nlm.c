@@ -189,12 +189,12 @@ Test(nlm, forged) {
 Test(nlm, cancelled_in_flight) {
         TestCall t;
 
-        fakenfs_fault(h.fake, FAKE_NLM(2), FAKE_DELAY, 400, 0, 1);
+        fakenfs_fault(h.fake, FAKE_NLM(2), FAKE_DELAY, 2000, 0, 1);
         lock_init(&t, NLM_LOCK, 5, 1, 0, 0);
         test_call_send(&t);
-        harness_run(&h, 50);
+        cr_assert(harness_until(&h, fakenfs_seen(h.fake, FAKE_NLM(2)) == 1));
         nfs_call_cancel(&t.call);
-        cr_assert(harness_wait(&h, &t.n_done, 1, 100));
+        cr_assert(harness_wait(&h, &t.n_done, 1, 1000));
         cr_assert_eq(t.call.err, EINTR);
         cr_assert_eq(run(NLM_UNLOCK, 1, 0, 0), 0);
 }

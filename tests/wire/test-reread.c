@@ -13,6 +13,7 @@
 static uint64_t nodeid, reader, writer;
 static VfsInval *told[8]; /* oldest first */
 static unsigned n_told;
+static uint64_t dropped_at; /* ns */
 static bool at_once; /* the kernel drops pages as soon as it is told */
 static uint8_t data[PAGE];
 
@@ -81,9 +82,30 @@ static void write_start(TestOp *t, uint64_t fh, uint64_t offset, enum VfsWriteKi
 static void others_write(void) {
         Inode *inode = inode_pin(vfs, nodeid);
 
+        dropped_at = now_ns();
         pages_drop(vfs, inode);
         inode_unpin(vfs, inode);
         pages_gone();
+}
+
+/* Was t begun too late for anybody to be unsure? Then it ends, and there is another attempt: the machine may stall. */
+static bool too_late(TestOp *t) {
+        static unsigned n;
+
+        if (now_ns() - dropped_at < REREAD_UNSURE_NS)
+                return false;
+        while (n_told > 0)
+                pages_gone();
+        cr_assert_eq(result(t), 0);
+        return n++ < 5;
+}
+
+static void others_write_and_we(TestOp *t) {
+        do {
+                others_write();
+                read_page(0);
+                write_start(t, writer, 10, VFS_WRITE);
+        } while (too_late(t));
 }
 
 Test(reread, without_a_drop_nothing_is_told) {
@@ -98,13 +120,14 @@ Test(reread, without_a_drop_nothing_is_told) {
 Test(reread, written_is_answered_when_the_page_is_gone) {
         TestOp t;
 
-        others_write();
-        read_page(0);
-        write_start(&t, writer, PAGE + 10, VFS_WRITE);
-        cr_assert_eq(result(&t), 0, "another page");
-        cr_assert_eq(n_told, 0);
-
-        write_start(&t, writer, 10, VFS_WRITE);
+        do {
+                others_write();
+                read_page(0);
+                write_start(&t, writer, PAGE + 10, VFS_WRITE);
+                cr_assert_eq(result(&t), 0, "another page");
+                cr_assert_eq(n_told, 0);
+                write_start(&t, writer, 10, VFS_WRITE);
+        } while (too_late(&t));
         cr_assert_eq(n_told, 1);
         cr_assert_eq(told[0]->nodeid, nodeid);
         cr_assert_eq(told[0]->offset, 10);
@@ -115,38 +138,55 @@ Test(reread, written_is_answered_when_the_page_is_gone) {
         cr_assert_eq(t.size, 100);
 }
 
-/* Other WRITEs go on to drop: nobody waits for those that came later. */
-Test(reread, each_waits_for_its_own) {
+/* False: nothing can be said, for the others were answered without, after 5 ms. */
+static bool waits_for_its_own(void) {
+        uint64_t begin;
+        unsigned n_done;
+        bool soon;
         TestOp t[3];
 
-        others_write();
-        for (unsigned i = 0; i < 3; i++)
-                read_page(i * PAGE);
-        for (unsigned i = 0; i < 3; i++)
-                write_start(&t[i], writer, 10 + i * PAGE, VFS_WRITE);
+        do {
+                others_write();
+                for (unsigned i = 0; i < 3; i++)
+                        read_page(i * PAGE);
+                begin = now_ns();
+                for (unsigned i = 0; i < 3; i++)
+                        write_start(&t[i], writer, 10 + i * PAGE, VFS_WRITE);
+        } while (too_late(&t[0]) && result(&t[1]) == 0 && result(&t[2]) == 0);
         cr_assert_eq(n_told, 1);
         pages_gone();
         cr_assert_eq(n_told, 1, "the other two together");
         cr_assert_eq(told[0]->offset, 10 + PAGE);
         cr_assert_eq(told[0]->size, 100 + PAGE);
         cr_assert_eq(result(&t[0]), 0);
-        cr_assert_eq(t[1].n_done + t[2].n_done, 0);
+        n_done = (unsigned) (t[1].n_done + t[2].n_done);
+        soon = now_ns() - begin < 4 * NSEC_PER_MSEC;
         pages_gone();
         cr_assert_eq(result(&t[1]), 0);
         cr_assert_eq(result(&t[2]), 0);
         cr_assert_eq(n_told, 0);
+        if (soon)
+                cr_assert_eq(n_done, 0);
+        return soon;
+}
+
+/* Other WRITEs go on to drop: nobody waits for those that came later. */
+Test(reread, each_waits_for_its_own) {
+        for (int i = 0; i < 5; i++)
+                if (waits_for_its_own())
+                        return;
+        cr_assert_fail("5 ms are never enough here");
 }
 
 /* The kernel may have locked the page until it is answered. */
 Test(reread, it_is_not_waited_for_long) {
-        uint64_t begin = now_ns();
+        uint64_t begin;
         TestOp t;
 
-        others_write();
-        read_page(0);
-        write_start(&t, writer, 10, VFS_WRITE);
+        others_write_and_we(&t);
+        begin = now_ns();
         cr_assert_eq(result(&t), 0);
-        cr_assert_lt(now_ns() - begin, NSEC_PER_SEC);
+        cr_assert_lt(now_ns() - begin, 4 * NSEC_PER_SEC);
         cr_assert_eq(n_told, 1);
         pages_gone();
         turn_for(20);
@@ -156,9 +196,7 @@ Test(reread, it_is_not_waited_for_long) {
 Test(reread, an_interrupted_one_was_written) {
         TestOp t;
 
-        others_write();
-        read_page(0);
-        write_start(&t, writer, 10, VFS_WRITE);
+        others_write_and_we(&t);
         vfs_interrupt(&t.op);
         cr_assert_eq(result(&t), 0);
         cr_assert_eq(t.size, 100);
@@ -178,19 +216,24 @@ Test(reread, long_after_the_drop_nothing_is_told) {
 
 /* The same page, written again and again, and locked by the kernel each time. */
 Test(reread, not_each_one_waits) {
-        uint64_t begin;
+        uint64_t begin, best = UINT64_MAX;
         TestOp t;
 
-        others_write();
-        read_page(0);
-        begin = now_ns();
-        for (int i = 0; i < 20; i++) {
-                write_start(&t, writer, 10, VFS_WRITE);
+        for (int k = 0; k < 3 && best >= 80 * NSEC_PER_MSEC; k++) {
+                others_write_and_we(&t);
+                cr_assert_eq(n_told, 1);
+                begin = now_ns();
                 cr_assert_eq(result(&t), 0);
+                for (int i = 1; i < 20; i++) {
+                        write_start(&t, writer, 10, VFS_WRITE);
+                        cr_assert_eq(result(&t), 0);
+                }
+                best = MIN(best, now_ns() - begin);
+                while (n_told > 0)
+                        pages_gone();
+                turn_for(150);
         }
-        cr_assert_lt(now_ns() - begin, 80 * NSEC_PER_MSEC); /* 100: all of them waited */
-        while (n_told > 0)
-                pages_gone();
+        cr_assert_lt(best, 80 * NSEC_PER_MSEC); /* 100: all of them waited */
 }
 
 /* What is dropped for this reason is read again, and so on: that comes to an end. */
@@ -219,9 +262,7 @@ Test(reread, drops_do_not_feed_themselves) {
 Test(reread, nobody_else_waits) {
         TestOp t, s;
 
-        others_write();
-        read_page(0);
-        write_start(&t, writer, 10, VFS_WRITE);
+        others_write_and_we(&t);
         cr_assert_eq(n_told, 1);
         init(&s);
         vfs_getattr(&s.op, nodeid);
@@ -239,24 +280,29 @@ Test(reread, a_synchronous_one) {
         sync = file_open(nodeid, O_WRONLY | O_SYNC);
         turn_for(150);
         at_once = false;
-        others_write();
-        read_page(0);
-        fakenfs_fault(fake, NFS_WRITE, FAKE_DELAY, 250, 0, 1);
-        write_start(&t, sync, 10, VFS_WRITE);
+        do {
+                others_write();
+                read_page(0);
+                fakenfs_fault(fake, NFS_WRITE, FAKE_DELAY, 250, 0, 1);
+                write_start(&t, sync, 10, VFS_WRITE);
+        } while (too_late(&t));
         cr_assert_eq(result(&t), 0);
         cr_assert_eq(n_told, 1);
         pages_gone();
 }
 
 Test(reread, in_flight_it_is_read_again) {
-        uint64_t n = fakenfs_executed(fake, NFS_READ);
+        uint64_t n;
         TestOp r, t;
 
-        others_write();
-        fakenfs_fault(fake, NFS_READ, FAKE_DELAY, 200, 0, 1);
-        read_start(&r, reader, 0);
-        turn_for(50);
-        write_start(&t, writer, 10, VFS_WRITE);
+        do {
+                n = fakenfs_executed(fake, NFS_READ);
+                others_write();
+                fakenfs_fault(fake, NFS_READ, FAKE_DELAY, 1000, 0, 1);
+                read_start(&r, reader, 0);
+                cr_assert(turn_until(fakenfs_executed(fake, NFS_READ) == n + 1));
+                write_start(&t, writer, 10, VFS_WRITE);
+        } while (too_late(&t) && result(&r) == 0);
         cr_assert_eq(n_told, 1);
         cr_assert_eq(result(&t), 0, "the page is locked until the READ is answered");
         cr_assert_eq(result(&r), 0);
@@ -267,17 +313,16 @@ Test(reread, in_flight_it_is_read_again) {
 
 /* An appending one asks for the end of the file first; the kernel has dropped its pages before. */
 Test(reread, an_appending_one_is_on_its_way_for_long) {
-        uint64_t appender = file_open(nodeid, O_WRONLY | O_APPEND);
+        uint64_t appender = file_open(nodeid, O_WRONLY | O_APPEND), n = fakenfs_seen(fake, NFS_GETATTR);
         TestOp r, t;
 
-        fakenfs_fault(fake, NFS_GETATTR, FAKE_DELAY, 200, 0, 1);
+        fakenfs_fault(fake, NFS_GETATTR, FAKE_DELAY, 2000, 0, 1);
         write_start(&t, appender, 0, VFS_WRITE);
-        turn_for(20);
+        cr_assert(turn_until(fakenfs_seen(fake, NFS_GETATTR) == n + 1));
         read_start(&r, reader, 1u << 20); /* nothing there yet */
         cr_assert_eq(result(&r), 0);
         cr_assert_eq(r.size, 0);
-        while (n_told == 0)
-                turn_for(10);
+        cr_assert(turn_until(n_told > 0));
         cr_assert_eq(told[0]->offset, 1u << 20);
         pages_gone();
         cr_assert_eq(result(&t), 0);
@@ -297,10 +342,13 @@ Test(reread, mapped_pages_are_safe) {
 Test(reread, after_a_workers_death) {
         TestOp t;
 
-        worker_end();
         atomic_store(&memory->init_replied, 1);
-        start();
-        write_start(&t, writer, 10, VFS_WRITE);
+        do {
+                worker_end();
+                dropped_at = now_ns();
+                start();
+                write_start(&t, writer, 10, VFS_WRITE);
+        } while (too_late(&t));
         cr_assert_eq(n_told, 1);
         pages_gone();
         cr_assert_eq(result(&t), 0);

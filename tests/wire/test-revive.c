@@ -121,8 +121,7 @@ Test(revive, locks_are_taken_and_given_back) {
         cr_assert_eq(lock(LOCK_EXCLUSIVE), 0);
         fakenfs_replace_handles(fake);
         cr_assert_eq(lock(LOCK_NONE), 0);
-        turn_for(100);
-        cr_assert_eq(fakenfs_locks(fake, ID, &(FakeLock){ 0 }, 1), 0);
+        cr_assert(turn_until(fakenfs_locks(fake, ID, &(FakeLock){ 0 }, 1) == 0));
 }
 
 /* It may be another file, with the same id. */
@@ -150,12 +149,13 @@ Test(revive, what_was_changed_stays_stale_for_a_reader) {
 
 /* A WRITE that was executed, and not answered, is why it was changed. */
 Test(revive, changed_by_an_unanswered_write) {
-        cr_assert_eq(write_some(), 0);
-        fakenfs_fault(fake, NFS_WRITE, FAKE_DROP, 0, 0, 1);
         TestOp t;
+
+        fakenfs_fault(fake, NFS_WRITE, FAKE_DROP, 0, 0, 1);
+        cr_assert_eq(write_some(), 0);
         init(&t);
         vfs_fsync(&t.op, nodeid, fh);
-        turn_for(100);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_WRITE) == 1));
         fakenfs_touch(fake, ID);
         fakenfs_replace_handles(fake);
         fakenfs_kick(fake);
@@ -209,19 +209,20 @@ Test(revive, no_export_any_more) {
 Test(revive, changed_by_an_unanswered_write_others_come_first) {
         TestOp t, r;
 
+        fakenfs_fault(fake, NFS_WRITE, FAKE_DROP, 0, 0, 0);
         cr_assert_eq(write_some(), 0);
-        fakenfs_fault(fake, NFS_WRITE, FAKE_DROP, 0, 0, 2);
         init(&t);
         vfs_fsync(&t.op, nodeid, fh);
-        turn_for(100);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_WRITE) == 1));
         fakenfs_kick(fake);
-        turn_for(100);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_WRITE) >= 2));
         fakenfs_touch(fake, ID);
         fakenfs_replace_handles(fake);
         cr_assert_eq(file_find("f3"), nodeid);
         init(&r);
         vfs_read(&r.op, nodeid, fh, 1u << 19, 4096);
         turn_for(100);
+        fakenfs_clear(fake);
         fakenfs_kick(fake);
         cr_assert_eq(result(&t), 0);
         cr_assert_eq(result(&r), 0);
@@ -301,7 +302,7 @@ Test(revive, unlinked_while_open_not_answered) {
 
         fakenfs_fault(fake, NFS_RENAME, FAKE_DROP, 0, 0, 0);
         unlink_begin(&t, "f3");
-        turn_for(100);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_RENAME) == 1));
         fakenfs_touch(fake, ID);
         fakenfs_replace_handles(fake);
         fakenfs_kick(fake);
@@ -340,6 +341,7 @@ static void make(TestOp *t) {
 static void makes(void) {
         init(making);
         make(making);
+        CHECK(turn_until(making->object_id)); /* the SETATTR is the next thing to leave */
         CHECK(!is_done(making, 200));
 }
 

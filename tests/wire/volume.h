@@ -40,7 +40,7 @@ extern Reactor *reactor;
 extern Vfs *vfs;
 extern VfsReactor *vr;
 
-/* The server, and the mounted export. */
+/* The server, and the mounted export. options.timeo: 5 s, so that a machine that stalls for a moment is no time-out. */
 void volume_prepare(enum NfsLockManager nlm);
 void volume_done(void);
 
@@ -51,8 +51,18 @@ void worker_end(void);
 void in_a_worker_that_dies(void (*f)(void));
 
 void init(TestOp *t);
+/* After one turn at least, if it is not. */
 bool is_done(const TestOp *t, uint32_t timeout_ms);
 void turn_for(uint32_t ms);
+/* Turns until the expression is true, ten seconds at most; is it? */
+#define turn_until(x)                                                                                        \
+        ({                                                                                                   \
+                uint64_t until_ = now_ns() + 10 * NSEC_PER_SEC;                                              \
+                                                                                                             \
+                while (!(x) && now_ns() < until_)                                                            \
+                        turn_for(1);                                                                         \
+                (bool) (x);                                                                                  \
+        })
 /* errno, within ten seconds. */
 int result(TestOp *t);
 
