@@ -69,7 +69,10 @@ void reactor_stop(Reactor *reactor, int result);
 /* The time at which the current turn woke up: ns, CLOCK_MONOTONIC. */
 uint64_t reactor_now(const Reactor *reactor);
 
-/* Level-triggered. source->ready is set by the caller. 0 or negative errno. */
+/*
+ * Level-triggered. source->ready is set by the caller. 0 or negative errno. EPOLLEXCLUSIVE: of several reactors that wait for
+ * one descriptor's queue, one that is idle is woken (epoll_ctl(2)).
+ */
 int fd_source_add(Reactor *reactor, FdSource *source, int fd, uint32_t events);
 int fd_source_modify(FdSource *source, uint32_t events);
 /* Takes one that is not registered. Before the descriptor is closed. */

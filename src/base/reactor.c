@@ -103,10 +103,15 @@ int fd_source_add(Reactor *reactor, FdSource *source, int fd, uint32_t events) {
 
 int fd_source_modify(FdSource *source, uint32_t events) {
         struct epoll_event event = { .events = events, .data.ptr = source };
+        int epoll_fd = source->reactor->epoll_fd, op = EPOLL_CTL_MOD;
 
         if (events == source->events)
                 return 0;
-        if (epoll_ctl(source->reactor->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) < 0)
+        if ((events | source->events) & EPOLLEXCLUSIVE) { /* this cannot be modified (epoll_ctl(2)) */
+                (void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+                op = EPOLL_CTL_ADD;
+        }
+        if (epoll_ctl(epoll_fd, op, source->fd, &event) < 0)
                 return -errno;
         source->events = events;
         return 0;

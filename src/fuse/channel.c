@@ -116,9 +116,12 @@ static FuseOp *op_next(FuseChannel *channel) {
 
 /* ---- reading ---- */
 
+/* All channels wait for one queue. A request wakes one that is idle, not each of them; the end wakes all. */
+#define READ_EVENTS (EPOLLIN | EPOLLEXCLUSIVE)
+
 static void channel_resume(FuseChannel *channel) {
         if (channel->ready && !channel->finished && !channel->leaving && channel->source.reactor)
-                (void) fd_source_modify(&channel->source, EPOLLIN);
+                (void) fd_source_modify(&channel->source, READ_EVENTS);
 }
 
 static void channel_stall(FuseChannel *channel, _Atomic uint64_t *counter) {
@@ -544,7 +547,7 @@ int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsRe
         if (r < 0)
                 goto fail;
         /* without INIT only the first channel listens: it will bring it */
-        r = fd_source_add(reactor, &channel->source, channel->fd, index == 0 ? EPOLLIN : 0);
+        r = fd_source_add(reactor, &channel->source, channel->fd, index == 0 ? READ_EVENTS : 0);
         if (r >= 0 && index == 0)
                 r = notifier_listen(volume->notifier, reactor);
         if (r < 0)

@@ -105,6 +105,29 @@ Test(reactor, a_source_may_remove_another_that_is_ready) {
         (void) close(fd2);
 }
 
+static void ready_notes(FdSource *source, uint32_t events) {
+        (void) source;
+        note(events & EPOLLIN ? 'i' : '?');
+}
+
+/* Such a descriptor cannot be modified, only added anew. */
+Test(reactor, an_exclusive_source_is_switched_off_and_on) {
+        int fd = eventfd(1, 0);
+        FdSource source = { .ready = ready_notes };
+
+        cr_assert_eq(fd_source_add(reactor, &source, fd, EPOLLIN | EPOLLEXCLUSIVE), 0);
+        (void) reactor_turn(reactor, 0);
+        cr_assert_str_eq(trace, "i");
+        cr_assert_eq(fd_source_modify(&source, 0), 0);
+        (void) reactor_turn(reactor, 0);
+        cr_assert_str_eq(trace, "i");
+        cr_assert_eq(fd_source_modify(&source, EPOLLIN | EPOLLEXCLUSIVE), 0);
+        (void) reactor_turn(reactor, 0);
+        cr_assert_str_eq(trace, "ii");
+        fd_source_remove(&source);
+        (void) close(fd);
+}
+
 static void task_t(Task *task) {
         (void) task;
         note('t');
