@@ -219,7 +219,9 @@ run_out_of_memory() { # another process takes what is left, until the kernel has
     wait_for 10 standby_is_not 0 || return 1
     worker=$(worker_pid)
     echo 1000 >"/proc/$worker/oom_score_adj" || return 1
-    echo $(($(cat "$group/$usage_file") + (4 << 20))) >"$group/$limit_file"
+    until echo $(($(cat "$group/$usage_file") + (4 << 20))) >"$group/$limit_file"; do # EBUSY: it has just grown by more
+        sleep 0.05
+    done 2>/dev/null
     bash -c 'echo $$ >"$1/cgroup.procs"; x=$(head -c 64M /dev/zero | tr "\0" x)' - "$group" || :
     echo -1 >"$group/$limit_file" 2>/dev/null || echo max >"$group/$limit_file"
     wait_for 5 gone "$worker"
