@@ -111,8 +111,11 @@ int fd_source_modify(FdSource *source, uint32_t events) {
                 (void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
                 op = EPOLL_CTL_ADD;
         }
-        if (epoll_ctl(epoll_fd, op, source->fd, &event) < 0)
+        if (epoll_ctl(epoll_fd, op, source->fd, &event) < 0) {
+                if (op == EPOLL_CTL_ADD)
+                        source->events = 0;
                 return -errno;
+        }
         source->events = events;
         return 0;
 }

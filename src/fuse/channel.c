@@ -129,6 +129,18 @@ static void channel_stall(FuseChannel *channel, _Atomic uint64_t *counter) {
         (void) fd_source_modify(&channel->source, 0);
 }
 
+/* A slot and the read buffer for one more request. NULL: there are none, and we do not listen until there are. */
+static FuseOp *channel_room(FuseChannel *channel) {
+        FuseOp *fop = op_next(channel);
+
+        if (channel->read_buffer < 0)
+                channel->read_buffer = buffer_take(channel);
+        if (fop && channel->read_buffer >= 0)
+                return fop;
+        channel_stall(channel, fop ? &channel->stats->buffers_busy : &channel->stats->slots_busy);
+        return NULL;
+}
+
 static void channel_ready(FdSource *source, uint32_t events) {
         FuseChannel *channel = container_of(source, FuseChannel, source);
         unsigned n = 0, limit = channel->many ? READS_PER_TURN : 1;
@@ -142,21 +154,19 @@ static void channel_ready(FdSource *source, uint32_t events) {
         /* a lone request costs no second read(2) to learn that it is alone; the next wait tells as well */
         channel->many = n == limit && (limit > 1 || reactor_now(channel->reactor) - channel->last_read < BUSY_NS);
         channel->last_read = reactor_now(channel->reactor);
+        /* whoever waits without room would be woken in place of one that has it */
+        if (channel->source.reactor && channel->source.events && channel->n_active > 0)
+                (void) channel_room(channel);
 }
 
 /* One request. false: there is none, or no room for one. */
 static bool channel_read(FuseChannel *channel) {
-        FuseOp *fop = op_next(channel);
+        FuseOp *fop = channel_room(channel);
         struct fuse_in_header *header;
         ssize_t n;
 
-        if (channel->read_buffer < 0)
-                channel->read_buffer = buffer_take(channel);
-        if (!fop || channel->read_buffer < 0) {
-                channel_stall(channel, fop ? &channel->stats->buffers_busy : &channel->stats->slots_busy);
+        if (!fop)
                 return false;
-        }
-
         header = buffer_request(&channel->journal->buffers[channel->read_buffer]);
         header->len = 0;
         fop->slot->buffer = channel->read_buffer;

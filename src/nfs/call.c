@@ -13,9 +13,10 @@
  * a second: then the list is walked. So sending and completing a call costs no timer operation.
  *
  * A server may drop a request and say nothing (nfs-ganesha does, when it has no memory). What only reads is asked again
- * after five seconds, ten, twenty, if a later one like it was answered, or nothing was heard for as long: the
- * oldest calls first, and few at once. So nobody waits for a minute, and a server or a link that is merely slow is
- * spared. The XID has been sent over this connection only: no answer to it can be older than the call.
+ * after five seconds, ten, twenty, if a later one like it was answered, or nothing was heard for as long; and after
+ * twenty in any case: the oldest calls first, and few at once. So nobody waits for a minute, and a server or a link
+ * that is merely slow is spared. The XID has been sent over this connection only: no answer to it can be older than
+ * the call.
  *
  * XIDs count up from a random start. A call that comes with an XID of its own (sent before by a worker that
  * has died) keeps it, unless a call in flight has it; while there are such calls, new XIDs are compared.
@@ -29,6 +30,7 @@
 #define DELAY_MAX_MS    5000
 #define REPEAT_MIN_MS   50 /* of what a server may have dropped, doubling; WRITE, which is large: fourfold */
 #define ASK_MIN_NS      (5 * NSEC_PER_SEC) /* the same, of what only reads */
+#define ASK_ANYWAY_NS   (20 * NSEC_PER_SEC)
 #define ASK_BUDGET      64u                /* of a connection, each time: so many calls */
 #define ASK_LARGE       16u                /* one whose answer is large counts as so many */
 #define TICK_MAX_NS     NSEC_PER_SEC
@@ -180,7 +182,7 @@ static int call_put_on_wire(NfsConn *conn, NfsCall *call) {
 /*
  * A server that is still executing a call drops the duplicate that comes meanwhile, and sends the answer the way the first
  * one came, to a connection that is gone. So duplicates are repeated, ever more slowly, until one is answered from the
- * server's cache. While something waits to leave, they are not: it may be the last ones.
+ * server's cache. WRITEs, which are large, are not while something waits to leave: it may be the last ones.
  */
 void calls_repeat(NfsConn *conn) {
         uint64_t now = now_ns(), earliest = UINT64_MAX;
@@ -192,9 +194,11 @@ void calls_repeat(NfsConn *conn) {
         clear = wire_is_clear(conn->wire);
         TAILQ_FOREACH(call, &conn->calls, conn_link) {
                 if (call->repeat_due && call->repeat_due <= now) {
-                        call->n_repeats += clear;
+                        bool send = clear || call->proc != NFS_WRITE;
+
+                        call->n_repeats += send;
                         call->repeat_due = 0;
-                        if (!clear || call_put_on_wire(conn, call) < 0) /* no memory: it waits all the same */
+                        if (!send || call_put_on_wire(conn, call) < 0) /* no memory: it waits all the same */
                                 call_repeat_later(conn, call);
                 }
                 if (call->repeat_due)
@@ -258,6 +262,8 @@ void calls_resend(NfsConn *conn) {
         NfsCall *call;
 
         TAILQ_FOREACH(call, &conn->calls, conn_link) {
+                call->n_repeats = 0;
+                call->repeat_due = 0;
                 if (call_put_on_wire(conn, call) < 0) /* no memory now */
                         call_repeat_later(conn, call);
                 if (call->ask_due) {
@@ -373,7 +379,8 @@ static bool call_expired(NfsConn *conn, NfsCall *call, uint64_t now) {
 
 static bool call_may_be_dropped(const NfsConn *conn, const NfsCall *call, uint64_t now) {
         return call->ask_due && call->ask_due <= now &&
-               (conn->answered[call->proc] > call->sent_at || now - conn->heard_at >= ASK_MIN_NS);
+               (conn->answered[call->proc] > call->sent_at || now - conn->heard_at >= ASK_MIN_NS ||
+                now - call->sent_at >= ASK_ANYWAY_NS);
 }
 
 /* On the same wire, and under the same XID: the first answer that comes is the answer. */
@@ -406,7 +413,7 @@ static uint64_t delayed_expire(NfsConn *conn, uint64_t now) {
 bool calls_expire(NfsConn *conn, uint64_t now) {
         uint64_t earliest = UINT64_MAX, delayed, tick;
         bool up = conn->state == CONN_UP, dead = false;
-        uint32_t budget = up && wire_is_clear(conn->wire) ? ASK_BUDGET : 0;
+        uint32_t budget = !up ? 0 : wire_is_clear(conn->wire) ? ASK_BUDGET : ASK_LARGE;
         NfsCall *call, *next;
 
         for (call = TAILQ_FIRST(&conn->calls); call; call = next) {

@@ -174,6 +174,29 @@ case_service_account_style_tree() { # fsGroup: chown and chmod of everything, as
 }
 
 # However many wait for a dead server, and with whatever: what kubelet asks is answered, and who waits can be killed.
+# More wait than one reactor has room for (include/vfs/memory.h): the next one is read by another, and not when one more comes.
+case_one_reactor_is_full() {
+    mount_at "$M" nconnect=2
+    server pause
+    python3 - "$M" <<'PY'
+import json, os, subprocess, sys, threading, time
+def in_flight():
+    out = subprocess.run(["nfsvol", "status", "--json"], check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(out)[0]["requests"]["in_flight"]
+threading.stack_size(65536)
+for i in range(1100):
+    threading.Thread(target=os.path.exists, args=(f"{sys.argv[1]}/none{i}",), daemon=True).start()
+    if i < 1000:
+        time.sleep(0.001) # one at a time: they go to the first reactor that is idle
+        continue
+    end = time.time() + 10
+    while (n := in_flight()) != i + 1:
+        assert time.time() < end, (n, i + 1)
+os._exit(0) # as if killed: they are interrupted
+PY
+    server cont
+}
+
 limit_many_wait_for_a_dead_server=120
 case_many_wait_for_a_dead_server() {
     local rc=0 start
