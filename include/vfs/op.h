@@ -100,6 +100,7 @@ struct Op {
         /* vfs/ */
         NfsCred cred;
         NfsCall call;       /* the RPC in flight, if any */
+        uint32_t n_doubts;  /* Inode.n_doubts of inode before it was sent */
         void (*answered)(NfsCall *call); /* its done() */
         struct { /* its handle is stale: another is looked for (revive.c) */
                 bool waiting;
@@ -143,7 +144,7 @@ struct Op {
                         bool appends;
                         bool from_pages; /* WRITE: VFS_WRITE_PAGES */
                         bool drops;      /* WRITE: pages, before the answer (reread.c) */
-                        bool waited; /* WRITE: for room; READ: because of a new connection */
+                        bool waited; /* WRITE: for room */
                         unsigned n_rewritten, n_again; /* READ: reread.c */
                 } io;
                 struct {

@@ -65,6 +65,8 @@ static void getattr_done(NfsCall *call) {
         }
         if ((call->res.attr.mode & S_IFMT) != op->inode->record->type)
                 return op_reply_err(op, ESTALE);
+        if (op_is_in_doubt(op))
+                return getattr_start(op);
         cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         op_reply_attr(op, &call->res.attr);
 }

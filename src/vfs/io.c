@@ -58,7 +58,6 @@ void vfs_read(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t si
         op->io.offset = offset;
         op->io.size = size;
         op->io.gathered = NULL;
-        op->io.waited = false;
         reread_begin(op);
         read_begin(op);
 }
@@ -114,10 +113,9 @@ static void read_done(NfsCall *call) {
                 free(op->io.gathered);
                 return op_reply_err(op, call->err);
         }
-        if (!op->io.waited && pending_doubtful(op->inode)) { /* it was sent before that was known */
-                op->io.waited = true;
-                if (pending_wait(op, true, NULL, read_flushed))
-                        return;
+        if (op_is_in_doubt(op)) {
+                free(TAKE_PTR(op->io.gathered));
+                return read_begin(op);
         }
         complete = call->res.read.eof || count == 0 || op->io.done + count >= op->io.size;
         if (complete && reread_again(op)) {
@@ -234,6 +232,8 @@ static void write_append_done(NfsCall *call) {
 
         if (call->err)
                 return op_reply_err(op, call->err);
+        if (op_is_in_doubt(op))
+                return write_append(op);
         cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
         op->entry.attr.size = call->res.attr.size;
         /* the kernel will think that the file is so long */

@@ -40,6 +40,7 @@ NfsArgs *op_call(Op *op, enum NfsProc proc, const NfsFh *fh, void (*done)(NfsCal
 
         *call = (NfsCall){ .proc = proc, .cred = &op->cred, .done = op_answered };
         op->answered = done;
+        op->n_doubts = op->inode ? atomic_load_explicit(&op->inode->n_doubts, memory_order_acquire) : 0;
         op->revive.which = op->revive.wait.n = 0;
         op->revive.resent = false;
         call->args.fh = fh;

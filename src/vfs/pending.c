@@ -18,7 +18,8 @@
  * say that this has to be written again.
  *
  * A new connection may be to a server that has restarted, and lacks what is UNSTABLE: then that is committed at once, and
- * until the verifier is known it counts as unwritten for who reads, appends, or asks for the size.
+ * until the verifier is known it counts as unwritten for who reads, appends, or asks for the size. Who had asked before asks
+ * again (op_is_in_doubt()): his answer may be from between the restart and the WRITEs that followed.
  *
  * After a crash what was SENT is sent again, the same bytes under the same XID over the same connection's port, so that the
  * server's duplicate-request cache keeps the dead worker's WRITE from being executed after a later one of ours.
@@ -140,21 +141,13 @@ bool pending_unwritten(const Inode *inode) {
         return inode->pending && (!TAILQ_EMPTY(&inode->pending->unwritten) || pending_is_doubtful(inode->pending));
 }
 
-bool pending_doubtful(Inode *inode) {
-        bool doubtful;
-
-        inode_lock(inode);
-        doubtful = inode->pending && pending_is_doubtful(inode->pending);
-        inode_unlock(inode);
-        return doubtful;
-}
-
 void pending_doubt(VfsReactor *vr, Inode *inode) {
         inode_lock(inode);
         if (inode->n_writing > 0)
                 atomic_store(&inode->unheard, true);
         if (inode->pending && !TAILQ_EMPTY(&inode->pending->unstable)) {
                 inode->pending->doubtful = true;
+                (void) atomic_fetch_add_explicit(&inode->n_doubts, 1, memory_order_release);
                 pending_want(inode->pending, true);
         }
         inode_unlock(inode);

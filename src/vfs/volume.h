@@ -117,6 +117,7 @@ struct Inode {
         _Atomic uint64_t revive_after; /* ns: its handle is stale, and not looked for before */
         _Atomic uint32_t n_vain;       /* so often it was, in vain */
         _Atomic bool unheard; /* it may have been changed by a call of ours that was not answered */
+        _Atomic uint32_t n_doubts; /* so often the server may have forgotten what was UNSTABLE (pending.c) */
 
         _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
         Ahead *ahead;                 /* ahead_lock */
@@ -489,6 +490,10 @@ void op_send(Op *op);
 void op_send_changing(Op *op, unsigned step, const NfsFh *object, uint64_t object_id);
 /* First thing in each done(). */
 Op *op_done(NfsCall *call);
+/* The answer may be from a server that had forgotten what was written before, whether it has it again by now or not. */
+static inline bool op_is_in_doubt(const Op *op) {
+        return op->n_doubts != atomic_load_explicit(&op->inode->n_doubts, memory_order_acquire);
+}
 /* An error may be the effect of an earlier execution of the same call, by us. */
 static inline bool op_may_be_done(const Op *op) {
         return op->replayed || op->revive.resent || op->call.n_sent > 1;
@@ -561,8 +566,6 @@ int pending_add(VfsReactor *vr, Inode *inode, const NfsCred *cred, uint64_t offs
                 enum NfsStable stable, uint64_t *ret_seq);
 /* Is there anything that the server does not have; or with stable: has not on stable storage? */
 bool pending_any(Inode *inode, bool stable);
-/* May the server have forgotten data of this file, so that its answer was wrong? */
-bool pending_doubtful(Inode *inode);
 /* Can the server not yet tell what is in this range of the file? */
 bool pending_conflicts(Inode *inode, uint64_t offset, uint64_t size);
 /* Under Inode.lock: is there anything that the server does not have? Then size and times will change. */
