@@ -69,8 +69,8 @@ typedef struct OpReply {
         void (*dir)(Op *op); /* sends what dirent() gathered; nothing gathered: end of directory */
         /*
          * The server may change from here on, by the changing RPC number step of this operation: the journal notes it,
-         * with what tells a successor how far it came. For an exclusive CREATE: the handle and the file id of what it made; for
-         * an open file that is hidden: its node id. NULL, 0: nothing new.
+         * with what tells a successor how far it came. For an exclusive CREATE: its mark (vfs/mark.c), or the handle and the
+         * file id of what it made; for an open file that is hidden: its node id. NULL, 0: nothing new.
          */
         void (*executing)(Op *op, unsigned step, const NfsFh *object, uint64_t object_id);
         /* An appending WRITE found its place: whoever executes it again writes there, and does not append. */
@@ -128,6 +128,8 @@ struct Op {
                         int flags;
                         unsigned answer, step, n_stale;
                         uint64_t made_id; /* the file id of what CREATE made; 0: not known */
+                        uint64_t mark;    /* its access time (mark.c); 0: none */
+                        bool in_doubt;    /* is what is there what op made? */
                         const char *asked; /* LOOKUP: the name, in the request */
                         NfsFh fh;
                         /* RMDIR of what is not empty: .nfs names may be going (remove.c) */

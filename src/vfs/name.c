@@ -7,9 +7,9 @@
  * Executed twice. A changing call whose reply was lost, because the connection broke (n_sent > 1) or
  * because a worker died (op->replayed), may meet its own effect: EEXIST then means that the object is
  * there, most likely by our doing, and is answered as a success if it is of the right kind. An exclusive
- * CREATE needs no such guess: its verifier is made of this volume's random number and of the request's
- * number, and the server compares it (RFC 1813 section 3.3.8). As a rule the server itself knows: what is sent again goes
- * out under the same XID from the same port, and its duplicate-request cache answers as it did before.
+ * CREATE needs no such guess: the file bears a mark (mark.c), or the server compares a verifier, which is made of this
+ * volume's random number and of the request's (RFC 1813 section 3.3.8). As a rule the server itself knows: what is sent
+ * again goes out under the same XID from the same port, and its duplicate-request cache answers as it did before.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -34,7 +34,10 @@ static void make_lookup_done(NfsCall *call);
 static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime time);
 static bool make_as_root(Op *op);
 static void create_send(Op *op);
-static void create_guarded(Op *op);
+static void create_guarded(Op *op, uint64_t mark);
+static void create_exists(Op *op);
+static void create_is_ours(Op *op, const NfsAttr *attr, CallTime time);
+static void make_attr_done(NfsCall *call);
 static void create_set_mode_done(NfsCall *call);
 static void create_look_done(NfsCall *call);
 static void create_set_mode(Op *op);
@@ -139,6 +142,8 @@ void vfs_forget(Vfs *vfs, uint64_t nodeid, uint64_t n) {
 static void make_start(Op *op, enum NfsProc proc, const char *name) {
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
         op->name.n_stale = 0;
+        op->name.mark = 0;
+        op->name.in_doubt = false;
         op_call(op, proc, inode_fh(op->inode), make_done)->name = op->name.name;
 }
 
@@ -212,8 +217,9 @@ static bool makes_exclusively(const Op *op) {
 }
 
 /*
- * open(2) with O_CREAT of a name that the kernel believes is not there. O_EXCL: EXCLUSIVE, which carries
- * no mode, so a SETATTR follows; else UNCHECKED, which opens what somebody else made meanwhile.
+ * open(2) with O_CREAT of a name that the kernel believes is not there. O_EXCL: GUARDED with a mark; where the server may
+ * not keep that, EXCLUSIVE, which carries no mode, so that a SETATTR follows. Else UNCHECKED, which opens what somebody
+ * else made meanwhile.
  */
 void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flags) {
         if (!op_begin(op, parent))
@@ -230,21 +236,30 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
                 return create_set_mode(op);
         }
         if (makes_exclusively(op) && op->replayed && op->replayed_step == STEP_MAKE_GUARDED)
-                return create_guarded(op);
+                return create_guarded(op, op->object_id);
         create_send(op);
 }
 
-static void create_send(Op *op) {
+static NfsArgs *create_call(Op *op, enum NfsCreateMode mode) {
         NfsArgs *args = op_call(op, NFS_CREATE, inode_fh(op->inode), make_done);
-        uint64_t verf;
 
         args->name = op->name.name;
+        args->create.mode = mode;
+        return args;
+}
+
+static void create_send(Op *op) {
+        uint64_t mark = makes_exclusively(op) && !op->replayed ? mark_new(op) : 0, verf;
+        NfsArgs *args;
+
+        if (mark)
+                return create_guarded(op, mark);
         if (makes_exclusively(op)) {
+                args = create_call(op, NFS_CREATE_EXCLUSIVE);
                 verf = op->reactor->vfs->memory->connection_id ^ (op->unique * UINT64_C(0x9e3779b97f4a7c15));
-                args->create.mode = NFS_CREATE_EXCLUSIVE;
                 memcpy(args->create.verf, &verf, sizeof args->create.verf);
         } else {
-                args->create.mode = NFS_CREATE_UNCHECKED;
+                args = create_call(op, NFS_CREATE_UNCHECKED);
                 args->create.attr = op->name.attr;
                 args->create.attr.set_size = (op->name.flags & O_TRUNC) != 0;
         }
@@ -258,6 +273,10 @@ static void create_send(Op *op) {
 static bool create_again(Op *op) {
         if (op->name.answer != ANSWER_CREATE || op->name.n_stale++ >= STALE_MAX)
                 return false;
+        if (op->name.in_doubt) {
+                make_lookup(op);
+                return true;
+        }
         op_call(op, NFS_LOOKUP, inode_fh(op->inode), create_look_done)->name = op->name.name;
         op_send(op);
         return true;
@@ -275,12 +294,24 @@ static void create_look_done(NfsCall *call) {
         create_set_mode(op);
 }
 
-/* RFC 1813: a server may not support EXCLUSIVE; GUARDED is the next best. */
-static void create_guarded(Op *op) {
-        op->call.args.create.mode = NFS_CREATE_GUARDED;
-        op->call.args.create.attr = op->name.attr;
+/* Without a mark: where there is no EXCLUSIVE (RFC 1813: a server may not support it), this is the next best. */
+static void create_guarded(Op *op, uint64_t mark) {
+        NfsArgs *args = create_call(op, NFS_CREATE_GUARDED);
+
+        args->create.attr = op->name.attr;
+        if (mark) {
+                args->create.attr.set_atime = NFS_TIME_CLIENT;
+                args->create.attr.atime = mark_time(mark);
+        }
+        op->name.mark = mark;
+        op->name.in_doubt = false;
         op->name.step = STEP_MAKE_GUARDED;
-        op_send_changing(op, STEP_MAKE_GUARDED, NULL, 0);
+        op_send_changing(op, STEP_MAKE_GUARDED, NULL, mark);
+}
+
+/* Without O_EXCL it may be opened, but the kernel has to look at it first. */
+static void create_exists(Op *op) {
+        op_reply_err(op, op->name.flags & O_EXCL ? EEXIST : ESTALE);
 }
 
 static void make_done(NfsCall *call) {
@@ -288,15 +319,17 @@ static void make_done(NfsCall *call) {
         NfsRes *res = &call->res;
 
         cache_dir_changed(op->reactor->vfs, op->inode, &res->wcc, call_time(call));
-        if (call->err == EEXIST && op_may_be_done(op) && !(op->name.answer == ANSWER_CREATE))
+        if (call->err == EEXIST && op_may_be_done(op) && (op->name.answer == ANSWER_ENTRY || op->name.mark)) {
+                op->name.in_doubt = op->name.mark != 0;
                 return make_lookup(op);
+        }
         if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE &&
             call->args.create.mode == NFS_CREATE_EXCLUSIVE)
-                return create_guarded(op);
+                return create_guarded(op, 0);
         if (call->err == ESTALE && call->proc == NFS_CREATE && op->name.n_stale++ < STALE_MAX)
                 return op_send_changing(op, op->name.step, NULL, 0); /* what was there went, as in lookup_done() */
-        if (call->err == EEXIST && op->name.answer == ANSWER_CREATE && !(op->name.flags & O_EXCL))
-                return op_reply_err(op, ESTALE);
+        if (call->err == EEXIST && op->name.answer == ANSWER_CREATE)
+                return create_exists(op);
         if ((call->err == EACCES || call->err == EPERM) && make_as_root(op))
                 return;
         if (call->err)
@@ -310,10 +343,15 @@ static void make_done(NfsCall *call) {
                 return make_lookup(op);
         op->name.fh = res->fh;
         op->name.made_id = res->has_attr ? res->attr.fileid : 0;
-        if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE) {
+        if (op->name.answer == ANSWER_CREATE && makes_exclusively(op))
                 crash_point(CREATE_MADE);
+        if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE) {
+                if (res->has_attr)
+                        op->name.mark = mark_to_try(op, &res->attr, call_time(call));
                 return create_set_mode(op);
         }
+        if (op->name.mark && res->has_attr)
+                mark_learn(op, op->name.mark, &res->attr, call_time(call));
         make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call_time(call));
 }
 
@@ -365,23 +403,39 @@ static void make_lookup(Op *op) {
 
 static void make_lookup_done(NfsCall *call) {
         Op *op = op_done(call);
+        const NfsRes *res = &call->res;
 
+        if (call->err == ENOENT && op->name.in_doubt && op->name.n_stale++ < STALE_MAX)
+                return create_guarded(op, op->name.mark); /* whoever made it, it has gone since */
         if (call->err)
                 return op_reply_err(op, call->err);
-        if (call->res.has_attr && (call->res.attr.mode & S_IFMT) != op->name.type)
+        if (res->has_attr && (res->attr.mode & S_IFMT) != op->name.type)
                 return op_reply_err(op, EEXIST);
-        op->name.fh = call->res.fh;
-        if (op->name.answer == ANSWER_CREATE && makes_exclusively(op))
+        op->name.fh = res->fh;
+        if (op->name.in_doubt && res->has_attr)
+                return create_is_ours(op, &res->attr, call_time(call));
+        if (op->name.answer == ANSWER_CREATE && makes_exclusively(op) && !op->name.mark)
                 return create_set_mode(op);
-        make_finish(op, &op->name.fh, call->res.has_attr ? &call->res.attr : NULL, call_time(call));
+        make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call_time(call));
 }
 
-/* EXCLUSIVE keeps the verifier in the times: both, and the mode, are set now. */
+/* It was there: made by op, whose answer was lost, or by somebody else. */
+static void create_is_ours(Op *op, const NfsAttr *attr, CallTime time) {
+        if (!mark_is(op->name.mark, attr))
+                return create_exists(op);
+        make_finish(op, &op->name.fh, attr, time);
+}
+
+/*
+ * EXCLUSIVE keeps the verifier in the times: both, and the mode, are set now. To set a time to a value, and not to "now", one
+ * must be the owner: that the maker is not would be strange, but no reason to fail.
+ */
 static void create_set_mode(Op *op) {
         NfsArgs *args = op_call(op, NFS_SETATTR, &op->name.fh, create_set_mode_done);
 
         args->setattr.attr = op->name.attr;
-        args->setattr.attr.set_atime = NFS_TIME_SERVER;
+        args->setattr.attr.set_atime = op->name.mark ? NFS_TIME_CLIENT : NFS_TIME_SERVER;
+        args->setattr.attr.atime = mark_time(op->name.mark);
         args->setattr.attr.set_mtime = NFS_TIME_SERVER;
         op_send_changing(op, STEP_SET_MODE, &op->name.fh, op->name.made_id);
 }
@@ -392,8 +446,14 @@ static void create_set_mode_done(NfsCall *call) {
 
         if (call->err == ESTALE && create_again(op))
                 return;
+        if ((call->err == EPERM || call->err == EACCES || call->err == EINVAL) && op->name.mark) {
+                op->name.mark = 0;
+                return create_set_mode(op);
+        }
         if (call->err)
                 return op_reply_err(op, call->err);
+        if (op->name.mark && wcc->has_after)
+                mark_learn(op, op->name.mark, &wcc->after, call_time(call));
         make_finish(op, &op->name.fh, wcc->has_after ? &wcc->after : NULL, call_time(call));
 }
 
@@ -404,6 +464,8 @@ static void make_attr_done(NfsCall *call) {
                 return;
         if (call->err)
                 return op_reply_err(op, call->err);
+        if (op->name.in_doubt)
+                return create_is_ours(op, &call->res.attr, call_time(call));
         make_finish(op, &op->name.fh, &call->res.attr, call_time(call));
 }
 

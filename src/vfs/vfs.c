@@ -40,6 +40,7 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
         vfs->options = options;
         vfs_io_sizes(options, &memory->mount.info, &vfs->read_size, &vfs->write_size);
         vfs->no_readdirplus = options->nordirplus;
+        vfs->marked_fsid = NO_FSID;
         (void) pthread_mutex_init(&vfs->table_lock, NULL);
         (void) pthread_mutex_init(&vfs->statfs_lock, NULL);
         (void) pthread_mutex_init(&vfs->pending_lock, NULL);

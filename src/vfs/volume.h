@@ -162,6 +162,8 @@ struct Vfs {
         VfsNotify notify;
         uint32_t read_size, write_size; /* of one RPC */
         _Atomic uint64_t root_fsid;     /* of the export, as the server says now */
+        _Atomic uint64_t marked_fsid;   /* the file system that keeps marks (mark.c); NO_FSID: none is known to */
+        _Atomic int64_t server_clock;   /* ns: what is to be added to ours; rather less. 0: not known */
         bool no_readdirplus; /* the server has none (relaxed) */
         uint64_t unsure_until; /* ns: what a former worker has read may be older than what it has kept (reread.c) */
 
@@ -545,6 +547,20 @@ void ahead_drop(Vfs *vfs, Inode *dir);
 void ahead_drop_all(Vfs *vfs);
 /* A handle was stale: names may mean something else by now. */
 void ahead_doubt(Vfs *vfs);
+
+/* ---- mark.c: an exclusive creation in one RPC ---- */
+
+#define NO_FSID UINT64_MAX
+
+/* What an exclusive CREATE in op->inode is to set the access time to; 0: the server may not keep it. */
+uint64_t mark_new(Op *op);
+/* The same for trying whether it does, on a file that op has just made; time: when the server told its attributes. */
+uint64_t mark_to_try(Op *op, const NfsAttr *made, CallTime time);
+/* The server was given the mark, and says this. */
+void mark_learn(Op *op, uint64_t mark, const NfsAttr *made, CallTime time);
+struct timespec mark_time(uint64_t mark);
+/* Is what has these attributes the file that was made with this mark? */
+bool mark_is(uint64_t mark, const NfsAttr *attr);
 
 /* ---- extent.c: room for what is written ---- */
 

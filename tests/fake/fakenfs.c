@@ -554,6 +554,12 @@ void fakenfs_replace_handles(FakeNfs *fake) {
         (void) pthread_mutex_unlock(&fake->lock);
 }
 
+void fakenfs_set_time_grain(FakeNfs *fake, uint32_t ns) {
+        (void) pthread_mutex_lock(&fake->lock);
+        fake->state.time_grain = ns;
+        (void) pthread_mutex_unlock(&fake->lock);
+}
+
 void fakenfs_touch(FakeNfs *fake, uint64_t id) {
         (void) pthread_mutex_lock(&fake->lock);
         fake->state.touched = id;

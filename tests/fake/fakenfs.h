@@ -3,8 +3,8 @@
  *
  * There is no libnfs in it: every byte is written by hand, so that every byte can be made wrong. The file
  * system is a fiction: the root holds f0 .. f<n_files-1> of 1 MiB, whose bytes fakenfs_byte() tells,
- * directories d0 .. d9 (the same again below each), and a symlink l0; what is created gets a handle and
- * is forgotten. File handles are 16 bytes: "fakenfs", NUL, and the id.
+ * directories d0 .. d9 (the same again below each), and a symlink l0; what is created gets a handle, and the next
+ * f<n>, until something else is. File handles are 16 bytes: "fakenfs", NUL, and the id.
  *
  * Everything here may be called from any thread.
  */
@@ -100,6 +100,8 @@ void fakenfs_set_verifier(FakeNfs *fake, uint64_t verifier);
 
 /* Handles that were given out are stale: as when another server takes over. */
 void fakenfs_replace_handles(FakeNfs *fake);
+/* Times that are set are rounded down to multiples of ns. */
+void fakenfs_set_time_grain(FakeNfs *fake, uint32_t ns);
 /* The ctime of id, and of no other, is later: it was changed, or its id was used again. */
 void fakenfs_touch(FakeNfs *fake, uint64_t id);
 

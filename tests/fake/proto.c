@@ -18,7 +18,7 @@
 #define LINK_ID      (UINT64_C(1) << 41) /* l0 */
 
 enum { MODE_REG = 1, MODE_DIR = 2, MODE_LNK = 5 };
-enum { ERR_NOENT = 2, ERR_ACCES = 13, ERR_STALE = 70, ERR_BADHANDLE = 10001 };
+enum { ERR_NOENT = 2, ERR_ACCES = 13, ERR_EXIST = 17, ERR_STALE = 70, ERR_BADHANDLE = 10001 };
 
 /* ---- XDR ---- */
 
@@ -156,6 +156,11 @@ static void put_attr(Writer *w, uint64_t id) {
         put64(w, 99); /* fsid */
         put64(w, faulty(w, FAKE_FILE_ID) ? id + 1000000 * ++w->state->n_file_ids : id);
         for (int i = 0; i < 3; i++) {
+                if (i == 0 && id == w->state->made.id && w->state->made.atime[0]) {
+                        put32(w, w->state->made.atime[0]);
+                        put32(w, w->state->made.atime[1]);
+                        continue;
+                }
                 put32(w, 3000000000u); /* beyond 2038 */
                 put32(w, i == 2 && id == w->state->touched ? 6 : 5);
         }
@@ -363,9 +368,50 @@ static void put_pathconf(Writer *w) {
                 put32(w, values[i]);
 }
 
-static void put_created(Writer *w) {
-        uint64_t id = w->state->next_id++;
+/* Of sattr3 all but the access time is skipped: mode, uid, gid, size. */
+static void set_attr(Writer *w, Reader *r, uint64_t id) {
+        uint32_t grain = w->state->time_grain ? w->state->time_grain : 1;
 
+        for (int i = 0; i < 3; i++) {
+                if (get32(r))
+                        (void) get32(r);
+        }
+        if (get32(r))
+                (void) get64(r);
+        if (id != w->state->made.id || get32(r) != 2)
+                return;
+        w->state->made.atime[0] = get32(r);
+        w->state->made.atime[1] = get32(r) / grain * grain;
+}
+
+enum { CREATE_UNCHECKED, CREATE_GUARDED, CREATE_EXCLUSIVE };
+
+/* The status; *ret_id: what is there, whether it was or not. */
+static uint32_t create(Writer *w, Reader *r, uint64_t *ret_id) {
+        ProtoState *state = w->state;
+        uint8_t verf[8] = { 0 };
+        char name[300];
+        uint32_t how;
+        uint64_t id;
+
+        get_name(r, name, sizeof name);
+        how = get32(r);
+        if (how == CREATE_EXCLUSIVE && r->left >= sizeof verf)
+                memcpy(verf, r->at, sizeof verf);
+        *ret_id = id = lookup(state, name);
+        if (id && how == CREATE_EXCLUSIVE)
+                return id == state->made.id && memcmp(verf, state->made.verf, sizeof verf) == 0 ? 0 : ERR_EXIST;
+        if (id)
+                return how == CREATE_GUARDED ? ERR_EXIST : 0;
+        *ret_id = state->made.id = state->next_id++;
+        memcpy(state->made.verf, verf, sizeof verf);
+        memset(state->made.atime, 0, sizeof state->made.atime);
+        if (how != CREATE_EXCLUSIVE)
+                set_attr(w, r, *ret_id);
+        return 0;
+}
+
+static void put_created(Writer *w, uint64_t id) {
         put32(w, 1);
         put_handle(w, id);
         put_post_attr(w, id);
@@ -388,6 +434,7 @@ static void put_results(Writer *w, Reader *r, uint32_t proc, uint64_t id) {
                 put_attr(w, id);
                 break;
         case 2:
+                set_attr(w, r, id);
                 put_wcc(w, id);
                 break;
         case 3:
@@ -408,8 +455,11 @@ static void put_results(Writer *w, Reader *r, uint32_t proc, uint64_t id) {
         case 7:
                 put_write(w, r, id);
                 break;
-        case 8 ... 11:
-                put_created(w);
+        case 8:
+                put_created(w, id);
+                break;
+        case 9 ... 11:
+                put_created(w, w->state->next_id++);
                 break;
         case 12:
         case 13:
@@ -466,6 +516,8 @@ static void reply_nfs(Writer *w, const ProtoRequest *request) {
                 if (status == 0 && id == 0)
                         status = ERR_NOENT;
         }
+        if (request->proc == 8 && status == 0)
+                status = create(w, &r, &id);
         put32(w, status);
         if (status)
                 put_failure(w, request->proc);

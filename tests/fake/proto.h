@@ -38,6 +38,12 @@ typedef struct ProtoState {
         uint64_t n_file_ids; /* FAKE_FILE_ID */
         uint8_t epoch;       /* of the handles that are not stale */
         uint64_t touched;    /* whose ctime is later */
+        struct {             /* by the last CREATE */
+                uint64_t id;
+                uint8_t verf[8];
+                uint32_t atime[2]; /* s, ns */
+        } made;
+        uint32_t time_grain; /* ns */
 } ProtoState;
 
 /* The owner's locks in the range go; then, if hold, this one is there. */

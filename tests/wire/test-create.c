@@ -1,0 +1,185 @@
+/*
+ * Exclusive creation (vfs/name.c, vfs/mark.c): one RPC where the server keeps access times, and nobody is told that his own
+ * file is another's, or the other way round.
+ */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "volume.h"
+
+static void setup(void) {
+        volume_prepare(NFS_NLM_UNUSED);
+        worker_start();
+}
+
+static void teardown(void) {
+        worker_end();
+        volume_done();
+}
+
+TestSuite(create, .init = setup, .fini = teardown, .timeout = 60);
+
+static void make(TestOp *t, const char *name) {
+        vfs_create(&t->op, 1, name, 0600, O_CREAT | O_EXCL | O_RDWR);
+}
+
+static int make_new(const char *name) {
+        TestOp t;
+
+        init(&t);
+        make(&t, name);
+        return result(&t);
+}
+
+/* The server is known to keep marks; then the fault happens to the next CREATE. */
+static void learn(void) {
+        cr_assert_eq(make_new("f100"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_CREATE), 1);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 1, "EXCLUSIVE, and what it does not carry");
+}
+
+static void create_fault(enum FakeAction action, uint32_t arg) {
+        fakenfs_fault(fake, NFS_CREATE, action, arg, 0, 1);
+}
+
+Test(create, one_rpc) {
+        learn();
+        cr_assert_eq(make_new("f101"), 0);
+        cr_assert_eq(make_new("f102"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_CREATE), 3);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 1);
+        cr_assert_eq(make_new("f5"), EEXIST);
+        cr_assert_eq(make_new("f102"), EEXIST, "the same volume's other request");
+        cr_assert_eq(fakenfs_executed(fake, NFS_LOOKUP), 0);
+}
+
+/* Nothing but EXCLUSIVE is sure there. */
+Test(create, a_server_that_keeps_seconds) {
+        fakenfs_set_time_grain(fake, NSEC_PER_SEC);
+        for (int i = 100; i < 104; i++) {
+                char name[8];
+
+                (void) snprintf(name, sizeof name, "f%d", i);
+                cr_assert_eq(make_new(name), 0);
+        }
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 4);
+}
+
+/* It was replaced by another, or the export is on another disk now. */
+Test(create, a_server_that_does_not_keep_them_any_more) {
+        learn();
+        fakenfs_set_time_grain(fake, NSEC_PER_SEC);
+        cr_assert_eq(make_new("f101"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 1);
+        cr_assert_eq(make_new("f102"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 2);
+}
+
+/* To set the time to a value one must be the owner. */
+Test(create, a_time_may_not_be_set) {
+        static const uint32_t errors[] = { 1, 13, 22 };
+
+        for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
+                char name[8];
+
+                (void) snprintf(name, sizeof name, "f%u", 100 + i);
+                fakenfs_fault(fake, NFS_SETATTR, FAKE_STATUS, errors[i], 0, 1);
+                cr_assert_eq(make_new(name), 0, "status %u", errors[i]);
+                cr_assert_eq(fakenfs_seen(fake, NFS_SETATTR), 2 * (i + 1));
+        }
+}
+
+Test(create, the_answer_is_lost) {
+        learn();
+        create_fault(FAKE_CLOSE_AFTER, 0);
+        cr_assert_eq(make_new("f101"), 0);
+        cr_assert_eq(fakenfs_seen(fake, NFS_CREATE), 3);
+        cr_assert_eq(fakenfs_executed(fake, NFS_LOOKUP), 1, "whose is it?");
+}
+
+Test(create, the_answer_is_lost_and_attributes_are_not_told) {
+        uint64_t n;
+
+        learn();
+        n = fakenfs_executed(fake, NFS_GETATTR);
+        create_fault(FAKE_CLOSE_AFTER, 0);
+        fakenfs_fault(fake, NFS_LOOKUP, FAKE_NO_ATTR, 0, 0, 0);
+        cr_assert_eq(make_new("f101"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_GETATTR), n + 1);
+        create_fault(FAKE_CLOSE, 0);
+        cr_assert_eq(make_new("f7"), EEXIST);
+        cr_assert_eq(fakenfs_executed(fake, NFS_GETATTR), n + 2);
+}
+
+/* What was sent again meets another's file. */
+Test(create, sent_again_and_anothers) {
+        learn();
+        create_fault(FAKE_CLOSE, 0);
+        cr_assert_eq(make_new("f5"), EEXIST);
+        cr_assert_eq(fakenfs_executed(fake, NFS_LOOKUP), 1);
+}
+
+/* EEXIST, and nothing is there by now: made again. */
+Test(create, sent_again_and_gone) {
+        learn();
+        create_fault(FAKE_CLOSE, 0);
+        create_fault(FAKE_STATUS, 17);
+        cr_assert_eq(make_new("f101"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_LOOKUP), 1);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 1);
+}
+
+Test(create, no_attributes) {
+        fakenfs_fault(fake, NFS_CREATE, FAKE_NO_ATTR, 0, 0, 1);
+        cr_assert_eq(make_new("f100"), 0);
+        cr_assert_eq(make_new("f101"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 2, "the first could not try");
+        fakenfs_fault(fake, NFS_CREATE, FAKE_NO_ATTR, 0, 0, 1);
+        cr_assert_eq(make_new("f102"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 2);
+}
+
+Test(create, no_exclusive) {
+        fakenfs_fault(fake, NFS_CREATE, FAKE_STATUS, 10004, 0, 1);
+        cr_assert_eq(make_new("f100"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 0);
+}
+
+static TestOp *making; /* shared with the worker that dies */
+
+static void makes(void) { /* in another process: nothing is to be asserted */
+        CHECK(make_new("f100") == 0);
+        init(making);
+        make(making, "f101");
+        CHECK(!is_done(making, 300));
+        CHECK(making->object_id != 0);
+}
+
+static void make_after(TestOp *t, const char *name) {
+        init(t);
+        t->op.unique = making->op.unique;
+        t->op.replayed = t->op.recovered = true;
+        t->op.replayed_step = making->step;
+        t->op.object_id = making->object_id;
+        make(t, name);
+}
+
+/* A worker died over it; the server has, or has not, executed it. */
+Test(create, a_successor) {
+        TestOp t;
+
+        making = mmap(NULL, sizeof *making, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        cr_assert_neq(making, MAP_FAILED);
+        fakenfs_fault(fake, NFS_CREATE, FAKE_DROP, 0, 1, 1);
+        in_a_worker_that_dies(makes);
+        make_after(&t, "f101");
+        cr_assert_eq(result(&t), 0);
+        make_after(&t, "f9");
+        cr_assert_eq(result(&t), EEXIST, "not its file");
+        cr_assert_eq(fakenfs_executed(fake, NFS_LOOKUP), 2);
+        make_after(&t, "f102");
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 1);
+}
