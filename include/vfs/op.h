@@ -130,6 +130,7 @@ struct Op {
                         uint64_t made_id; /* the file id of what CREATE made; 0: not known */
                         uint64_t mark;    /* its access time (mark.c); 0: none */
                         bool in_doubt;    /* is what is there what op made? */
+                        bool unmarked;    /* it was refused with a mark: without */
                         const char *asked; /* LOOKUP: the name, in the request */
                         NfsFh fh;
                         /* RMDIR of what is not empty: .nfs names may be going (remove.c) */

@@ -5,11 +5,13 @@
  * RFC 1813 has EXCLUSIVE for that (section 3.3.8): its verifier, which servers keep in the new file's times, tells. But it
  * carries no attributes: a SETATTR has to give the file its mode and put the times right. A GUARDED one carries them all,
  * and among them an access time: one that nobody else has chosen tells just as well, and is not in anybody's way. It is up
- * to 17 ms before the creation, and never after it: else reading the file once would not be seen (relatime).
+ * to 17 ms before the creation, and not after it while clocks go on as they did: else reading the file once would not be
+ * seen (relatime).
  *
  * Whether a server keeps times to the nanosecond it does not say reliably (FSINFO's time_delta is a second with servers
  * that do). So the first file of a file system is made with EXCLUSIVE, and the SETATTR after it tries a mark; what the
- * server then says of the access time decides what is done with the next ones. Each of those is a trial, too.
+ * server then says of the access time decides what is done with the next ones. Each of those is a trial, too, for there
+ * are servers that set times and do not make files with them: the first one that fails is the last.
  *
  * The mark is in the journal (Slot.object_id) before it is sent: a successor sends the same one.
  *
@@ -28,7 +30,7 @@ static void clock_learn(Vfs *vfs, const NfsAttr *attr, CallTime time) {
 static uint64_t mark_before(const Op *op, int64_t ns) {
         uint64_t salt = (op->reactor->vfs->memory->connection_id ^ op->unique) * UINT64_C(0x9e3779b97f4a7c15);
 
-        return (uint64_t) ns - (salt >> (64 - MARK_BITS));
+        return ((uint64_t) ns - (salt >> (64 - MARK_BITS))) | 1; /* where it is rounded, that shows */
 }
 
 static uint64_t mark_now(const Op *op) {
@@ -52,12 +54,23 @@ uint64_t mark_new(Op *op) {
         Vfs *vfs = op->reactor->vfs;
         uint64_t fsid = atomic_load_explicit(&vfs->marked_fsid, memory_order_relaxed);
 
-        return fsid != NO_FSID && fsid == cache_fsid(vfs, op->inode) ? mark_now(op) : 0;
+        return !atomic_load(&vfs->marks_refused) && fsid != NO_FSID && fsid == cache_fsid(vfs, op->inode) ? mark_now(op) : 0;
 }
 
 uint64_t mark_to_try(Op *op, const NfsAttr *made, CallTime time) {
         clock_learn(op->reactor->vfs, made, time);
-        return mark_now(op);
+        return atomic_load(&op->reactor->vfs->marks_refused) ? 0 : mark_now(op);
+}
+
+void marks_give_up(Vfs *vfs) {
+        atomic_store(&vfs->marks_refused, true);
+}
+
+void mark_made(Op *op, uint64_t mark, const NfsAttr *made, CallTime time) {
+        if (mark_is(mark, made))
+                clock_learn(op->reactor->vfs, made, time);
+        else
+                marks_give_up(op->reactor->vfs);
 }
 
 void mark_learn(Op *op, uint64_t mark, const NfsAttr *made, CallTime time) {

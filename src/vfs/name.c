@@ -143,7 +143,7 @@ static void make_start(Op *op, enum NfsProc proc, const char *name) {
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
         op->name.n_stale = 0;
         op->name.mark = 0;
-        op->name.in_doubt = false;
+        op->name.in_doubt = op->name.unmarked = false;
         op_call(op, proc, inode_fh(op->inode), make_done)->name = op->name.name;
 }
 
@@ -229,14 +229,14 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
         op->name.flags = flags;
         op->name.attr = mode_only(mode);
         make_start(op, NFS_CREATE, name);
+        if (makes_exclusively(op) && op->replayed && op->replayed_step == STEP_MAKE_GUARDED)
+                return create_guarded(op, op->object_id);
         if (op->object) {
                 /* a former worker made it; its mode and times may be missing, and with them the verifier */
                 op->name.fh = *op->object;
                 op->name.made_id = op->object_id;
                 return create_set_mode(op);
         }
-        if (makes_exclusively(op) && op->replayed && op->replayed_step == STEP_MAKE_GUARDED)
-                return create_guarded(op, op->object_id);
         create_send(op);
 }
 
@@ -249,11 +249,13 @@ static NfsArgs *create_call(Op *op, enum NfsCreateMode mode) {
 }
 
 static void create_send(Op *op) {
-        uint64_t mark = makes_exclusively(op) && !op->replayed ? mark_new(op) : 0, verf;
+        uint64_t mark = makes_exclusively(op) && !op->replayed && !op->name.unmarked ? mark_new(op) : 0, verf;
         NfsArgs *args;
 
         if (mark)
                 return create_guarded(op, mark);
+        op->name.mark = 0;
+        op->name.in_doubt = false;
         if (makes_exclusively(op)) {
                 args = create_call(op, NFS_CREATE_EXCLUSIVE);
                 verf = op->reactor->vfs->memory->connection_id ^ (op->unique * UINT64_C(0x9e3779b97f4a7c15));
@@ -273,7 +275,8 @@ static void create_send(Op *op) {
 static bool create_again(Op *op) {
         if (op->name.answer != ANSWER_CREATE || op->name.n_stale++ >= STALE_MAX)
                 return false;
-        if (op->name.in_doubt) {
+        if (op->name.mark && op->name.step == STEP_MAKE_GUARDED) {
+                op->name.in_doubt = true;
                 make_lookup(op);
                 return true;
         }
@@ -309,6 +312,11 @@ static void create_guarded(Op *op, uint64_t mark) {
         op_send_changing(op, STEP_MAKE_GUARDED, NULL, mark);
 }
 
+/* To set a time to a value, and not to "now", one must be the owner: that the maker is not would be strange, but no reason to fail. */
+static bool mark_may_be_refused(int err) {
+        return err == EPERM || err == EACCES || err == EINVAL || err == EOPNOTSUPP || err == EIO;
+}
+
 /* Without O_EXCL it may be opened, but the kernel has to look at it first. */
 static void create_exists(Op *op) {
         op_reply_err(op, op->name.flags & O_EXCL ? EEXIST : ESTALE);
@@ -319,8 +327,10 @@ static void make_done(NfsCall *call) {
         NfsRes *res = &call->res;
 
         cache_dir_changed(op->reactor->vfs, op->inode, &res->wcc, call_time(call));
-        if (call->err == EEXIST && op_may_be_done(op) && (op->name.answer == ANSWER_ENTRY || op->name.mark)) {
-                op->name.in_doubt = op->name.mark != 0;
+        if (call->err == EEXIST && op->name.answer == ANSWER_ENTRY && op_may_be_done(op))
+                return make_lookup(op);
+        if (call->err == EEXIST && op->name.mark && (op_may_be_done(op) || op->name.n_stale > 0)) {
+                op->name.in_doubt = true;
                 return make_lookup(op);
         }
         if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE &&
@@ -332,6 +342,10 @@ static void make_done(NfsCall *call) {
                 return create_exists(op);
         if ((call->err == EACCES || call->err == EPERM) && make_as_root(op))
                 return;
+        if (op->name.mark && !op->name.unmarked && mark_may_be_refused(call->err)) {
+                op->name.unmarked = true;
+                return create_send(op);
+        }
         if (call->err)
                 return op_reply_err(op, call->err);
 
@@ -346,12 +360,14 @@ static void make_done(NfsCall *call) {
         if (op->name.answer == ANSWER_CREATE && makes_exclusively(op))
                 crash_point(CREATE_MADE);
         if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE) {
-                if (res->has_attr)
+                if (op->name.unmarked)
+                        marks_give_up(op->reactor->vfs);
+                else if (res->has_attr)
                         op->name.mark = mark_to_try(op, &res->attr, call_time(call));
                 return create_set_mode(op);
         }
         if (op->name.mark && res->has_attr)
-                mark_learn(op, op->name.mark, &res->attr, call_time(call));
+                mark_made(op, op->name.mark, &res->attr, call_time(call));
         make_finish(op, &op->name.fh, res->has_attr ? &res->attr : NULL, call_time(call));
 }
 
@@ -388,7 +404,9 @@ static bool make_as_root(Op *op) {
                 attr->gid = op->inode->attr.gid;
         inode_unlock(op->inode);
         op->cred = (NfsCred){ 0 };
-        if (op->name.answer == ANSWER_CREATE)
+        if (op->name.mark)
+                create_guarded(op, op->name.mark);
+        else if (op->name.answer == ANSWER_CREATE)
                 create_send(op);
         else
                 op_send_changing(op, op->name.step, NULL, 0);
@@ -410,7 +428,7 @@ static void make_lookup_done(NfsCall *call) {
         if (call->err)
                 return op_reply_err(op, call->err);
         if (res->has_attr && (res->attr.mode & S_IFMT) != op->name.type)
-                return op_reply_err(op, EEXIST);
+                return op->name.in_doubt ? create_exists(op) : op_reply_err(op, EEXIST);
         op->name.fh = res->fh;
         if (op->name.in_doubt && res->has_attr)
                 return create_is_ours(op, &res->attr, call_time(call));
@@ -426,10 +444,7 @@ static void create_is_ours(Op *op, const NfsAttr *attr, CallTime time) {
         make_finish(op, &op->name.fh, attr, time);
 }
 
-/*
- * EXCLUSIVE keeps the verifier in the times: both, and the mode, are set now. To set a time to a value, and not to "now", one
- * must be the owner: that the maker is not would be strange, but no reason to fail.
- */
+/* EXCLUSIVE keeps the verifier in the times: both, and the mode, are set now. */
 static void create_set_mode(Op *op) {
         NfsArgs *args = op_call(op, NFS_SETATTR, &op->name.fh, create_set_mode_done);
 
@@ -446,7 +461,7 @@ static void create_set_mode_done(NfsCall *call) {
 
         if (call->err == ESTALE && create_again(op))
                 return;
-        if ((call->err == EPERM || call->err == EACCES || call->err == EINVAL) && op->name.mark) {
+        if (op->name.mark && mark_may_be_refused(call->err)) {
                 op->name.mark = 0;
                 return create_set_mode(op);
         }

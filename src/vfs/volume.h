@@ -163,6 +163,7 @@ struct Vfs {
         uint32_t read_size, write_size; /* of one RPC */
         _Atomic uint64_t root_fsid;     /* of the export, as the server says now */
         _Atomic uint64_t marked_fsid;   /* the file system that keeps marks (mark.c); NO_FSID: none is known to */
+        _Atomic bool marks_refused;     /* it does not, when it makes a file */
         _Atomic int64_t server_clock;   /* ns: what is to be added to ours; rather less. 0: not known */
         bool no_readdirplus; /* the server has none (relaxed) */
         uint64_t unsure_until; /* ns: what a former worker has read may be older than what it has kept (reread.c) */
@@ -556,8 +557,12 @@ void ahead_doubt(Vfs *vfs);
 uint64_t mark_new(Op *op);
 /* The same for trying whether it does, on a file that op has just made; time: when the server told its attributes. */
 uint64_t mark_to_try(Op *op, const NfsAttr *made, CallTime time);
-/* The server was given the mark, and says this. */
+/* The server was given the mark by a SETATTR, and says this. */
 void mark_learn(Op *op, uint64_t mark, const NfsAttr *made, CallTime time);
+/* The same by a CREATE. */
+void mark_made(Op *op, uint64_t mark, const NfsAttr *made, CallTime time);
+/* No more of them. */
+void marks_give_up(Vfs *vfs);
 struct timespec mark_time(uint64_t mark);
 /* Is what has these attributes the file that was made with this mark? */
 bool mark_is(uint64_t mark, const NfsAttr *attr);

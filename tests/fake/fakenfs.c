@@ -554,6 +554,12 @@ void fakenfs_replace_handles(FakeNfs *fake) {
         (void) pthread_mutex_unlock(&fake->lock);
 }
 
+void fakenfs_ignore_create_times(FakeNfs *fake) {
+        (void) pthread_mutex_lock(&fake->lock);
+        fake->state.no_create_time = true;
+        (void) pthread_mutex_unlock(&fake->lock);
+}
+
 void fakenfs_set_time_grain(FakeNfs *fake, uint32_t ns) {
         (void) pthread_mutex_lock(&fake->lock);
         fake->state.time_grain = ns;

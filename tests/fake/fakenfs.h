@@ -100,6 +100,8 @@ void fakenfs_set_verifier(FakeNfs *fake, uint64_t verifier);
 
 /* Handles that were given out are stale: as when another server takes over. */
 void fakenfs_replace_handles(FakeNfs *fake);
+/* CREATE takes the mode, and no times. */
+void fakenfs_ignore_create_times(FakeNfs *fake);
 /* Times that are set are rounded down to multiples of ns. */
 void fakenfs_set_time_grain(FakeNfs *fake, uint32_t ns);
 /* The ctime of id, and of no other, is later: it was changed, or its id was used again. */

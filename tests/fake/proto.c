@@ -406,7 +406,7 @@ static uint32_t create(Writer *w, Reader *r, uint64_t *ret_id) {
         *ret_id = state->made.id = state->next_id++;
         memcpy(state->made.verf, verf, sizeof verf);
         memset(state->made.atime, 0, sizeof state->made.atime);
-        if (how != CREATE_EXCLUSIVE)
+        if (how != CREATE_EXCLUSIVE && !state->no_create_time)
                 set_attr(w, r, *ret_id);
         return 0;
 }

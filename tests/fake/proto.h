@@ -44,6 +44,7 @@ typedef struct ProtoState {
                 uint32_t atime[2]; /* s, ns */
         } made;
         uint32_t time_grain; /* ns */
+        bool no_create_time; /* CREATE takes no times */
 } ProtoState;
 
 /* The owner's locks in the range go; then, if hold, this one is there. */

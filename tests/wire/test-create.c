@@ -77,6 +77,47 @@ Test(create, a_server_that_does_not_keep_them_any_more) {
         cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 2);
 }
 
+/* FreeBSD's: it sets them, and makes files without. Once seen, that is not tried again. */
+Test(create, a_server_whose_create_ignores_times) {
+        fakenfs_ignore_create_times(fake);
+        learn();
+        for (uint64_t i = 101; i < 105; i++) {
+                char name[8];
+
+                (void) snprintf(name, sizeof name, "f%d", (int) i);
+                cr_assert_eq(make_new(name), 0);
+                cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), i - 100);
+        }
+}
+
+/* Of this user; of the next one nobody knows. */
+Test(create, refused_with_a_mark) {
+        static const uint32_t errors[] = { 13, 1 };
+
+        learn();
+        for (unsigned i = 0; i < ELEMENTSOF(errors); i++) {
+                create_fault(FAKE_STATUS, errors[i]);
+                create_fault(FAKE_STATUS, errors[i]);
+                cr_assert_eq(make_new("f101"), errors[i] == 1 ? EPERM : EACCES);
+        }
+        cr_assert_eq(make_new("f101"), 0, "it was not the mark");
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 1);
+        create_fault(FAKE_STATUS, 1);
+        cr_assert_eq(make_new("f102"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 2, "EXCLUSIVE");
+        cr_assert_eq(make_new("f103"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 3, "it was: not tried again");
+}
+
+/* It was made, and the server does not say more; by then its handle has been replaced. */
+Test(create, made_and_looked_for) {
+        learn();
+        create_fault(FAKE_NO_ATTR, 0);
+        fakenfs_fault(fake, NFS_GETATTR, FAKE_STATUS, 70, 0, 1);
+        cr_assert_eq(make_new("f101"), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_CREATE), 2);
+}
+
 /* To set the time to a value one must be the owner. */
 Test(create, a_time_may_not_be_set) {
         static const uint32_t errors[] = { 1, 13, 22 };
