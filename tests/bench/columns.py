@@ -135,7 +135,7 @@ class Daemon(Mounted):
 
 class Passthrough(Daemon):
     def command(self):
-        return [f"{self.box.tools}/passthrough", self.box.export, self.dir]
+        return [f"{self.box.tools}/passthrough", self.box.export, self.dir, *(["0"] if self.box.uncached else [])]
 
 class Pathwalk(Daemon):
     slow = True

@@ -7,10 +7,12 @@
  *   load randwrite FILE BS N          buffered, then fsync
  *   load create DIR N PROCS           create, write 100 bytes, close
  *   load stat DIR N PROCS
+ *   load lookup DIR N PROCS           open(2) with O_PATH: the name, and nothing else
  *   load readfile DIR N PROCS         open, read, close
  *   load unlink DIR N PROCS
+ *   load getattr FILE N               fstat(2), N times
  *
- * The last four: N files in all; process i works in DIR/d<i>, on f0, f1, ... One line: how many
+ * Those with DIR: N files in all; process i works in DIR/d<i>, on f0, f1, ... One line: how many
  * operations, how many seconds, how many bytes. Making threads and processes is not timed.
  */
 #include <errno.h>
@@ -195,6 +197,21 @@ static void file_stat(const char *path) {
                 die("%s has %lu bytes", path, (unsigned long) st.st_size);
 }
 
+/* Nothing but the name is asked for. */
+static void file_lookup(const char *path) {
+        (void) close(open_or_die(path, O_PATH));
+}
+
+static void run_getattr(char **argv) {
+        uint64_t n = strtoull(argv[1], NULL, 0), start;
+        _cleanup_(fd_closep) int fd = open_or_die(argv[0], O_PATH);
+
+        start = now_ns();
+        for (uint64_t i = 0; i < n; i++)
+                (void) size_of(fd);
+        report(n, start, 0);
+}
+
 static void file_read(const char *path) {
         int fd = open_or_die(path, O_RDONLY);
 
@@ -211,8 +228,11 @@ static void file_unlink(const char *path) {
 static void files_work(const char *dir, unsigned process, uint64_t n, void (*work)(const char *path)) {
         char path[PATH_MAX];
 
+        (void) snprintf(path, sizeof path, "%s/d%u", dir, process);
+        if (chdir(path) < 0) /* else each directory above is looked up, too, where nothing is believed */
+                die("chdir %s", path);
         for (uint64_t i = 0; i < n; i++) {
-                (void) snprintf(path, sizeof path, "%s/d%u/f%lu", dir, process, i);
+                (void) snprintf(path, sizeof path, "f%lu", i);
                 work(path);
         }
 }
@@ -266,6 +286,10 @@ int main(int argc, char **argv) {
                 run_files(argv + 2, file_create);
         else if (argc == 5 && strcmp(command, "stat") == 0)
                 run_files(argv + 2, file_stat);
+        else if (argc == 5 && strcmp(command, "lookup") == 0)
+                run_files(argv + 2, file_lookup);
+        else if (argc == 4 && strcmp(command, "getattr") == 0)
+                run_getattr(argv + 2);
         else if (argc == 5 && strcmp(command, "readfile") == 0)
                 run_files(argv + 2, file_read);
         else if (argc == 5 && strcmp(command, "unlink") == 0)

@@ -1,11 +1,11 @@
 /*
  * A FUSE passthrough: what the kernel's FUSE costs when there is no network behind it.
  *
- *   passthrough SOURCE MOUNTPOINT        in the foreground, until unmounted
+ *   passthrough SOURCE MOUNTPOINT [S]    in the foreground, until unmounted
  *
  * libfuse's low-level API and its default loop (as many threads as there is work). A node is an O_PATH
- * descriptor, found again by (device, inode). Attributes and names are believed for 3 s, as nfsvol
- * believes a new file's, and pages are kept when a file is opened again. No writeback cache, as in nfsvol.
+ * descriptor, found again by (device, inode). Attributes and names are believed for S seconds; if not
+ * given, for 3, as nfsvol believes a new file's, and pages are kept when a file is opened again. No writeback cache, as in nfsvol.
  */
 #define FUSE_USE_VERSION 314
 #include <dirent.h>
@@ -23,7 +23,7 @@
 #include <unistd.h>
 #include <uthash.h>
 
-#define VALID_S 3.0
+static double valid_s = 3;
 
 typedef struct Key {
         dev_t dev;
@@ -107,7 +107,7 @@ static int entry_of(fuse_ino_t parent, const char *name, struct fuse_entry_param
         int fd = openat(fd_of(parent), name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
         memset(entry, 0, sizeof *entry);
-        entry->attr_timeout = entry->entry_timeout = VALID_S;
+        entry->attr_timeout = entry->entry_timeout = valid_s;
         if (fd < 0)
                 return errno;
         if (fstatat(fd, "", &entry->attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0) {
@@ -198,7 +198,7 @@ static void do_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         (void) fi;
         if (fstatat(fd_of(ino), "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
                 return (void) fuse_reply_err(req, errno);
-        (void) fuse_reply_attr(req, &st, VALID_S);
+        (void) fuse_reply_attr(req, &st, valid_s);
 }
 
 static void time_to_set(struct timespec *to, struct timespec from, int set, int now) {
@@ -418,10 +418,12 @@ int main(int argc, char **argv) {
         struct fuse_session *session;
         int r;
 
-        if (argc != 3) {
-                (void) fprintf(stderr, "usage: passthrough SOURCE MOUNTPOINT\n");
+        if (argc != 3 && argc != 4) {
+                (void) fprintf(stderr, "usage: passthrough SOURCE MOUNTPOINT [SECONDS]\n");
                 return 2;
         }
+        if (argc == 4)
+                valid_s = atof(argv[3]);
         (void) setrlimit(RLIMIT_NOFILE, &limit);
         (void) umask(0);
         root.fd = open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC);

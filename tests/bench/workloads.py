@@ -125,6 +125,14 @@ class RandWrite(Workload):
         return self.load("randwrite", f"{column.dir}/{column.name}/random", 4096, n)
 
 
+class Getattr(Workload):
+    def run(self, column, round_):
+        n = self.size(column, "randread_1")
+        if column.dir is None:
+            return self.raw("getattr", n, 1)
+        return self.load("getattr", f"{column.dir}/shared/random", n)
+
+
 # ---- small files ----
 
 class Files(Workload):
@@ -291,6 +299,14 @@ def all_workloads(box):
                 ["git", "clone", "-q", "file://{top}/repo", "{place}/clone"], slow_once=True),
     ]
     return rows
+
+
+def uncached_workloads(box):
+    """--uncached: one FUSE request, one RPC, each of a kind that the caches of the other rows answer."""
+    return [
+        Getattr(box, "GETATTR, depth 1"),
+        Files(box, "LOOKUP, depth 1", "lookup", "lookup", 1),
+    ]
 
 
 def scale_workloads(box):
