@@ -314,7 +314,7 @@ static void create_guarded(Op *op, uint64_t mark) {
 
 /* To set a time to a value, and not to "now", one must be the owner: that the maker is not would be strange, but no reason to fail. */
 static bool mark_may_be_refused(int err) {
-        return err == EPERM || err == EACCES || err == EINVAL || err == EOPNOTSUPP || err == EIO;
+        return err == EPERM || err == EACCES || err == EINVAL || err == EOPNOTSUPP;
 }
 
 /* Without O_EXCL it may be opened, but the kernel has to look at it first. */
