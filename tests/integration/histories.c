@@ -509,6 +509,15 @@ static void reserve(void) {
         }
 }
 
+/* reserve() came too late, as above: of two objects with one number, nobody knows which was seen. */
+static bool is_a_number_used_twice(void) {
+        for (int i = 0; i < n_objects; i++)
+                for (int j = 0; j < i; j++)
+                        if (objects[i].ino == objects[j].ino)
+                                return true;
+        return false;
+}
+
 /* Returns the step that went wrong; n: the end; -1: none. */
 static int run_history(const Step *steps, int n) {
         int at = -1;
@@ -533,7 +542,7 @@ static int run_history(const Step *steps, int n) {
                 for (int i = 0; i < N_SLOTS; i++)
                         if (fds[c][i] >= 0)
                                 (void) close(fds[c][i]);
-        return at;
+        return is_a_number_used_twice() ? -1 : at;
 }
 
 /* data: mostly one file that is open, instead of everything. */
