@@ -65,6 +65,8 @@ box_make() {
     mount -t overlay -o "lowerdir=$T/sbin:/usr/sbin" overlay /usr/sbin
 }
 
+server_crashes() { cat "$T/server/ganesha.crashes" 2>/dev/null | wc -l; } # by its own fault
+
 server() { # VERB [DIR] [PORT]: of the server, or of another one in DIR
     NORPCBIND=$NORPCBIND "$here/../server/ganesha" "$1" "${2:-$T/server}" "${3:-$PORT}"
 }
@@ -192,7 +194,8 @@ say_failed() { echo "$1: failed: ${2%%$'\n'*}" >&2; } # a command that is a scri
 
 # Each case: in a process of its own, with errexit, bounded; then nothing may be left.
 run_case() {
-    local skip= name=$1 limit_var=limit_$1 log=$T/log/$1 rc=0 limit left begin=${EPOCHREALTIME/./}
+    local skip= name=$1 limit_var=limit_$1 log=$T/log/$1 rc=0 limit left begin=${EPOCHREALTIME/./} crashes
+    crashes=$(server_crashes)
     limit=$((3 * ${!limit_var:-60}))
     M=$T/m/$name
     mkdir -p "$M"
@@ -223,6 +226,7 @@ run_case() {
     fi
     cases=$((cases + 1))
     echo "# $name: $(((${EPOCHREALTIME/./} - begin) / 1000)) ms"
+    [ "$(server_crashes)" = "$crashes" ] || echo "# nfs-ganesha crashed by itself and was started again: $(tail -n 1 "$T/server/ganesha.crashes")"
     if [ $rc = 77 ]; then
         echo "ok $cases - $name # SKIP $skip"
     elif [ $rc = 0 ]; then
