@@ -132,6 +132,7 @@ struct Op {
                         bool in_doubt;    /* is what is there what op made? */
                         bool unmarked;    /* it was refused with a mark: without */
                         const char *asked; /* LOOKUP: the name, in the request */
+                        uint64_t dir_version; /* of the directory, before it was sent */
                         NfsFh fh;
                         /* RMDIR of what is not empty: .nfs names may be going (remove.c) */
                         uint64_t n_gone; /* when it was sent */

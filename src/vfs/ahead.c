@@ -5,10 +5,12 @@
  *
  * What is kept is believed as the kernel would believe it (cache.c): names while the directory's attributes are, attributes
  * while the file's would be, and only where everybody may search. The directory must be as it was: any change of ours
- * (dir_version) or of others (ctime) throws all of it away. A name is given once: then the kernel has it. When the
- * whole directory has been read, a name that is not there is not there. But a ctime can be too coarse to tell two changes
- * apart, and a server may say one that is later than what it listed: so that is believed for acdirmin, not longer. Names that begin
- * with a dot are asked for: servers have some that they do not list (.snapshot).
+ * (dir_version) or of others (ctime) throws all of it away. A ctime can be too coarse to tell two changes apart, and a server
+ * may say one that is later than what it listed: so nothing is believed for longer than acdirmin. A name is given once: then
+ * the kernel has it.
+ *
+ * A name that was not read is asked for, even if the whole directory was: who has just been told by another machine that it
+ * made a file there must find it.
  *
  * A stale handle says that somebody else has changed names: then nothing that was read is believed any more, for the kernel
  * looks the name up once more and wants to hear something else. A directory that changes before its names were asked for
@@ -73,10 +75,6 @@ static void ahead_unlock(Vfs *vfs) {
         (void) pthread_mutex_unlock(&vfs->ahead_lock);
 }
 
-static uint64_t version_of(Inode *dir) {
-        return atomic_load_explicit(&dir->dir_version, memory_order_acquire);
-}
-
 /* ---- all of these under the lock ---- */
 
 /* What was read is not true any more. */
@@ -132,20 +130,10 @@ static Ahead *ahead_of(Vfs *vfs, Inode *dir) {
         return ahead;
 }
 
-/* Until when what was read is believed. */
-static uint64_t good_until(const Vfs *vfs, const Ahead *ahead) {
-        return ahead->read_at + vfs->options->acdirmin * NSEC_PER_SEC;
-}
-
 /* Whether what was read still holds: dir is its directory's attributes now. */
 static bool is_current(const Vfs *vfs, const Ahead *ahead, const NfsAttr *dir, uint64_t now) {
-        return ahead->n_names > 0 && now < good_until(vfs, ahead) && ahead->dir_version == version_of(ahead->dir) &&
+        return ahead->n_names > 0 && now < ahead->read_at + vfs->options->acdirmin * NSEC_PER_SEC && ahead->dir_version == dir_version(ahead->dir) &&
                ahead->ctime.tv_sec == dir->ctime.tv_sec && ahead->ctime.tv_nsec == dir->ctime.tv_nsec;
-}
-
-/* Does what the server listed say which names there are not? */
-static bool is_listed(const Vfs *vfs, const char *name) {
-        return name[0] != '.' && !vfs->memory->mount.info.case_insensitive;
 }
 
 /* false: no memory. */
@@ -153,6 +141,8 @@ static bool add_name(Vfs *vfs, Ahead *ahead, const NfsDirent *dirent, CallTime t
         size_t len = strlen(dirent->name);
         AheadName *name;
 
+        if (!dirent->has_attr || !dirent->has_fh)
+                return true;
         HASH_FIND(by_name, ahead->names, dirent->name, len, name);
         if (name)
                 return true;
@@ -160,12 +150,9 @@ static bool add_name(Vfs *vfs, Ahead *ahead, const NfsDirent *dirent, CallTime t
         if (!name)
                 return false;
         memcpy(name->name, dirent->name, len + 1);
-        name->given = !dirent->has_attr || !dirent->has_fh; /* it is there, and that is all we know */
         name->time = time;
-        if (!name->given) {
-                name->fh = dirent->fh;
-                name->attr = dirent->attr;
-        }
+        name->fh = dirent->fh;
+        name->attr = dirent->attr;
         HASH_ADD_KEYPTR(by_name, ahead->names, name->name, len, name);
         ahead->n_names++;
         vfs->n_ahead_names++;
@@ -174,37 +161,32 @@ static bool add_name(Vfs *vfs, Ahead *ahead, const NfsDirent *dirent, CallTime t
 
 /* ---- asking ---- */
 
-enum AheadResult ahead_find(Op *op, const char *name, VfsFound *ret) {
+bool ahead_find(Op *op, const char *name, VfsFound *ret) {
         Vfs *vfs = op->reactor->vfs;
         uint64_t now = reactor_now(op->reactor->reactor), left;
-        enum AheadResult result = AHEAD_UNKNOWN;
-        AheadName *found = NULL;
+        AheadName *entry;
+        bool found = false;
         Ahead *ahead;
         NfsAttr dir;
 
         if (!op->inode->ahead || cache_entry_timeout(vfs, op->inode, true, now) == 0 ||
             !cache_attr(op->inode, now, false, &dir, &left))
-                return AHEAD_UNKNOWN;
+                return false;
         ahead_lock(vfs);
         ahead = op->inode->ahead;
         if (ahead && is_current(vfs, ahead, &dir, now)) {
-                HASH_FIND(by_name, ahead->names, name, strlen(name), found);
-                if (found && !found->given && cache_is_fresh(vfs, &found->attr, found->time, now)) {
-                        *ret = (VfsFound){ .fh = found->fh, .attr = found->attr, .time = found->time };
-                        found->given = true;
+                HASH_FIND(by_name, ahead->names, name, strlen(name), entry);
+                found = entry && !entry->given && cache_is_fresh(vfs, &entry->attr, entry->time, now);
+                if (found) {
+                        *ret = (VfsFound){ .fh = entry->fh, .attr = entry->attr, .time = entry->time };
+                        entry->given = true;
                         ahead->n_given++;
-                        result = AHEAD_FOUND;
-                } else if (!found && ahead->complete && is_listed(vfs, name) &&
-                           cache_entry_timeout(vfs, op->inode, false, now) > 0) {
-                        ret->absent_for = good_until(vfs, ahead) - now;
-                        ahead->n_given++;
-                        result = AHEAD_ABSENT;
                 }
         } else if (ahead && ahead->n_names > 0 && !ahead->in_flight) {
                 forget_names(vfs, ahead);
         }
         ahead_unlock(vfs);
-        return result;
+        return found;
 }
 
 void ahead_missed(Op *op) {
@@ -247,7 +229,7 @@ static void fetch(VfsReactor *vr, Ahead *ahead) {
         ahead->call.args.readdir.count = REPLY_MAX;
         memcpy(ahead->call.args.readdir.verf, ahead->verf, NFS_VERF_SIZE);
         if (ahead->cookie == 0) {
-                ahead->dir_version = version_of(ahead->dir);
+                ahead->dir_version = dir_version(ahead->dir);
                 ahead->read_at = now_ns();
         }
         dispensable_begin(vr);
@@ -262,7 +244,7 @@ static void take(Vfs *vfs, Ahead *ahead, NfsCall *call) {
         NfsDirent dirent;
         int r;
 
-        if (call->err || !call->res.has_attr || ahead->dir_version != version_of(ahead->dir) ||
+        if (call->err || !call->res.has_attr || ahead->dir_version != dir_version(ahead->dir) ||
             (ahead->cookie != 0 && (ctime->tv_sec != ahead->ctime.tv_sec || ctime->tv_nsec != ahead->ctime.tv_nsec))) {
                 forget_names(vfs, ahead);
                 ahead->useless = call->err != 0;

@@ -10,7 +10,7 @@
  *
  * Names. The kernel may keep a found name as long as the directory's own attributes are believed, and
  * only if everybody may search the directory: for other directories each LOOKUP goes to the server, which
- * decides for its caller. Names not found: the same, unless lookupcache=pos|none. A directory that is closed to others
+ * decides for its caller. Names not found: the same, unless lookupcache=pos|none; see absent.c. A directory that is closed to others
  * has names in the kernel's cache from before: then the kernel is told to look up everything again (Linux 6.16; on
  * older ones they are found until they would have been asked for again).
  *

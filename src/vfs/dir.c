@@ -129,10 +129,6 @@ void vfs_fsyncdir(Op *op, uint64_t nodeid) {
         op_reply_err(op, 0);
 }
 
-static uint64_t dir_version(Inode *dir) {
-        return atomic_load_explicit(&dir->dir_version, memory_order_acquire);
-}
-
 /* Does the kept reply hold what comes after cookie? */
 static bool stream_find(DirStream *stream, uint64_t cookie, size_t *ret_first) {
         if (!stream->valid)

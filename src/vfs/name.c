@@ -23,7 +23,7 @@ enum { ANSWER_ENTRY, ANSWER_CREATE }; /* what make_finish() answers: an entry, o
 enum { STEP_MAKE, STEP_SET_MODE, STEP_MAKE_GUARDED }; /* op_send_changing() */
 
 static void lookup_send(Op *op);
-static void lookup_absent(Op *op, uint64_t bound);
+static void lookup_absent(Op *op);
 static void lookup_found(Op *op, const VfsFound *found);
 static void lookup_done(NfsCall *call);
 static void lookup_attr_done(NfsCall *call);
@@ -50,20 +50,16 @@ void vfs_lookup(Op *op, uint64_t parent, const char *name) {
         if (!op_begin(op, parent))
                 return;
         op->name.asked = name;
-        switch (ahead_find(op, name, &found)) {
-        case AHEAD_FOUND:
+        if (ahead_find(op, name, &found))
                 return lookup_found(op, &found);
-        case AHEAD_ABSENT:
-                return lookup_absent(op, found.absent_for);
-        case AHEAD_UNKNOWN:
-                break;
-        }
-        ahead_missed(op);
+        if (absent_find(op, name))
+                return lookup_absent(op);
         op->name.n_stale = 0;
         lookup_send(op);
 }
 
 static void lookup_send(Op *op) {
+        op->name.dir_version = dir_version(op->inode);
         op_call(op, NFS_LOOKUP, inode_fh(op->inode), lookup_done)->name = op->name.asked;
         op_send(op);
 }
@@ -79,12 +75,9 @@ static bool lookup_again(Op *op) {
         return true;
 }
 
-/* The kernel may believe it for bound ns at most. */
-static void lookup_absent(Op *op, uint64_t bound) {
-        VfsEntry entry = { 0 };
+static void lookup_absent(Op *op) {
+        VfsEntry entry = { .entry_timeout = absent_timeout(op) };
 
-        entry.entry_timeout = cache_entry_timeout(op->reactor->vfs, op->inode, false, reactor_now(op->reactor->reactor));
-        entry.entry_timeout = MIN(entry.entry_timeout, bound);
         if (entry.entry_timeout == 0)
                 return op_reply_err(op, ENOENT);
         op_reply_entry(op, &entry);
@@ -107,12 +100,16 @@ static void lookup_done(NfsCall *call) {
         if (res->has_dir_attr)
                 cache_update(vfs, op->inode, &res->dir_attr, call_time(call));
 
-        if (call->err == ENOENT)
-                return lookup_absent(op, UINT64_MAX);
+        if (call->err == ENOENT) {
+                if (res->has_dir_attr)
+                        absent_add(op, op->name.asked, op->name.dir_version, &res->dir_attr, call_time(call));
+                return lookup_absent(op);
+        }
         if (call->err == ESTALE && lookup_again(op))
                 return;
         if (call->err)
                 return op_reply_err(op, call->err);
+        ahead_missed(op);
         if (!res->has_attr) {
                 /* LOOKUP again would be no better: ask for the attributes of what was found */
                 op->name.fh = res->fh;

@@ -46,10 +46,12 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
         (void) pthread_mutex_init(&vfs->pending_lock, NULL);
         (void) pthread_mutex_init(&vfs->room_lock, NULL);
         (void) pthread_mutex_init(&vfs->ahead_lock, NULL);
+        (void) pthread_mutex_init(&vfs->absent_lock, NULL);
         (void) pthread_mutex_init(&vfs->revive_lock, NULL);
         TAILQ_INIT(&vfs->revivals);
         TAILQ_INIT(&vfs->pending);
         TAILQ_INIT(&vfs->aheads);
+        TAILQ_INIT(&vfs->absents);
         TAILQ_INIT(&vfs->for_room);
         TAILQ_INIT(&vfs->removals);
         TAILQ_INIT(&vfs->silly_removals);
@@ -77,6 +79,7 @@ Vfs *vfs_free(Vfs *vfs) {
                 return NULL;
         locks_free(vfs);
         ahead_drop_all(vfs);
+        absent_free(vfs);
         extent_table_free(vfs);
         open_table_free(vfs);
         inode_table_free(vfs);
@@ -85,6 +88,7 @@ Vfs *vfs_free(Vfs *vfs) {
         (void) pthread_mutex_destroy(&vfs->pending_lock);
         (void) pthread_mutex_destroy(&vfs->room_lock);
         (void) pthread_mutex_destroy(&vfs->ahead_lock);
+        (void) pthread_mutex_destroy(&vfs->absent_lock);
         (void) pthread_mutex_destroy(&vfs->revive_lock);
         free(vfs);
         return NULL;

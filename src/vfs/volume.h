@@ -8,6 +8,7 @@
  *   room_lock        free extents, and who waits for one
  *   revive_lock      who looks for handles that were replaced, and who waits for that
  *   ahead_lock       names read ahead (taken also inside table_lock)
+ *   absent_lock      names that are not there
  *   Locks.mutex      byte-range locks, all of them (the others may be taken inside; calls are sent inside)
  */
 #pragma once
@@ -139,6 +140,10 @@ static inline void inode_unlock(Inode *inode) {
         (void) pthread_mutex_unlock(&inode->lock);
 }
 
+static inline uint64_t dir_version(Inode *dir) {
+        return atomic_load_explicit(&dir->dir_version, memory_order_acquire);
+}
+
 struct Open {
         OpenRecord *record;
         Inode *inode;
@@ -207,6 +212,11 @@ struct Vfs {
         pthread_mutex_t ahead_lock;
         TAILQ_HEAD(, Ahead) aheads; /* directories that are, or may be, read ahead; oldest first */
         uint32_t n_ahead_names;
+
+        pthread_mutex_t absent_lock;
+        TAILQ_HEAD(, Absent) absents; /* oldest first */
+        struct Absent *absents_by_key;
+        uint32_t n_absents;
 
         pthread_mutex_t statfs_lock;
         bool has_fsstat;
@@ -534,20 +544,27 @@ typedef struct VfsFound {
         NfsFh fh;
         NfsAttr attr;
         CallTime time;
-        uint64_t absent_for; /* AHEAD_ABSENT: ns, for which that can be believed */
 } VfsFound;
 
-enum AheadResult { AHEAD_UNKNOWN, AHEAD_FOUND, AHEAD_ABSENT };
-
 /* Is a name of op->inode known already? */
-enum AheadResult ahead_find(Op *op, const char *name, VfsFound *ret);
-/* It was not, and a LOOKUP has been sent: perhaps more of them should be. */
+bool ahead_find(Op *op, const char *name, VfsFound *ret);
+/* It was not, but the server knows it: perhaps more of them should be. */
 void ahead_missed(Op *op);
 /* The directory is forgotten. */
 void ahead_drop(Vfs *vfs, Inode *dir);
 void ahead_drop_all(Vfs *vfs);
 /* A handle was stale: names may mean something else by now. */
 void ahead_doubt(Vfs *vfs);
+
+/* ---- absent.c: names that are not there ---- */
+
+/* How long the kernel may believe that a name is not in op->inode: ns. */
+uint64_t absent_timeout(Op *op);
+/* Is it known that name is not there? */
+bool absent_find(Op *op, const char *name);
+/* The server has said so, with the attributes dir of op->inode; version: dir_version() before it was asked. */
+void absent_add(Op *op, const char *name, uint64_t version, const NfsAttr *dir, CallTime time);
+void absent_free(Vfs *vfs);
 
 /* ---- mark.c: an exclusive creation in one RPC ---- */
 

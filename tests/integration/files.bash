@@ -226,83 +226,27 @@ case_names_read_ahead() {
     mkdir "$T/server/export/many"
     (cd "$T/server/export/many" && seq -f 'f%.0f' 2000 | xargs touch)
     mount_at "$M" acregmin=30,acdirmin=30
-    python3 - "$M/many" "$T/server/export/many" <<'PY'
-import json, os, random, subprocess, sys, time
-d, server = sys.argv[1:]
-random.seed(1)
-order = list(range(1, 2001))
-random.shuffle(order)
-
-def lookups_for(numbers):
-    def lookups():
-        out = subprocess.run(["nfsvol", "status", "--json"], check=True, stdout=subprocess.PIPE)
-        return json.loads(out.stdout)[0]["rpcs"].get("LOOKUP", {"calls": 0})["calls"]
-    before = lookups()
-    for n in numbers:
-        assert os.stat(f"{d}/f{n}").st_ino == os.stat(f"{server}/f{n}").st_ino, n
-    return lookups() - before
-
-n = lookups_for(order[:1000])
-print(n, "LOOKUPs for 1000 names")
-assert n < 350, n
-# what we change ourselves is known at once
-removed, renamed, written = (f"{d}/f{n}" for n in order[1997:])
-os.unlink(removed)
-os.rename(renamed, f"{d}/renamed")
-with open(written, "w") as f: f.write("x" * 100)
-assert not os.path.exists(removed) and not os.path.exists(renamed)
-assert os.stat(f"{d}/renamed").st_size == 0 and os.stat(written).st_size == 100
-with open(removed, "w"), open(renamed, "w"): pass
-# what was read in vain is left alone for a while, longer each time, and for half a minute where a handle was stale; then it goes on
-began = time.monotonic()
-for at in range(1000, 1980, 20):
-    if lookups_for(order[at:at + 20]) <= 2:
-        break
-    time.sleep(0.8)
-else:
-    assert False, "it is not read ahead any more"
-print(f"read ahead again after {time.monotonic() - began:.1f} s")
-lookups_for(order[at + 20:])
-assert not os.path.exists(f"{d}/none")
-PY
+    python3 "$here/names.py" read_ahead "$M/many" "$T/server/export/many"
     rm -r "$T/server/export/many"
 }
 
-# That a name is not there is believed for acdirmin, from when the directory was read on, whatever its times say; and not at
-# all of names that servers do not list.
-case_absent_for_a_while() {
+# What was read ahead says nothing of names that are not in it: who was told of a new file by the machine that made it finds
+# it, however long the directory is believed. And names that are not there are no reason to read it.
+case_names_made_elsewhere() {
     mkdir "$T/server/export/d"
     touch "$T/server/export/d/f"{1..20}
+    mount_at "$M" actimeo=60
+    python3 "$here/names.py" made_elsewhere "$M/d" "$T/server/export/d"
+    rm -r "$T/server/export/d"
+}
+
+# Who looks for a name that is not there again and again costs the server nothing; and finds it soon after anybody has seen
+# the directory changed, for instance by listing it.
+case_names_waited_for() {
+    mkdir "$T/server/export/d"
+    (cd "$T/server/export/d" && seq -f 'f%.0f' 500 | xargs touch)
     mount_at "$M" acdirmin=5,acdirmax=60
-    python3 - "$M/d" <<'PY'
-import json, os, subprocess, sys, time
-d = os.open(sys.argv[1], os.O_RDONLY)
-
-def lookups():
-    out = subprocess.run(["nfsvol", "status", "--json"], check=True, stdout=subprocess.PIPE)
-    return json.loads(out.stdout)[0]["rpcs"]["LOOKUP"]["calls"]
-
-def asked(*names):
-    n = lookups()
-    for name in names:
-        try:
-            os.stat(name, dir_fd=d)
-        except FileNotFoundError:
-            pass
-    return lookups() - n
-
-asked(*(f"f{i + 1}" for i in range(9)))
-end = time.monotonic() + 5
-while asked("probe") and time.monotonic() < end: time.sleep(0.05)
-start = time.monotonic() # it has been read
-n = asked(*(f"none{i}" for i in range(20)))
-assert n == 0, n
-n = asked(".none")
-assert n == 1, n
-time.sleep(max(0, start + 5.2 - time.monotonic()))
-n = asked(*(f"nobody{i}" for i in range(5)))
-assert n == 5, n
-PY
+    python3 "$here/names.py" waited_for "$M/d" "$T/server/export/d"
     rm -r "$T/server/export/d"
 }
 

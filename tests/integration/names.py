@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""names.py CASE DIR SERVER: which names are looked up on the server, and what is believed of the others.
+
+DIR is on the only mount there is, SERVER the same directory on the server itself.
+"""
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+
+def calls(procedure):
+    out = subprocess.run(["nfsvol", "status", "--json"], check=True, stdout=subprocess.PIPE)
+    return json.loads(out.stdout)[0]["rpcs"].get(procedure, {"calls": 0})["calls"]
+
+
+def touch(path):
+    with open(path, "w"):
+        pass
+
+
+def read_ahead(d, server):
+    """Names asked for in any order come with a few READDIRPLUS, and what is not true any more never."""
+    random.seed(1)
+    order = list(range(1, 2001))
+    random.shuffle(order)
+
+    def lookups_for(numbers):
+        before = calls("LOOKUP")
+        for n in numbers:
+            assert os.stat(f"{d}/f{n}").st_ino == os.stat(f"{server}/f{n}").st_ino, n
+        return calls("LOOKUP") - before
+
+    n = lookups_for(order[:1000])
+    print(n, "LOOKUPs for 1000 names")
+    assert n < 350, n
+    # what we change ourselves is known at once
+    removed, renamed, written = (f"{d}/f{n}" for n in order[1997:])
+    os.unlink(removed)
+    os.rename(renamed, f"{d}/renamed")
+    with open(written, "w") as f:
+        f.write("x" * 100)
+    assert not os.path.exists(removed) and not os.path.exists(renamed)
+    assert os.stat(f"{d}/renamed").st_size == 0 and os.stat(written).st_size == 100
+    touch(removed)
+    touch(renamed)
+    # what was read in vain is left alone for a while, longer each time, and for half a minute where a handle was stale
+    began = time.monotonic()
+    for at in range(1000, 1980, 20):
+        if lookups_for(order[at:at + 20]) <= 2:
+            break
+        time.sleep(0.8)
+    else:
+        assert False, "it is not read ahead any more"
+    print(f"read ahead again after {time.monotonic() - began:.1f} s")
+    lookups_for(order[at + 20:])
+    assert not os.path.exists(f"{d}/none")
+
+
+def made_elsewhere(d, server):
+    """What was read ahead says nothing of names that are not in it; and names that are not there are no reason to read."""
+    assert not any(os.path.exists(f"{d}/none{i}") for i in range(50))
+    assert calls("READDIRPLUS") == 0
+    assert all(os.path.exists(f"{d}/f{i + 1}") for i in range(9))
+    end = time.monotonic() + 5
+    before = calls("LOOKUP")
+    while calls("READDIRPLUS") == 0:
+        assert time.monotonic() < end, "it was not read ahead"
+        time.sleep(0.01)
+    assert os.path.exists(f"{d}/f20") and calls("LOOKUP") == before
+    for i in range(20):
+        touch(f"{server}/new{i}")
+        assert os.path.exists(f"{d}/new{i}"), i
+
+
+def waited_for(d, server):
+    """Asking again costs the server nothing, until the directory has changed, or for acdirmin (5 s)."""
+    names = [f"late{i}" for i in range(100)]
+    start = time.monotonic()
+
+    def none_is_there():
+        return not any(os.path.exists(f"{d}/{name}") for name in names)
+
+    assert none_is_there()
+    before = calls("LOOKUP")
+    for _ in range(3):
+        time.sleep(1.1)  # then the kernel asks
+        assert none_is_there()
+    assert calls("LOOKUP") == before
+    time.sleep(max(0.0, start + 5.5 - time.monotonic()))
+    assert none_is_there()
+    assert calls("LOOKUP") == before + len(names)
+    for name in names:
+        touch(f"{server}/{name}")
+    assert set(names) <= set(os.listdir(d))
+    time.sleep(1.1)
+    assert all(os.path.exists(f"{d}/{name}") for name in names)
+    # what is made here is there at once, and what else is not there still is not
+    assert not os.path.exists(f"{d}/mine") and not os.path.exists(f"{d}/other")
+    touch(f"{d}/mine")
+    assert os.path.exists(f"{d}/mine") and not os.path.exists(f"{d}/other")
+    os.rename(f"{d}/mine", f"{d}/other")
+    assert not os.path.exists(f"{d}/mine") and os.path.exists(f"{d}/other")
+
+
+CASES = {f.__name__: f for f in (read_ahead, made_elsewhere, waited_for)}
+CASES[sys.argv[1]](*sys.argv[2:])
