@@ -8,6 +8,8 @@
  *
  * An unlink or a rename over the file's name that was under way when the OPEN began may take the file away after the
  * server has said yes: then it is asked again, until none of those is left. Later ones see that the file is open.
+ * What others have unlinked a server may go on serving by its handle, while somebody there has it open. It has no name any
+ * more, so whoever opens it by one means another file: ESTALE, and the kernel looks the name up again.
  *
  * A close or fsync(2) commits what was written UNSTABLE, and reports what was lost, to each who has the file open once.
  */
@@ -77,6 +79,15 @@ static void open_dropped(Op *op) {
         open_finish(op);
 }
 
+static bool is_unlinked(Inode *inode) {
+        bool is;
+
+        inode_lock(inode);
+        is = inode->has_attr && inode->attr.nlink == 0;
+        inode_unlock(inode);
+        return is;
+}
+
 static void open_finish(Op *op) {
         Vfs *vfs = op->reactor->vfs;
         int flags = op->attr.flags;
@@ -85,6 +96,10 @@ static void open_finish(Op *op) {
         Open *open;
         int r;
 
+        if (is_unlinked(op->inode)) {
+                ahead_doubt(vfs);
+                return op_reply_err(op, ESTALE);
+        }
         /* what is asked about the file after this shall be believed by the kernel */
         if (pages_wait(op, op->inode, open_dropped))
                 return;

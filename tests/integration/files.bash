@@ -250,6 +250,13 @@ case_names_waited_for() {
     rm -r "$T/server/export/d"
 }
 
+case_replaced_elsewhere() {
+    mkdir "$T/server/export/d"
+    mount_at "$M"
+    python3 "$here/names.py" replaced "$M/d" "$T/server/export/d"
+    rm -r "$T/server/export/d"
+}
+
 # Two clients of one export, which know nothing of each other: what one has closed the other sees when it opens,
 # whichever way it was written; so with what is changed on the server itself.
 limit_close_to_open=$long

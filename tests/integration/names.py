@@ -114,5 +114,25 @@ def waited_for(d, server):
     assert not is_there("mine") and is_there("other")
 
 
-CASES = {f.__name__: f for f in (read_ahead, made_elsewhere, waited_for)}
+def replaced(d, server):
+    """A name is the file that replaced another at once, also if somebody on the server keeps that one open."""
+    held = []
+    for i in range(50):
+        with open(f"{server}/new", "w") as f:
+            f.write(f"{i}\n")
+        os.rename(f"{server}/new", f"{server}/x")
+        held.append(open(f"{server}/x"))
+        for _ in range(2):
+            with open(f"{d}/x") as f:
+                got = f.read()
+            assert got == f"{i}\n", (i, got)
+    os.unlink(f"{server}/x")
+    try:
+        open(f"{d}/x").close()
+        assert False, "opened by a name that is gone"
+    except FileNotFoundError:
+        pass
+
+
+CASES = {f.__name__: f for f in (read_ahead, made_elsewhere, waited_for, replaced)}
 CASES[sys.argv[1]](*sys.argv[2:])
