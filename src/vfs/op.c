@@ -181,6 +181,8 @@ int op_make_entry(Op *op, Inode *dir, const char *name, const NfsFh *fh, const N
         cache_update(vfs, inode, attr, time);
         if (!cache_attr(inode, now, true, &entry.attr, &entry.attr_timeout))
                 entry.attr = *attr;
+        if (!cache_links_known(vfs, inode))
+                entry.attr_timeout = 0;
         entry.nodeid = inode->nodeid;
         entry.entry_timeout = cache_entry_timeout(vfs, dir, true, now);
         *ret = entry;

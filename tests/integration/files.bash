@@ -250,6 +250,14 @@ case_names_waited_for() {
     rm -r "$T/server/export/d"
 }
 
+case_links_of_names_read_ahead() {
+    mkdir "$T/server/export/d"
+    touch "$T/server/export/d/f"{1..20}
+    mount_at "$M"
+    python3 "$here/names.py" links "$M/d" "$T/server/export/d"
+    rm -r "$T/server/export/d"
+}
+
 case_replaced_elsewhere() {
     mkdir "$T/server/export/d"
     mount_at "$M"

@@ -138,5 +138,20 @@ def replaced(d, server):
         pass
 
 
-CASES = {f.__name__: f for f in (read_ahead, made_elsewhere, waited_for, replaced)}
+def links(d, server):
+    """What was read ahead does not say how many names a file has, once another of them was removed."""
+    os.mkdir(f"{server}/others")
+    for i in range(10, 21):
+        os.link(f"{server}/f{i}", f"{server}/others/f{i}")
+    assert all(os.path.exists(f"{d}/f{i}") for i in range(1, 10))
+    end = time.monotonic() + 5
+    while calls("READDIRPLUS") == 0:
+        assert time.monotonic() < end, "it was not read ahead"
+        time.sleep(0.01)
+    for i in range(10, 21):
+        os.unlink(f"{d}/others/f{i}")
+        assert os.stat(f"{d}/f{i}").st_nlink == 1, i
+
+
+CASES = {f.__name__: f for f in (read_ahead, made_elsewhere, waited_for, replaced, links)}
 CASES[sys.argv[1]](*sys.argv[2:])
