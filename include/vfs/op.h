@@ -130,7 +130,7 @@ struct Op {
                         uint64_t made_id; /* the file id of what CREATE made; 0: not known */
                         uint64_t mark;    /* its access time (mark.c); 0: none */
                         bool in_doubt;    /* is what is there what op made? */
-                        bool unmarked;    /* it was refused with a mark: without */
+                        int refused;      /* with a mark, and why: then without */
                         const char *asked; /* LOOKUP: the name, in the request */
                         uint64_t dir_version; /* of the directory, before it was sent */
                         NfsFh fh;

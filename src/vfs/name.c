@@ -140,7 +140,8 @@ static void make_start(Op *op, enum NfsProc proc, const char *name) {
         (void) snprintf(op->name.name, sizeof op->name.name, "%s", name);
         op->name.n_stale = 0;
         op->name.mark = 0;
-        op->name.in_doubt = op->name.unmarked = false;
+        op->name.in_doubt = false;
+        op->name.refused = 0;
         op_call(op, proc, inode_fh(op->inode), make_done)->name = op->name.name;
 }
 
@@ -246,7 +247,9 @@ static NfsArgs *create_call(Op *op, enum NfsCreateMode mode) {
 }
 
 static void create_send(Op *op) {
-        uint64_t mark = makes_exclusively(op) && !op->replayed && !op->name.unmarked ? mark_new(op) : 0, verf;
+        /* made with EXCLUSIVE before, perhaps: with a mark it would meet that as another's file */
+        bool first = !op->replayed && !op->name.refused && op->name.n_stale == 0;
+        uint64_t mark = makes_exclusively(op) && first ? mark_new(op) : 0, verf;
         NfsArgs *args;
 
         if (mark)
@@ -339,8 +342,8 @@ static void make_done(NfsCall *call) {
                 return create_exists(op);
         if ((call->err == EACCES || call->err == EPERM) && make_as_root(op))
                 return;
-        if (op->name.mark && !op->name.unmarked && mark_may_be_refused(call->err)) {
-                op->name.unmarked = true;
+        if (op->name.mark && !op->name.refused && mark_may_be_refused(call->err)) {
+                op->name.refused = call->err;
                 return create_send(op);
         }
         if (call->err)
@@ -357,7 +360,7 @@ static void make_done(NfsCall *call) {
         if (op->name.answer == ANSWER_CREATE && makes_exclusively(op))
                 crash_point(CREATE_MADE);
         if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE) {
-                if (op->name.unmarked)
+                if (op->name.refused && op->name.refused != EACCES) /* that may have been the directory's, just before a chmod(2) */
                         marks_give_up(op->reactor->vfs);
                 else if (res->has_attr)
                         op->name.mark = mark_to_try(op, &res->attr, call_time(call));
@@ -478,6 +481,8 @@ static void make_attr_done(NfsCall *call) {
                 return op_reply_err(op, call->err);
         if (op->name.in_doubt)
                 return create_is_ours(op, &call->res.attr, call_time(call));
+        if (op->name.mark && op->name.step == STEP_MAKE_GUARDED)
+                mark_made(op, op->name.mark, &call->res.attr, call_time(call));
         make_finish(op, &op->name.fh, &call->res.attr, call_time(call));
 }
 

@@ -172,6 +172,47 @@ Test(create, sent_again_and_gone) {
         cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 1);
 }
 
+/* Made with EXCLUSIVE; before its mode is set another op learns that marks are kept, and its handle is replaced. */
+Test(create, made_before_marks_were_known) {
+        TestOp a, b;
+
+        fakenfs_fault(fake, NFS_SETATTR, FAKE_DELAY, 300, 0, 1);
+        init(&b);
+        make(&b, "f100");
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_SETATTR) == 1));
+        create_fault(FAKE_DELAY, 800);
+        fakenfs_fault(fake, NFS_SETATTR, FAKE_STATUS, 70, 0, 1);
+        fakenfs_fault(fake, NFS_LOOKUP, FAKE_NO_ATTR, 0, 0, 0);
+        init(&a);
+        make(&a, "f101");
+        cr_assert_eq(result(&b), 0);
+        cr_assert_eq(a.n_done, 0);
+        cr_assert_eq(result(&a), 0, "own file: %d", a.err);
+}
+
+/* A directory that somebody opens to us right then is no reason to give marks up. */
+Test(create, denied_once) {
+        learn();
+        create_fault(FAKE_STATUS, 13);
+        for (int i = 1; i <= 3; i++) {
+                char name[8];
+
+                (void) snprintf(name, sizeof name, "f%d", 100 + i);
+                cr_assert_eq(make_new(name), 0);
+        }
+        cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 2);
+}
+
+/* Whether it took the mark only a GETATTR tells. */
+Test(create, ignores_times_and_tells_no_attributes) {
+        learn();
+        fakenfs_ignore_create_times(fake);
+        create_fault(FAKE_NO_ATTR, 0);
+        cr_assert_eq(make_new("f101"), 0);
+        create_fault(FAKE_CLOSE_AFTER, 0);
+        cr_assert_eq(make_new("f102"), 0, "own file");
+}
+
 Test(create, no_attributes) {
         fakenfs_fault(fake, NFS_CREATE, FAKE_NO_ATTR, 0, 0, 1);
         cr_assert_eq(make_new("f100"), 0);
