@@ -220,50 +220,27 @@ PY
     rm -r "$T/server/export/huge"
 }
 
+names() { # CASE (names.py) N_FILES [OPTIONS]
+    mkdir "$T/server/export/d"
+    (cd "$T/server/export/d" && seq -f 'f%.0f' "$2" | xargs -r touch)
+    mount_at "$M" "${3:-}"
+    python3 "$here/names.py" "$1" "$M/d" "$T/server/export/d"
+    rm -r "$T/server/export/d"
+}
+
 # Who asks for one name after the other gets most of them from a few READDIRPLUS, and never what is not true any more.
 limit_names_read_ahead=60
-case_names_read_ahead() {
-    mkdir "$T/server/export/many"
-    (cd "$T/server/export/many" && seq -f 'f%.0f' 2000 | xargs touch)
-    mount_at "$M" acregmin=30,acdirmin=30
-    python3 "$here/names.py" read_ahead "$M/many" "$T/server/export/many"
-    rm -r "$T/server/export/many"
-}
+case_names_read_ahead() { names read_ahead 2000 acregmin=30,acdirmin=30; }
 
 # What was read ahead says nothing of names that are not in it: who was told of a new file by the machine that made it finds
 # it, however long the directory is believed. And names that are not there are no reason to read it.
-case_names_made_elsewhere() {
-    mkdir "$T/server/export/d"
-    touch "$T/server/export/d/f"{1..20}
-    mount_at "$M" actimeo=60
-    python3 "$here/names.py" made_elsewhere "$M/d" "$T/server/export/d"
-    rm -r "$T/server/export/d"
-}
+case_names_made_elsewhere() { names made_elsewhere 20 actimeo=60; }
 
 # Who looks for a name that is not there again and again costs the server nothing; and finds it soon after anybody has seen
 # the directory changed, for instance by listing it.
-case_names_waited_for() {
-    mkdir "$T/server/export/d"
-    (cd "$T/server/export/d" && seq -f 'f%.0f' 500 | xargs touch)
-    mount_at "$M" acdirmin=5,acdirmax=60
-    python3 "$here/names.py" waited_for "$M/d" "$T/server/export/d"
-    rm -r "$T/server/export/d"
-}
-
-case_links_of_names_read_ahead() {
-    mkdir "$T/server/export/d"
-    touch "$T/server/export/d/f"{1..20}
-    mount_at "$M"
-    python3 "$here/names.py" links "$M/d" "$T/server/export/d"
-    rm -r "$T/server/export/d"
-}
-
-case_replaced_elsewhere() {
-    mkdir "$T/server/export/d"
-    mount_at "$M"
-    python3 "$here/names.py" replaced "$M/d" "$T/server/export/d"
-    rm -r "$T/server/export/d"
-}
+case_names_waited_for() { names waited_for 500 acdirmin=5,acdirmax=60; }
+case_links_of_names_read_ahead() { names links 20; }
+case_replaced_elsewhere() { names replaced 0; }
 
 # Two clients of one export, which know nothing of each other: what one has closed the other sees when it opens,
 # whichever way it was written; so with what is changed on the server itself.

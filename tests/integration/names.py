@@ -21,6 +21,15 @@ def touch(path):
         pass
 
 
+def wait_until_read():
+    n = 0
+    end = time.monotonic() + 5
+    while n != (n := calls("READDIRPLUS")) or n == 0:
+        assert n > 0 or time.monotonic() < end, "it was not read ahead"
+        time.sleep(0.3)  # what was asked for is still being read
+    return n
+
+
 def read_ahead(d, server):
     """Names asked for in any order come with a few READDIRPLUS, and what is not true any more never."""
     random.seed(1)
@@ -34,9 +43,7 @@ def read_ahead(d, server):
         return calls("LOOKUP") - before
 
     first = lookups_for(order[:500])
-    n = None
-    while n != (n := calls("READDIRPLUS")):
-        time.sleep(0.3)  # what was asked for is still being read
+    n = wait_until_read()
     then = lookups_for(order[500:1000])
     print(f"# {first} LOOKUPs for 500 names, then {then}; {n} READDIRPLUS")
     assert then < 100, then
@@ -68,11 +75,8 @@ def made_elsewhere(d, server):
     assert not any(os.path.exists(f"{d}/none{i}") for i in range(50))
     assert calls("READDIRPLUS") == 0
     assert all(os.path.exists(f"{d}/f{i + 1}") for i in range(9))
-    end = time.monotonic() + 5
+    wait_until_read()
     before = calls("LOOKUP")
-    while calls("READDIRPLUS") == 0:
-        assert time.monotonic() < end, "it was not read ahead"
-        time.sleep(0.01)
     assert os.path.exists(f"{d}/f20") and calls("LOOKUP") == before
     for i in range(20):
         touch(f"{server}/new{i}")
@@ -144,10 +148,7 @@ def links(d, server):
     for i in range(10, 21):
         os.link(f"{server}/f{i}", f"{server}/others/f{i}")
     assert all(os.path.exists(f"{d}/f{i}") for i in range(1, 10))
-    end = time.monotonic() + 5
-    while calls("READDIRPLUS") == 0:
-        assert time.monotonic() < end, "it was not read ahead"
-        time.sleep(0.01)
+    wait_until_read()
     for i in range(10, 21):
         os.unlink(f"{d}/others/f{i}")
         assert os.stat(f"{d}/f{i}").st_nlink == 1, i
