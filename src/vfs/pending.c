@@ -662,6 +662,7 @@ static void extent_settle(Extent *extent) {
         Pending *pending;
         bool more = false;
 
+        inode_repin(vr->vfs, inode); /* its Pending may go */
         extent->revive.n = 0;
         if (call->err)
                 cache_expire(inode);
@@ -694,6 +695,7 @@ static void extent_settle(Extent *extent) {
                 extent_send(vr, extent);
         else
                 pending_step(vr, inode);
+        inode_unpin(vr->vfs, inode);
         background_end(vr);
 }
 

@@ -91,6 +91,7 @@ static void commit_settle(Pending *pending) {
         VfsReactor *vr = pending->reactor;
         Inode *inode = pending->inode;
 
+        inode_repin(vr->vfs, inode); /* its Pending may go */
         pending->revive.n = 0;
         if (!call->err)
                 cache_update_wcc(vr->vfs, inode, &call->res.wcc, call_time(call));
@@ -104,6 +105,7 @@ static void commit_settle(Pending *pending) {
         pending->committing = false;
         inode_unlock(inode);
         pending_step(vr, inode);
+        inode_unpin(vr->vfs, inode);
         background_end(vr);
 }
 
