@@ -95,7 +95,7 @@ struct Op {
         unsigned replayed_step; /* ... and the step */
         uint32_t replayed_xid;  /* under which that RPC went out; 0: it did not, or is sent again already */
         _Atomic uint32_t *xid_note; /* where the XID of the changing RPC is kept for a successor */
-        uint64_t unique; /* the request's number, for EXCLUSIVE verifiers */
+        uint64_t unique; /* the request's number: makes verifiers and marks its own */
 
         /* vfs/ */
         NfsCred cred;
@@ -130,7 +130,7 @@ struct Op {
                         uint64_t made_id; /* the file id of what CREATE made; 0: not known */
                         uint64_t mark;    /* its access time (mark.c); 0: none */
                         bool in_doubt;    /* is what is there what op made? */
-                        int refused;      /* with a mark, and why: then without */
+                        int refused;      /* a CREATE, and why: with a mark, then it is tried without; or another */
                         const char *asked; /* LOOKUP: the name, in the request */
                         uint64_t dir_version; /* of the directory, before it was sent */
                         NfsFh fh;

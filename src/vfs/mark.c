@@ -20,9 +20,17 @@
 #include "volume.h"
 
 #define MARK_BITS 24 /* 17 ms */
+#define LATE_NS   (500 * NSEC_PER_MSEC)
 
-/* What the server's clock shows at least: it has shown ctime when it answered. */
+/*
+ * What the server's clock shows at least: it has shown ctime when it answered. An answer that was long on its way, or was
+ * given before, would make marks as much too early.
+ */
 static void clock_learn(Vfs *vfs, const NfsAttr *attr, CallTime time) {
+        bool is_late = time.sent == 0 || time.heard - time.sent > LATE_NS;
+
+        if (is_late && atomic_load_explicit(&vfs->server_clock, memory_order_relaxed) != 0)
+                return;
         atomic_store_explicit(&vfs->server_clock, attr_ctime_ns(attr) - (int64_t) time.heard, memory_order_relaxed);
 }
 

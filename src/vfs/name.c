@@ -40,6 +40,7 @@ static void create_is_ours(Op *op, const NfsAttr *attr, CallTime time);
 static void make_attr_done(NfsCall *call);
 static void create_set_mode_done(NfsCall *call);
 static void create_look_done(NfsCall *call);
+static void create_look_what_done(NfsCall *call);
 static void create_set_mode(Op *op);
 
 /* ---- lookup ---- */
@@ -89,7 +90,18 @@ static void lookup_found(Op *op, const VfsFound *found) {
 
         if (err)
                 return op_reply_err(op, err);
+        if (found->is_old)
+                entry.entry_timeout = 0;
         op_reply_entry(op, &entry);
+}
+
+/* Was this answer overtaken by one that knows of a change of the directory? */
+static bool lookup_is_old(Op *op, const NfsRes *res) {
+        uint64_t left;
+        NfsAttr dir;
+
+        return res->has_dir_attr && cache_attr(op->inode, 0, true, &dir, &left) &&
+               (dir.ctime.tv_sec != res->dir_attr.ctime.tv_sec || dir.ctime.tv_nsec != res->dir_attr.ctime.tv_nsec);
 }
 
 static void lookup_done(NfsCall *call) {
@@ -116,7 +128,7 @@ static void lookup_done(NfsCall *call) {
                 (void) op_call(op, NFS_GETATTR, &op->name.fh, lookup_attr_done);
                 return op_send(op);
         }
-        lookup_found(op, &(VfsFound){ .fh = res->fh, .attr = res->attr, .time = call_time(call) });
+        lookup_found(op, &(VfsFound){ res->fh, res->attr, call_time(call), lookup_is_old(op, res) });
 }
 
 static void lookup_attr_done(NfsCall *call) {
@@ -322,6 +334,33 @@ static void create_exists(Op *op) {
         op_reply_err(op, op->name.flags & O_EXCL ? EEXIST : ESTALE);
 }
 
+/* There is something else: UNCHECKED takes what is there (Linux' server: whatever it is). */
+static void make_is_other(Op *op) {
+        if (op->name.answer == ANSWER_CREATE)
+                return create_exists(op);
+        op_reply_err(op, EEXIST);
+}
+
+/* UNCHECKED: by now there is something that cannot be opened so, a symbolic link perhaps? (nfs-ganesha says EINVAL) */
+static bool create_may_be_odd(const Op *op, const NfsCall *call) {
+        return op->name.answer == ANSWER_CREATE && call->args.create.mode == NFS_CREATE_UNCHECKED &&
+               (call->err == EINVAL || call->err == EISDIR || call->err == EOPNOTSUPP);
+}
+
+static void create_look_what(Op *op, int err) {
+        op->name.refused = err;
+        op_call(op, NFS_LOOKUP, inode_fh(op->inode), create_look_what_done)->name = op->name.name;
+        op_send(op);
+}
+
+static void create_look_what_done(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (!call->err && call->res.has_attr && !S_ISREG(call->res.attr.mode))
+                return create_exists(op);
+        op_reply_err(op, op->name.refused);
+}
+
 static void make_done(NfsCall *call) {
         Op *op = op_done(call);
         NfsRes *res = &call->res;
@@ -340,6 +379,8 @@ static void make_done(NfsCall *call) {
                 return op_send_changing(op, op->name.step, NULL, 0); /* what was there went, as in lookup_done() */
         if (call->err == EEXIST && op->name.answer == ANSWER_CREATE)
                 return create_exists(op);
+        if (call->err && create_may_be_odd(op, call))
+                return create_look_what(op, call->err);
         if ((call->err == EACCES || call->err == EPERM) && make_as_root(op))
                 return;
         if (op->name.mark && !op->name.refused && mark_may_be_refused(call->err)) {
@@ -360,9 +401,7 @@ static void make_done(NfsCall *call) {
         if (op->name.answer == ANSWER_CREATE && makes_exclusively(op))
                 crash_point(CREATE_MADE);
         if (call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE) {
-                if (op->name.refused && op->name.refused != EACCES) /* that may have been the directory's, just before a chmod(2) */
-                        marks_give_up(op->reactor->vfs);
-                else if (res->has_attr)
+                if (!op->name.refused && res->has_attr)
                         op->name.mark = mark_to_try(op, &res->attr, call_time(call));
                 return create_set_mode(op);
         }
@@ -423,12 +462,12 @@ static void make_lookup_done(NfsCall *call) {
         Op *op = op_done(call);
         const NfsRes *res = &call->res;
 
-        if (call->err == ENOENT && op->name.in_doubt && op->name.n_stale++ < STALE_MAX)
-                return create_guarded(op, op->name.mark); /* whoever made it, it has gone since */
+        if (call->err == ENOENT && op->name.in_doubt) /* whoever made it, it has gone since */
+                return op->name.n_stale++ < STALE_MAX ? create_guarded(op, op->name.mark) : create_exists(op);
         if (call->err)
                 return op_reply_err(op, call->err);
         if (res->has_attr && (res->attr.mode & S_IFMT) != op->name.type)
-                return op->name.in_doubt ? create_exists(op) : op_reply_err(op, EEXIST);
+                return make_is_other(op);
         op->name.fh = res->fh;
         if (op->name.in_doubt && res->has_attr)
                 return create_is_ours(op, &res->attr, call_time(call));
@@ -462,11 +501,14 @@ static void create_set_mode_done(NfsCall *call) {
         if (call->err == ESTALE && create_again(op))
                 return;
         if (op->name.mark && mark_may_be_refused(call->err)) {
+                op->name.refused = call->err;
                 op->name.mark = 0;
                 return create_set_mode(op);
         }
         if (call->err)
                 return op_reply_err(op, call->err);
+        if (op->name.refused && op->name.refused != EACCES) /* that may have been the directory's, just before a chmod(2) */
+                marks_give_up(op->reactor->vfs);
         if (op->name.mark && wcc->has_after)
                 mark_learn(op, op->name.mark, &wcc->after, call_time(call));
         make_finish(op, &op->name.fh, wcc->has_after ? &wcc->after : NULL, call_time(call));
@@ -521,6 +563,8 @@ static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime t
                 (void) op_call(op, NFS_GETATTR, &op->name.fh, make_attr_done);
                 return op_send(op);
         }
+        if ((attr->mode & S_IFMT) != op->name.type)
+                return make_is_other(op);
         err = op_make_entry(op, op->inode, op->name.name, fh, attr, time, &entry);
         if (err)
                 return op_reply_err(op, err);

@@ -21,6 +21,7 @@
 #define CRED_CACHE_SIZE   256
 #define ACCESS_CACHE_SIZE 4
 #define NAME_SPACE        (NFS_NAME_MAX + 1)
+#define OWN_CHANGES       1024
 
 /*
  * A caller waits for at most so long where nothing may ever hang (statfs, a directory's attributes): BOUND_NS, or,
@@ -40,6 +41,13 @@ typedef struct CallTime {
 static inline CallTime call_time(const NfsCall *call) {
         return (CallTime){ call->n_sent > 1 ? 0 : call->sent_at, call->heard_at };
 }
+
+/* A directory when the server was asked for names in it. */
+typedef struct DirState {
+        uint64_t version;      /* dir_version(), before */
+        uint64_t sent;         /* ns; 0: not known */
+        struct timespec ctime; /* as the server said */
+} DirState;
 
 /* What decides whether cached data is still the server's. */
 typedef struct DataVersion {
@@ -206,6 +214,9 @@ struct Vfs {
         _Atomic uint32_t n_hidden;            /* inodes with a .nfs name */
 
         _Atomic uint64_t name_gone_at; /* when a name was last removed or renamed over by us: ns */
+        _Atomic uint64_t renamed_at;   /* and when one was last renamed */
+        _Atomic uint64_t doubted_at;   /* and when somebody else had last replaced a name that was believed */
+        _Atomic uint64_t own_changes[OWN_CHANGES]; /* of files, by a hash of the file id: when the last was answered: ns */
 
         _Atomic bool late; /* a bound ran out, and no answer has come since */
 
@@ -413,6 +424,14 @@ void cache_dir_changed(Vfs *vfs, Inode *dir, const NfsWcc *wcc, CallTime time);
 void cache_name_gone(Vfs *vfs);
 /* Is the cached number of links not older than that? */
 bool cache_links_known(Vfs *vfs, Inode *inode);
+/* A name was renamed by us: that changes the ctime of its file, we do not know which. */
+void cache_renamed(Vfs *vfs);
+/* Is the cached ctime not older than that? */
+bool cache_ctime_known(Vfs *vfs, Inode *inode);
+/* A name that was believed turned out to be another's by now: of what was read before nothing is. */
+void cache_doubt_names(Vfs *vfs);
+/* Does what was read of dir then still hold? dir_attr: its attributes, if they are believed. */
+bool cache_dir_is(Vfs *vfs, Inode *dir, const DirState *then, const NfsAttr *dir_attr, uint64_t now);
 /* Ask the server next time. */
 void cache_expire(Inode *inode);
 /* Nothing that is cached of it is to be believed any more; what the kernel read of it is being dropped. */
@@ -423,7 +442,7 @@ bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *
 /* How long names found (found: or not found) in dir may be believed without asking: ns. */
 uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now);
 /* Would attributes that were true then be believed now? */
-bool cache_is_fresh(const Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now);
+bool cache_is_fresh(Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now);
 /* May the kernel keep its pages of this file at an open? Notes that it will fill them from now on. */
 bool cache_keep_pages(Inode *inode);
 /* Cached ACCESS bits of a credential: true if all of mask is known. */
@@ -544,6 +563,7 @@ typedef struct VfsFound {
         NfsFh fh;
         NfsAttr attr;
         CallTime time;
+        bool is_old; /* the directory has changed since */
 } VfsFound;
 
 /* Is a name of op->inode known already? */
@@ -553,8 +573,6 @@ void ahead_missed(Op *op);
 /* The directory is forgotten. */
 void ahead_drop(Vfs *vfs, Inode *dir);
 void ahead_drop_all(Vfs *vfs);
-/* A handle was stale: names may mean something else by now. */
-void ahead_doubt(Vfs *vfs);
 
 /* ---- absent.c: names that are not there ---- */
 

@@ -118,11 +118,11 @@ Test(create, made_and_looked_for) {
         cr_assert_eq(fakenfs_executed(fake, NFS_CREATE), 2);
 }
 
-/* To set the time to a value one must be the owner. */
+/* To set the time to a value one must be the owner. EACCES may be of this directory. */
 Test(create, a_time_may_not_be_set) {
-        static const uint32_t errors[] = { 1, 13, 22 };
+        static const uint32_t errors[] = { 13, 13, 1 };
 
-        for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
+        for (unsigned i = 0; i < ELEMENTSOF(errors); i++) {
                 char name[8];
 
                 (void) snprintf(name, sizeof name, "f%u", 100 + i);
@@ -130,6 +130,8 @@ Test(create, a_time_may_not_be_set) {
                 cr_assert_eq(make_new(name), 0, "status %u", errors[i]);
                 cr_assert_eq(fakenfs_seen(fake, NFS_SETATTR), 2 * (i + 1));
         }
+        cr_assert_eq(make_new("f110"), 0);
+        cr_assert_eq(fakenfs_seen(fake, NFS_SETATTR), 7, "not tried again");
 }
 
 Test(create, the_answer_is_lost) {
@@ -201,6 +203,50 @@ Test(create, denied_once) {
                 cr_assert_eq(make_new(name), 0);
         }
         cr_assert_eq(fakenfs_executed(fake, NFS_SETATTR), 2);
+}
+
+/* What the clock showed when an answer set out is not what it shows when that is here. */
+Test(create, an_answer_that_is_late) {
+        struct timespec now;
+        TestOp t;
+
+        learn();
+        create_fault(FAKE_DELAY, 2000);
+        cr_assert_eq(make_new("f101"), 0);
+        init(&t);
+        make(&t, "f102");
+        cr_assert_eq(result(&t), 0);
+        (void) clock_gettime(CLOCK_REALTIME, &now);
+        cr_assert_lt((int64_t) (now.tv_sec * NSEC_PER_SEC + now.tv_nsec - t.object_id), (int64_t) NSEC_PER_SEC);
+}
+
+/* Linux' server says that UNCHECKED has succeeded if there is something that is no file. The kernel has to look at it first. */
+Test(create, something_that_is_no_file) {
+        TestOp t;
+
+        create_fault(FAKE_TYPE, 5); /* a symbolic link */
+        init(&t);
+        vfs_create(&t.op, 1, "f5", 0600, O_CREAT | O_RDWR);
+        cr_assert_eq(result(&t), ESTALE);
+        cr_assert_eq(atomic_load(&memory->n_opens), 0);
+}
+
+/* Others say EINVAL, as of a name that they do not like. */
+Test(create, something_odd) {
+        static const struct {
+                uint32_t type;
+                int err;
+        } cases[] = { { 5, ESTALE }, { 1, EINVAL } };
+
+        for (unsigned i = 0; i < ELEMENTSOF(cases); i++) {
+                TestOp t;
+
+                create_fault(FAKE_STATUS, 22);
+                fakenfs_fault(fake, NFS_LOOKUP, FAKE_TYPE, cases[i].type, 0, 1);
+                init(&t);
+                vfs_create(&t.op, 1, "f5", 0600, O_CREAT | O_RDWR);
+                cr_assert_eq(result(&t), cases[i].err);
+        }
 }
 
 /* Whether it took the mark only a GETATTR tells. */
