@@ -5,8 +5,7 @@
  * not ask again for as long as it is told; but then it does not notice either that the directory has changed: one process
  * waits for a file, and ls(1) in the next window has long shown it. So the kernel keeps such an answer for a second, and what
  * it asks after that is answered from here: as long as the directory's attributes are believed and are what they were, as
- * in the kernel's own client. A ctime can be too coarse to tell two changes apart: so no answer is given for longer than
- * acdirmin after the server's.
+ * in the kernel's own client (cache_dir_is()).
  *
  * Thread: any; absent_lock, a leaf.
  */
@@ -18,10 +17,8 @@
 typedef struct Absent {
         UT_hash_handle by_key;
         TAILQ_ENTRY(Absent) absent_link;
-        struct timespec ctime; /* of the directory */
-        uint64_t dir_version;
-        uint64_t until; /* ns */
-        uint64_t dir;   /* the key: its node id, */
+        DirState then;
+        uint64_t dir; /* the key: its node id, */
         char name[];    /* ... and the name, without NUL */
 } Absent;
 
@@ -60,8 +57,7 @@ bool absent_find(Op *op, const char *name) {
         (void) pthread_mutex_lock(&vfs->absent_lock);
         absent = find(vfs, op->inode, name, strlen(name));
         if (absent) {
-                found = now < absent->until && absent->dir_version == dir_version(op->inode) &&
-                        absent->ctime.tv_sec == dir.ctime.tv_sec && absent->ctime.tv_nsec == dir.ctime.tv_nsec;
+                found = cache_dir_is(vfs, op->inode, &absent->then, &dir, now);
                 if (!found)
                         drop(vfs, absent);
         }
@@ -70,7 +66,6 @@ bool absent_find(Op *op, const char *name) {
 }
 
 void absent_add(Op *op, const char *name, uint64_t version, const NfsAttr *dir, CallTime time) {
-        uint64_t until = time.sent + op->reactor->vfs->options->acdirmin * NSEC_PER_SEC;
         Vfs *vfs = op->reactor->vfs;
         size_t len = strlen(name);
         Absent *absent;
@@ -85,7 +80,7 @@ void absent_add(Op *op, const char *name, uint64_t version, const NfsAttr *dir, 
                 drop(vfs, TAILQ_FIRST(&vfs->absents));
         absent = malloc(sizeof *absent + len);
         if (absent) {
-                *absent = (Absent){ .ctime = dir->ctime, .dir_version = version, .until = until, .dir = op->inode->nodeid };
+                *absent = (Absent){ .then = { version, time.sent, dir->ctime }, .dir = op->inode->nodeid };
                 memcpy(absent->name, name, len);
                 HASH_ADD_KEYPTR(by_key, vfs->absents_by_key, &absent->dir, sizeof absent->dir + len, absent);
                 TAILQ_INSERT_TAIL(&vfs->absents, absent, absent_link);

@@ -3,18 +3,16 @@
  * more of them. After some LOOKUPs in a short time the directory is read with READDIRPLUS in the background, a few
  * hundred names in one RPC, and later LOOKUPs are answered from that.
  *
- * What is kept is believed as the kernel would believe it (cache.c): names while the directory's attributes are, attributes
- * while the file's would be, and only where everybody may search. The directory must be as it was: any change of ours
- * (dir_version) or of others (ctime) throws all of it away. A ctime can be too coarse to tell two changes apart, and a server
- * may say one that is later than what it listed: so nothing is believed for longer than acdirmin. A name is given once: then
- * the kernel has it.
+ * What is kept is believed as the kernel would believe it (cache.c): names while the directory is what it was
+ * (cache_dir_is()), attributes while the file's would be, and only where everybody may search. A name is given once: then the
+ * kernel has it.
  *
  * A name that was not read is asked for, even if the whole directory was: who has just been told by another machine that it
  * made a file there must find it.
  *
  * A stale handle says that somebody else has changed names: then nothing that was read is believed any more, for the kernel
- * looks the name up once more and wants to hear something else. A directory that changes before its names were asked for
- * is left alone for a while, longer each time.
+ * looks the name up once more and wants to hear something else; and directories are left alone for a while. One that changes
+ * before its names were asked for is, too, longer each time.
  *
  * How much is read is paid for by the LOOKUPs that were sent: a few in a huge directory do not fetch all of it.
  *
@@ -34,37 +32,37 @@
 
 typedef struct AheadName {
         UT_hash_handle by_name;
-        bool given;
         NfsFh fh;
         NfsAttr attr;
         CallTime time;
         char name[];
 } AheadName;
 
+typedef struct Fetch {
+        Ahead *ahead;
+        VfsReactor *reactor;
+        NfsCall call;
+        NfsCred cred;
+} Fetch;
+
 struct Ahead {
-        Inode *dir; /* has a pointer to this; pinned while the call is in flight */
+        Inode *dir; /* has a pointer to this; pinned while a fetch is in flight */
         TAILQ_ENTRY(Ahead) ahead_link;
-        uint64_t window_began;
-        uint32_t n_misses, n_names, n_given;
-        uint32_t n_vain;      /* how often in a row it was read in vain */
-        uint64_t quiet_until; /* ns */
+        uint64_t born, window_began;        /* ns */
+        uint32_t n_misses, n_read, n_given; /* names */
+        uint32_t n_names;                   /* of those read, what is left */
+        uint32_t n_vain;                    /* how often in a row it was read in vain */
+        uint64_t quiet_until;               /* ns */
         AheadName *names;
 
-        _Atomic uint64_t dir_version; /* of what has been read */
-        struct timespec ctime;
-        uint64_t read_at; /* ns: when reading it was begun */
+        DirState then; /* when reading it was begun */
         uint64_t cookie;
         uint8_t verf[NFS_VERF_SIZE];
         bool complete; /* read to the end */
         bool useless;  /* reading it failed: not again in this window */
-
-        bool in_flight;
-        VfsReactor *reactor;
-        NfsCall call;
-        NfsCred cred;
+        Fetch *fetch;  /* in flight */
 };
 
-static void fetch(VfsReactor *vr, Ahead *ahead);
 static void fetch_done(NfsCall *call);
 
 static void ahead_lock(Vfs *vfs) {
@@ -77,21 +75,25 @@ static void ahead_unlock(Vfs *vfs) {
 
 /* ---- all of these under the lock ---- */
 
+static void remove_name(Vfs *vfs, Ahead *ahead, AheadName *name) {
+        HASH_DELETE(by_name, ahead->names, name);
+        free(name);
+        ahead->n_names--;
+        vfs->n_ahead_names--;
+}
+
 /* What was read is not true any more. */
 static void forget_names(Vfs *vfs, Ahead *ahead) {
         AheadName *name, *next;
 
         if (ahead->n_given >= MISSES_MIN)
                 ahead->n_vain = 0;
-        else if (ahead->n_names > 0)
+        else if (ahead->n_read > 0)
                 ahead->quiet_until = now_ns() + (QUIET_NS << MIN(ahead->n_vain++, QUIET_SHIFT));
 
-        HASH_ITER(by_name, ahead->names, name, next) {
-                HASH_DELETE(by_name, ahead->names, name);
-                free(name);
-        }
-        vfs->n_ahead_names -= ahead->n_names;
-        ahead->n_names = ahead->n_given = 0;
+        HASH_ITER(by_name, ahead->names, name, next)
+                remove_name(vfs, ahead, name);
+        ahead->n_read = ahead->n_given = 0;
         ahead->n_misses = 0;
         ahead->cookie = 0;
         ahead->complete = ahead->useless = false;
@@ -111,7 +113,7 @@ static void make_room(Vfs *vfs, const Ahead *ahead) {
 
         for (oldest = TAILQ_FIRST(&vfs->aheads); oldest && vfs->n_ahead_names >= NAMES_MAX; oldest = next) {
                 next = TAILQ_NEXT(oldest, ahead_link);
-                if (oldest != ahead && !oldest->in_flight)
+                if (oldest != ahead && !oldest->fetch)
                         drop(vfs, oldest);
         }
 }
@@ -125,15 +127,10 @@ static Ahead *ahead_of(Vfs *vfs, Inode *dir) {
         if (!ahead)
                 return NULL;
         ahead->dir = dir;
+        ahead->born = now_ns();
         dir->ahead = ahead;
         TAILQ_INSERT_TAIL(&vfs->aheads, ahead, ahead_link);
         return ahead;
-}
-
-/* Whether what was read still holds: dir is its directory's attributes now. */
-static bool is_current(const Vfs *vfs, const Ahead *ahead, const NfsAttr *dir, uint64_t now) {
-        return ahead->n_names > 0 && now < ahead->read_at + vfs->options->acdirmin * NSEC_PER_SEC && ahead->dir_version == dir_version(ahead->dir) &&
-               ahead->ctime.tv_sec == dir->ctime.tv_sec && ahead->ctime.tv_nsec == dir->ctime.tv_nsec;
 }
 
 /* false: no memory. */
@@ -154,6 +151,7 @@ static bool add_name(Vfs *vfs, Ahead *ahead, const NfsDirent *dirent, CallTime t
         name->fh = dirent->fh;
         name->attr = dirent->attr;
         HASH_ADD_KEYPTR(by_name, ahead->names, name->name, len, name);
+        ahead->n_read++;
         ahead->n_names++;
         vfs->n_ahead_names++;
         return true;
@@ -174,26 +172,58 @@ bool ahead_find(Op *op, const char *name, VfsFound *ret) {
                 return false;
         ahead_lock(vfs);
         ahead = op->inode->ahead;
-        if (ahead && is_current(vfs, ahead, &dir, now)) {
+        if (ahead && ahead->n_read > 0 && cache_dir_is(vfs, op->inode, &ahead->then, &dir, now)) {
                 HASH_FIND(by_name, ahead->names, name, strlen(name), entry);
-                found = entry && !entry->given && cache_is_fresh(vfs, &entry->attr, entry->time, now);
+                found = entry && cache_is_fresh(vfs, &entry->attr, entry->time, now);
                 if (found) {
                         *ret = (VfsFound){ .fh = entry->fh, .attr = entry->attr, .time = entry->time };
-                        entry->given = true;
+                        remove_name(vfs, ahead, entry);
                         ahead->n_given++;
                 }
-        } else if (ahead && ahead->n_names > 0 && !ahead->in_flight) {
+        } else if (ahead && ahead->n_read > 0 && !ahead->fetch) {
                 forget_names(vfs, ahead);
         }
         ahead_unlock(vfs);
         return found;
 }
 
+/* Under the lock. Have so many names been asked for that more of them should be read, and may they? */
+static bool is_worth_reading(const Vfs *vfs, const Ahead *ahead, uint64_t now) {
+        uint64_t doubted_at = atomic_load_explicit(&vfs->doubted_at, memory_order_acquire);
+
+        return ahead->n_misses >= MISSES_MIN && !ahead->fetch && !ahead->complete && !ahead->useless && now >= ahead->quiet_until &&
+               (ahead->born > doubted_at || now >= doubted_at + DOUBT_NS) &&
+               ahead->n_read < NAMES_FIRST / 2 + NAMES_PER_MISS * (ahead->n_misses - MISSES_MIN);
+}
+
+/* Under the lock. NULL: no memory, or no room for more names. */
+static Fetch *fetch_new(VfsReactor *vr, Ahead *ahead, const NfsCred *cred, uint64_t now) {
+        Vfs *vfs = vr->vfs;
+        Fetch *fetch = NULL;
+
+        make_room(vfs, ahead);
+        if (vfs->n_ahead_names < NAMES_MAX)
+                fetch = calloc(1, sizeof *fetch);
+        if (!fetch)
+                return NULL;
+        fetch->ahead = ahead;
+        fetch->reactor = vr;
+        fetch->cred = *cred;
+        fetch->call = (NfsCall){ .proc = NFS_READDIRPLUS, .cred = &fetch->cred, .done = fetch_done };
+        fetch->call.args.fh = inode_fh(ahead->dir);
+        fetch->call.args.readdir.cookie = ahead->cookie;
+        fetch->call.args.readdir.count = REPLY_MAX;
+        memcpy(fetch->call.args.readdir.verf, ahead->verf, NFS_VERF_SIZE);
+        if (ahead->cookie == 0)
+                ahead->then = (DirState){ .version = dir_version(ahead->dir), .sent = now };
+        return fetch;
+}
+
 void ahead_missed(Op *op) {
         VfsReactor *vr = op->reactor;
         Vfs *vfs = vr->vfs;
         uint64_t now = reactor_now(vr->reactor);
-        bool go = false;
+        Fetch *fetch = NULL;
         Ahead *ahead;
 
         if (vfs->no_readdirplus || cache_entry_timeout(vfs, op->inode, true, now) == 0)
@@ -201,56 +231,41 @@ void ahead_missed(Op *op) {
         ahead_lock(vfs);
         ahead = ahead_of(vfs, op->inode);
         if (ahead && now - ahead->window_began > WINDOW_NS) {
-                if (ahead->n_names == 0)
+                if (ahead->n_read == 0)
                         ahead->n_misses = 0;
                 ahead->useless = false;
                 ahead->window_began = now;
         }
-        if (ahead && ++ahead->n_misses >= MISSES_MIN && !ahead->in_flight && !ahead->complete && !ahead->useless &&
-            now >= ahead->quiet_until && ahead->n_names < NAMES_FIRST / 2 + NAMES_PER_MISS * (ahead->n_misses - MISSES_MIN)) {
-                make_room(vfs, ahead);
-                ahead->in_flight = go = true;
-                ahead->reactor = vr;
-                ahead->cred = op->cred;
+        if (ahead) {
+                ahead->n_misses++;
+                if (is_worth_reading(vfs, ahead, now))
+                        ahead->fetch = fetch = fetch_new(vr, ahead, &op->cred, now);
         }
         ahead_unlock(vfs);
-        if (go) {
+        if (fetch) {
                 inode_repin(vfs, op->inode);
-                fetch(vr, ahead);
+                dispensable_begin(vr);
+                nfs_call_send(vr->conn, &fetch->call);
         }
 }
 
 /* ---- reading ---- */
 
-static void fetch(VfsReactor *vr, Ahead *ahead) {
-        ahead->call = (NfsCall){ .proc = NFS_READDIRPLUS, .cred = &ahead->cred, .done = fetch_done };
-        ahead->call.args.fh = inode_fh(ahead->dir);
-        ahead->call.args.readdir.cookie = ahead->cookie;
-        ahead->call.args.readdir.count = REPLY_MAX;
-        memcpy(ahead->call.args.readdir.verf, ahead->verf, NFS_VERF_SIZE);
-        if (ahead->cookie == 0) {
-                ahead->dir_version = dir_version(ahead->dir);
-                ahead->read_at = now_ns();
-        }
-        dispensable_begin(vr);
-        nfs_call_send(vr->conn, &ahead->call);
-}
-
 /* Under the lock. */
 static void take(Vfs *vfs, Ahead *ahead, NfsCall *call) {
         const struct timespec *ctime = &call->res.attr.ctime;
         void *iter = call->res.readdir.entries;
-        uint32_t before = ahead->n_names;
+        uint32_t before = ahead->n_read;
         NfsDirent dirent;
         int r;
 
-        if (call->err || !call->res.has_attr || ahead->dir_version != dir_version(ahead->dir) ||
-            (ahead->cookie != 0 && (ctime->tv_sec != ahead->ctime.tv_sec || ctime->tv_nsec != ahead->ctime.tv_nsec))) {
+        if (ahead->cookie == 0)
+                ahead->then.ctime = *ctime;
+        if (call->err || !call->res.has_attr || !cache_dir_is(vfs, ahead->dir, &ahead->then, &call->res.attr, call->heard_at)) {
                 forget_names(vfs, ahead);
                 ahead->useless = call->err != 0;
                 return;
         }
-        ahead->ctime = *ctime;
         while ((r = nfs_dirent_next(call, &iter, &dirent)) > 0) {
                 if (!add_name(vfs, ahead, &dirent, call_time(call))) {
                         r = -ENOMEM;
@@ -260,20 +275,22 @@ static void take(Vfs *vfs, Ahead *ahead, NfsCall *call) {
         }
         memcpy(ahead->verf, call->res.readdir.verf, NFS_VERF_SIZE);
         ahead->complete = r == 0 && call->res.readdir.eof;
-        ahead->useless = r < 0 || (!ahead->complete && ahead->n_names == before);
+        ahead->useless = r < 0 || (!ahead->complete && ahead->n_read == before);
 }
 
 static void fetch_done(NfsCall *call) {
-        Ahead *ahead = container_of(call, Ahead, call);
-        VfsReactor *vr = ahead->reactor;
+        Fetch *fetch = container_of(call, Fetch, call);
+        VfsReactor *vr = fetch->reactor;
+        Ahead *ahead = fetch->ahead;
         Inode *dir = ahead->dir;
 
         if (!call->err && call->res.has_attr)
                 cache_update(vr->vfs, dir, &call->res.attr, call_time(call));
         ahead_lock(vr->vfs);
         take(vr->vfs, ahead, call);
-        ahead->in_flight = false;
+        ahead->fetch = NULL;
         ahead_unlock(vr->vfs);
+        free(fetch);
         inode_unpin(vr->vfs, dir);
         dispensable_end(vr);
 }
@@ -282,19 +299,6 @@ void ahead_drop_all(Vfs *vfs) {
         ahead_lock(vfs);
         while (!TAILQ_EMPTY(&vfs->aheads))
                 drop(vfs, TAILQ_FIRST(&vfs->aheads));
-        ahead_unlock(vfs);
-}
-
-void ahead_doubt(Vfs *vfs) {
-        Ahead *ahead;
-
-        ahead_lock(vfs);
-        TAILQ_FOREACH(ahead, &vfs->aheads, ahead_link) {
-                ahead->dir_version = UINT64_MAX; /* what is on its way is not believed either */
-                if (!ahead->in_flight)
-                        forget_names(vfs, ahead);
-                ahead->quiet_until = now_ns() + DOUBT_NS;
-        }
         ahead_unlock(vfs);
 }
 

@@ -8,11 +8,18 @@
  * links and the ctime of a file that has others, without our knowing which file that is: after it no file with
  * several names is believed until it was asked for again.
  *
+ * Attributes that came with other names of a directory wait there (ahead.c, dir.c) until somebody asks for the file. If it
+ * was changed here since, they are not believed: the file itself may be forgotten by now, and what was known of it
+ * (own_changes).
+ *
  * Names. The kernel may keep a found name as long as the directory's own attributes are believed, and
  * only if everybody may search the directory: for other directories each LOOKUP goes to the server, which
  * decides for its caller. Names not found: the same, unless lookupcache=pos|none; see absent.c. A directory that is closed to others
  * has names in the kernel's cache from before: then the kernel is told to look up everything again (Linux 6.16; on
- * older ones they are found until they would have been asked for again).
+ * older ones they are found until they would have been asked for again). Names that were read with others hold while the
+ * directory is what it was: any change of ours (dir_version) or of others (ctime) ends that. A ctime can be too coarse to tell
+ * two changes apart, and a server may say one that is later than what it listed: so they hold for acdirmin at most
+ * (cache_dir_is()).
  *
  * Pages. The kernel keeps a file's pages over close and open while size, mtime and ctime are what they
  * were when it began to fill them (pages). A change of our own (weak cache consistency data proves it,
@@ -151,10 +158,15 @@ void cache_update_read(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime tim
                 pages_drop_later(vfs, inode);
 }
 
+static _Atomic uint64_t *own_change(Vfs *vfs, uint64_t fileid) {
+        return &vfs->own_changes[(fileid * UINT64_C(0x9e3779b97f4a7c15) >> 32) % OWN_CHANGES];
+}
+
 void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) {
         bool ours, closed = false, drop_pages = false;
         enum Order order;
 
+        atomic_store_explicit(own_change(vfs, inode->record->fileid), time.heard, memory_order_release);
         inode_lock(inode);
         if (!wcc->has_after) {
                 inode->attr_valid = 0;
@@ -222,6 +234,29 @@ bool cache_links_known(Vfs *vfs, Inode *inode) {
         return known;
 }
 
+void cache_renamed(Vfs *vfs) {
+        atomic_store_explicit(&vfs->renamed_at, now_ns(), memory_order_release);
+}
+
+bool cache_ctime_known(Vfs *vfs, Inode *inode) {
+        bool known;
+
+        inode_lock(inode);
+        known = inode->attr_at.sent > atomic_load_explicit(&vfs->renamed_at, memory_order_acquire);
+        inode_unlock(inode);
+        return known;
+}
+
+void cache_doubt_names(Vfs *vfs) {
+        atomic_store_explicit(&vfs->doubted_at, now_ns(), memory_order_release);
+}
+
+bool cache_dir_is(Vfs *vfs, Inode *dir, const DirState *then, const NfsAttr *dir_attr, uint64_t now) {
+        return then->sent > atomic_load_explicit(&vfs->doubted_at, memory_order_acquire) &&
+               now < then->sent + vfs->options->acdirmin * NSEC_PER_SEC && then->version == dir_version(dir) &&
+               time_compare(&then->ctime, &dir_attr->ctime) == 0;
+}
+
 uint64_t vfs_ino(const Vfs *vfs, uint64_t fsid, uint64_t fileid) {
         if (fsid == atomic_load_explicit(&((Vfs *) (uintptr_t) vfs)->root_fsid, memory_order_relaxed))
                 return fileid;
@@ -267,8 +302,9 @@ uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now) {
         return left;
 }
 
-bool cache_is_fresh(const Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now) {
-        return !vfs->options->noac && time.sent && time.sent + timeout_min(vfs->options, attr) > now;
+bool cache_is_fresh(Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now) {
+        return !vfs->options->noac && time.sent && time.sent + timeout_min(vfs->options, attr) > now &&
+               time.sent > atomic_load_explicit(own_change(vfs, attr->fileid), memory_order_acquire);
 }
 
 bool cache_keep_pages(Inode *inode) {

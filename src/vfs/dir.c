@@ -6,9 +6,9 @@
  * offset of an entry is the server's cookie, so any place can be asked for again, also by a successor of this
  * worker.
  *
- * The attributes and handles that READDIRPLUS brings fill the kernel's caches. That is only right as long as
- * the names are still there: when this node has changed the directory since the reply was asked for
- * (dir_version), the rest of it is given as bare names.
+ * The attributes and handles that READDIRPLUS brings fill the kernel's caches, and replace what is there. That is only right
+ * as long as the names mean the same: once the directory may have changed since the reply was asked for
+ * (cache_dir_is()), the rest of it is given as bare names.
  *
  * A server whose cookies go round in a circle would be read for ever: a cookie that comes twice in one reading is ELOOP,
  * as with the kernel's client. (Brent: each entry is compared with one that is remembered, at 1, 2, 4, 8... entries.)
@@ -45,7 +45,7 @@ struct DirStream {
         uint64_t cookie; /* the reply begins after this entry */
         uint8_t verf[NFS_VERF_SIZE];
         CallTime time;
-        uint64_t dir_version;
+        DirState then;
         bool valid, eof;
 
         DirEntry *entries;
@@ -181,7 +181,7 @@ static void dir_fetch(Op *op) {
         args->readdir.cookie = op->dir.offset;
         memcpy(args->readdir.verf, stream->verf, NFS_VERF_SIZE);
         args->readdir.count = DIR_REPLY_MAX;
-        stream->dir_version = dir_version(op->inode);
+        stream->then.version = dir_version(op->inode);
         stream->valid = false;
         op_send(op);
 }
@@ -269,6 +269,8 @@ static int stream_fill(DirStream *stream, NfsCall *call, uint64_t cookie) {
         stream->cookie = cookie;
         stream->eof = call->res.readdir.eof || stream->n_entries == 0;
         stream->time = call_time(call);
+        stream->then.sent = call->res.has_attr ? stream->time.sent : 0;
+        stream->then.ctime = call->res.attr.ctime;
         memcpy(stream->verf, call->res.readdir.verf, NFS_VERF_SIZE);
         stream->valid = true;
         return 0;
@@ -327,6 +329,7 @@ static bool give_entry(Op *op, const DirStream *stream, const DirEntry *e, bool 
         VfsEntry entry;
 
         if (!fresh || !e->has_attr || !e->has_fh || is_dot(name) ||
+            !cache_is_fresh(op->reactor->vfs, &e->attr, stream->time, reactor_now(op->reactor->reactor)) ||
             op_make_entry(op, op->inode, name, &e->fh, &e->attr, stream->time, &entry) != 0)
                 return op->reply->dirent(op, name, ino, type, e->cookie, NULL);
         if (pages_are_dropped(op->reactor->vfs, entry.nodeid)) {
@@ -341,7 +344,11 @@ static bool give_entry(Op *op, const DirStream *stream, const DirEntry *e, bool 
 
 static void dir_answer(Op *op, size_t first) {
         DirStream *stream = op->stream;
-        bool fresh = op->plus && stream->dir_version == dir_version(op->inode);
+        uint64_t now = reactor_now(op->reactor->reactor), left;
+        Vfs *vfs = op->reactor->vfs;
+        NfsAttr dir;
+        bool fresh = op->plus && cache_attr(op->inode, now, false, &dir, &left) &&
+                     cache_dir_is(vfs, op->inode, &stream->then, &dir, now);
         size_t i;
 
         for (i = first; i < stream->n_entries; i++)

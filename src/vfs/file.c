@@ -97,7 +97,7 @@ static void open_finish(Op *op) {
         int r;
 
         if (is_unlinked(op->inode)) {
-                ahead_doubt(vfs);
+                cache_doubt_names(vfs);
                 return op_reply_err(op, ESTALE);
         }
         /* what is asked about the file after this shall be believed by the kernel */

@@ -30,7 +30,7 @@ static void op_answered(NfsCall *call) {
 
         op->call_pending = false;
         if (call->err == ESTALE)
-                ahead_doubt(op->reactor->vfs);
+                cache_doubt_names(op->reactor->vfs);
         if (call->err != ESTALE || !revive_call(op))
                 op->answered(call);
 }

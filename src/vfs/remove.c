@@ -435,6 +435,7 @@ static void rename_done(NfsCall *call) {
         Vfs *vfs = op->reactor->vfs;
 
         cache_name_gone(vfs);
+        cache_renamed(vfs);
         cache_dir_changed(vfs, op->inode, &call->res.wcc, call_time(call));
         if (op->inode2 != op->inode)
                 cache_dir_changed(vfs, op->inode2, &call->res.wcc2, call_time(call));

@@ -241,6 +241,10 @@ case_names_made_elsewhere() { names made_elsewhere 20 actimeo=60; }
 case_names_waited_for() { names waited_for 500 acdirmin=5,acdirmax=60; }
 case_links_of_names_read_ahead() { names links 20; }
 case_replaced_elsewhere() { names replaced 0; }
+case_listed_while_names_are_replaced() { names listed 400 actimeo=1; }
+case_changed_after_it_was_read_ahead() { names forgotten 20 actimeo=60; }
+case_made_elsewhere_and_no_file() { names kinds 0; }
+case_renamed_here() { names renamed 0; }
 
 # Two clients of one export, which know nothing of each other: what one has closed the other sees when it opens,
 # whichever way it was written; so with what is changed on the server itself.

@@ -6,6 +6,7 @@ DIR is on the only mount there is, SERVER the same directory on the server itsel
 import json
 import os
 import random
+import stat
 import subprocess
 import sys
 import time
@@ -154,5 +155,82 @@ def links(d, server):
         assert os.stat(f"{d}/f{i}").st_nlink == 1, i
 
 
-CASES = {f.__name__: f for f in (read_ahead, made_elsewhere, waited_for, replaced, links)}
+def listed(d, server):
+    """A listing that takes long does not bring back what names meant when it began."""
+    names = [f"f{n}" for n in range(1, 401)]
+    listing = os.scandir(d)
+    next(listing)  # the server's answer holds all names, the kernel takes some of them
+    os.mkdir(f"{server}/old")
+    for name in names:
+        os.rename(f"{server}/{name}", f"{server}/old/{name}")
+        with open(f"{server}/{name}", "w") as f:
+            f.write("new")
+    time.sleep(2.5)  # actimeo=1
+    assert set(os.listdir(d)) == {*names, "old"}
+
+    def is_new(name):
+        with open(f"{d}/{name}") as f:
+            return f.read() == "new"
+
+    assert all(map(is_new, names))
+    rest = [entry.name for entry in listing if entry.name != "old"]
+    assert len(rest) > 100, len(rest)
+    old = [name for name in rest if not is_new(name)]
+    assert not old, (len(old), old[:3])
+
+
+def forgotten(d, server):
+    """What was read ahead is not believed of a file that was changed here since, and forgotten by the kernel."""
+    held = os.open(d, os.O_RDONLY)  # the directory is not
+    assert all(os.path.exists(f"{d}/f{i}") for i in range(1, 10))
+    wait_until_read()
+    with open(f"{d}/f1", "w") as f:
+        f.write("x" * 100)
+    os.chmod(f"{d}/f2", 0o600)
+    for _ in range(3):
+        with open("/proc/sys/vm/drop_caches", "w") as f:
+            f.write("2")
+    time.sleep(0.2)
+    assert os.stat(f"{d}/f1").st_size == 100
+    assert os.stat(f"{d}/f2").st_mode & 0o777 == 0o600
+    os.close(held)
+
+
+def kinds(d, server):
+    """open(2) with O_CREAT of a name that was not there, and that something else than a file has by now."""
+    with open(f"{server}/target", "w") as f:
+        f.write("hello")
+    makers = (
+        lambda path: os.symlink("target", path),
+        lambda path: os.link(f"{server}/target", path),
+        os.mkfifo,
+        os.mkdir,
+    )
+    for i, make in enumerate(makers):
+        assert not os.path.exists(f"{d}/k{i}")
+        make(f"{server}/k{i}")
+        try:
+            fd = os.open(f"{d}/k{i}", os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600)
+            got = os.fstat(fd).st_mode
+            os.close(fd)
+        except IsADirectoryError:
+            got = stat.S_IFDIR
+        assert stat.S_IFMT(got) == (stat.S_IFREG, stat.S_IFREG, stat.S_IFIFO, stat.S_IFDIR)[i], (i, oct(got))
+        assert (os.stat(f"{d}/k{i}").st_ino, i) == (os.stat(f"{server}/k{i}").st_ino, i)
+
+
+def renamed(d, server):
+    """rename(2) changes the file's ctime, here as there."""
+    touch(f"{d}/a")
+    os.stat(f"{d}/a")
+    for old, new in ("ab", "bc"):
+        time.sleep(0.05)
+        os.rename(f"{d}/{old}", f"{d}/{new}")
+        assert os.stat(f"{d}/{new}").st_ctime_ns == os.stat(f"{server}/{new}").st_ctime_ns
+
+
+CASES = {
+    f.__name__: f
+    for f in (read_ahead, made_elsewhere, waited_for, replaced, links, listed, forgotten, kinds, renamed)
+}
 CASES[sys.argv[1]](*sys.argv[2:])

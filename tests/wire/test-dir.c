@@ -1,6 +1,7 @@
-/* vfs/dir.c beside what a successor may make of it. */
+/* vfs/dir.c beside what a successor may make of it; what is kept of a large directory (vfs/ahead.c). */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <stdio.h>
 
 #include "volume.h"
 
@@ -62,4 +63,22 @@ Test(dir, read_beside_the_next) {
         cr_assert_eq(other.size, 100);
         cr_assert_eq(result(&t), 0);
         cr_assert_eq(t.size, 100);
+}
+
+/* Backwards: what is read ahead is not what is asked for. */
+Test(ahead, of_a_large_directory) {
+        volume_files = 200000;
+        volume_prepare(NFS_NLM_UNUSED);
+        options.acregmin = options.acregmax = options.acdirmin = options.acdirmax = 600;
+        worker_start();
+        for (uint32_t i = 1; i < 8000; i++) {
+                char name[16];
+
+                (void) snprintf(name, sizeof name, "f%u", volume_files - i);
+                (void) file_find(name);
+        }
+        cr_assert_gt(fakenfs_executed(fake, NFS_READDIRPLUS), 50);
+        cr_assert_lt(fakenfs_executed(fake, NFS_READDIRPLUS), 100, "no more than 65536 names are kept");
+        worker_end();
+        volume_done();
 }

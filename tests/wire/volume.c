@@ -175,8 +175,10 @@ void in_a_worker_that_dies(void (*f)(void)) {
 
 /* ---- the volume ---- */
 
+uint32_t volume_files = 100;
+
 void volume_prepare(enum NfsLockManager nlm) {
-        static const FakeNfsConfig config = { .n_files = 100 };
+        FakeNfsConfig config = { .n_files = volume_files };
         NfsMountConfig mount = { .host = "127.0.0.1", .path = "/x", .cred = &test_cred, .timeout_ms = 5000 };
         char message[512];
         int fd;

@@ -40,6 +40,9 @@ extern Reactor *reactor;
 extern Vfs *vfs;
 extern VfsReactor *vr;
 
+/* f0, f1, ... on the server that is prepared next. */
+extern uint32_t volume_files;
+
 /* The server, and the mounted export. options.timeo: 5 s, so that a machine that stalls for a moment is no time-out. */
 void volume_prepare(enum NfsLockManager nlm);
 void volume_done(void);
