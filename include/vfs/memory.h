@@ -157,7 +157,7 @@ typedef struct LockRecord {
         uint64_t serial;        /* where two of one owner overlap, the higher one counts */
         uint64_t nodeid;
         uint64_t owner; /* the kernel's number for it */
-        uint64_t fh;    /* the open file that its locks go with; VFS_NO_FH: more than one */
+        uint64_t fh;    /* the open file that its locks go with; VFS_NO_FH: more than one; VFS_GONE_FH: released */
         uint32_t kind;  /* enum LockKind */
         uint32_t svid;  /* its number for the server */
         uint32_t pid;

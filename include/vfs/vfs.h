@@ -115,6 +115,7 @@ void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flag
 /* attr_ops.c */
 void vfs_getattr(Op *op, uint64_t nodeid);
 #define VFS_NO_FH UINT64_MAX
+#define VFS_GONE_FH (UINT64_MAX - 1) /* a lock owner's that was released */
 /* fh: an open file's, or VFS_NO_FH; ftruncate(2) is allowed by the open, not by the mode. */
 void vfs_setattr(Op *op, uint64_t nodeid, const NfsSetAttr *attr, uint64_t fh);
 void vfs_access(Op *op, uint64_t nodeid, int mask);

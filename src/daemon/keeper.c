@@ -34,6 +34,7 @@
 #include "sys/rundir.h"
 
 #define PROBE_BOUND_MS 14000 /* of a prober that does not come back although it bounds itself */
+#define INIT_BOUND_NS  (15 * NSEC_PER_SEC)
 
 /* ---- telling the helper ---- */
 
@@ -255,15 +256,21 @@ static void directory_remove(Keeper *keeper) {
         (void) rmdir(keeper->record->directory);
 }
 
-/* Until the worker has answered the kernel's INIT, which takes a millisecond or so; bounded. */
-static void wait_init(const Keeper *keeper) {
+/* Until the worker has answered the kernel's INIT, which takes a millisecond or so. Without that nobody can use the volume. */
+static int wait_init(const Keeper *keeper) {
         const struct timespec step = { .tv_nsec = 500 * 1000 };
-        uint64_t deadline = now_ns() + 5 * NSEC_PER_SEC;
+        uint64_t deadline = now_ns() + INIT_BOUND_NS;
 
         while (!atomic_load(&keeper->memory->init_replied) && now_ns() < deadline)
                 (void) nanosleep(&step, NULL);
-        if (!atomic_load(&keeper->memory->init_replied))
-                log_warning("the worker has not answered the kernel yet");
+        return atomic_load(&keeper->memory->init_replied) ? 0 : -ETIMEDOUT;
+}
+
+/* A helper that was killed has left its lock on the volume: by now another daemon may be started for it. */
+static bool helper_is_gone(const Keeper *keeper) {
+        struct pollfd fd = { .fd = keeper->args->status_fd };
+
+        return fd.fd >= 0 && poll(&fd, 1, 0) > 0 && (fd.revents & POLLERR);
 }
 
 /* What a keeper waits for. */
@@ -287,6 +294,10 @@ static int put_up(Keeper *keeper) {
         char text[512];
         int r;
 
+        if (helper_is_gone(keeper)) {
+                log_notice("who wanted the volume mounted has gone");
+                return -ECANCELED;
+        }
         r = directory_make(keeper);
         if (r < 0) {
                 keeper_tell(keeper, "error 2 cannot make %s/%s: %s", rundir(), keeper->args->id, strerror(-r));
@@ -304,8 +315,9 @@ static int put_up(Keeper *keeper) {
                 record_save_head(keeper);
                 r = supervise_spawn(keeper, NULL, "--worker");
         }
+        if (r >= 0)
+                r = wait_init(keeper);
         if (r >= 0) {
-                wait_init(keeper);
                 device_set_readahead(keeper);
                 r = users_watch(keeper);
         }

@@ -74,18 +74,24 @@ static void worker_finished(void *userdata) {
         reactor_post(worker->reactors[0].reactor, &worker->finish);
 }
 
+#define SHOW_MS 500
+
 /*
  * Says to who finds the volume without a keeper that there is a worker: a lock of this process alone, on a file that others
  * can find (cmd/volume.c), until it is closed.
  */
 static void worker_show(const Memory *memory) {
+        const struct timespec step = { .tv_nsec = NSEC_PER_MSEC };
         struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
         char path[PATH_MAX];
-        int fd = -1;
+        int fd = -1, r = -1;
 
         if (rundir_path(memory->id, "key", path, sizeof path) == 0)
                 fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        if (fd < 0 || fcntl(fd, F_SETLKW, &lock) < 0) /* a former one is about to let go */
+        /* a former one is about to let go; or it is another daemon's by now, since this one's volume is being drained */
+        for (unsigned ms = 0; fd >= 0 && ms < SHOW_MS && (r = fcntl(fd, F_SETLK, &lock)) < 0; ms++)
+                (void) nanosleep(&step, NULL);
+        if (r < 0)
                 log_warning("cannot lock %s/%s/key: %s", rundir(), memory->id, strerror(errno));
 }
 

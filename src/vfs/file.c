@@ -131,12 +131,12 @@ static bool release(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, u
         if (!open)
                 return false;
         cred = open->record->cred;
+        /* FLUSH came before, for each close(2); but data of a mmap may have been written since. Before locks go. */
+        pending_commit(vr, inode);
         if (locks_known(inode))
                 locks_drop_open(vr, inode, fh, has_flock, flock_owner);
         open_remove(vr->vfs, open);
         crash_point(OPEN_REMOVED);
-        /* FLUSH came before, for each close(2); but data of a mmap may have been written since */
-        pending_commit(vr, inode);
         if (inode->record->silly_dir && inode_give_up(vr->vfs, inode))
                 remove_silly(vr, inode, &cred);
         return true;

@@ -18,8 +18,8 @@
  * A lock is recorded as ASKED before the server is, and as HELD before the caller hears of it; a DROP in the same way. So a
  * later worker knows what may be: it CONFIRMs what was ASKED, and the journal executes the waiting requests again.
  *
- * Coherence, as with the kernel's client: what was written is committed before a lock is given back, and what is cached of
- * the file is dropped after one was taken, before its caller goes on. (That needs a process that waits for page locks,
+ * Coherence, as with the kernel's client: what was written is committed before a lock is given back, also if its holder was
+ * killed and nobody waits for either (LockRequest.after), and what is cached of the file is dropped after one was taken, before its caller goes on. (That needs a process that waits for page locks,
  * fuse/notify.c: in the meantime other requests go on.)
  *
  * flock(2) is a lock on the whole file, in the same space as fcntl(2)'s. A POSIX owner's locks go at its close(2) of any
@@ -122,6 +122,7 @@ LockRequest *lock_request_new(LockFile *file, LockOwner *owner, enum LockRequest
         request->type = type;
         request->start = request->at = start;
         request->end = end;
+        request->after = kind == LOCK_DROP ? pending_committing(file->inode) : 0;
         request_insert(request);
         return request;
 }
@@ -334,11 +335,30 @@ static LockRequest *next_urgent(LockFile *file, uint64_t now) {
                 next = TAILQ_NEXT(request, request_link);
                 if (!is_urgent(request) || request->due > now)
                         continue;
-                if (request->kind != LOCK_DROP || lockset_holds(&file->set, request->owner, request->start, request->end))
+                if (request->kind == LOCK_DROP && !lockset_holds(&file->set, request->owner, request->start, request->end))
+                        lock_request_end(request, 0);
+                else if (request->kind == LOCK_DROP && pending_holds_back(file->inode, request->after))
+                        request->due = LOCK_NOT_DUE;
+                else
                         return request;
-                lock_request_end(request, 0);
         }
         return NULL;
+}
+
+void locks_data_settled(VfsReactor *vr, Inode *inode) {
+        Locks *locks = vr->vfs->locks;
+        LockRequest *request;
+        LockFile *file;
+
+        lock_mutex(locks);
+        file = inode->locks;
+        if (file) {
+                TAILQ_FOREACH(request, &file->requests, request_link)
+                if (request->due == LOCK_NOT_DUE)
+                        request->due = 0;
+                file_kick(file, vr);
+        }
+        unlock_mutex(locks);
 }
 
 /* What its owner gives back, and the server has not yet understood, must not take away what it takes after that. */
@@ -432,10 +452,7 @@ static int submit_wanted(Locks *locks, Op *op, enum LockRequestKind kind) {
                 file_kick(file, op->reactor); /* it may be empty */
                 return request ? r : ENOMEM;
         }
-        if (owner->n_refs == 1)
-                owner->fh = op->lock.fh;
-        else if (owner->fh != op->lock.fh)
-                owner->fh = VFS_NO_FH;
+        lock_owner_came_with(owner, op->lock.fh);
         owner->cred = op->cred;
         if (lock->pid)
                 owner->pid = lock->pid;
@@ -582,8 +599,10 @@ void locks_drop_open(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, 
         file = inode->locks;
         if (file) {
                 TAILQ_FOREACH(owner, &file->set.owners, owner_link)
-                if (owner->fh == fh || (has_flock && owner->kind == LOCK_FLOCK && owner->id == flock_owner))
+                if (owner->fh == fh || (has_flock && owner->kind == LOCK_FLOCK && owner->id == flock_owner)) {
+                        owner->fh = VFS_GONE_FH; /* the kernel may give the owner's id to the next one */
                         (void) submit_drop(file, owner, 0, LOCK_END, NULL);
+                }
                 file_kick(file, vr);
         }
         unlock_mutex(locks);

@@ -33,7 +33,8 @@ typedef struct LockRequest {
         bool unsure;        /* it was asked on a connection that is gone, too: that may yet be carried out */
         bool had_some;      /* TAKE: owner held part of it before */
         bool asked_twice;   /* TAKE that does not wait, TEST: denied before */
-        uint64_t due;       /* ns: not before; LOCK_NOT_DUE: when a range of this node goes */
+        uint64_t after;     /* DROP: not before what was written up to this is on the server's stable storage */
+        uint64_t due;       /* ns: not before; LOCK_NOT_DUE: when a range of this node goes, or for that */
         uint32_t delay_ms;  /* the last pause */
         uint64_t blocker;   /* TAKE that waits for somebody of this node: whose number; 0: none */
         LockRoom room;

@@ -12,6 +12,7 @@
  */
 #include "base/crashpoint.h"
 #include "lockset.h"
+#include "vfs/vfs.h"
 
 static uint64_t before(uint64_t at) {
         return at > 0 ? at - 1 : 0;
@@ -360,6 +361,13 @@ void lockset_apply(LockRecords *records, LockSet *set, LockOwner *owner, enum Lo
         lock_owner_unref(set, owner);
 }
 
+void lock_owner_came_with(LockOwner *owner, uint64_t fh) {
+        if (owner->n_refs == 1 || owner->fh == VFS_GONE_FH || fh == VFS_GONE_FH)
+                owner->fh = fh;
+        else if (owner->fh != fh)
+                owner->fh = VFS_NO_FH;
+}
+
 LockOwner *lockset_load_owner(LockSet *set, const LockRecord *record) {
         LockOwner *owner;
 
@@ -369,12 +377,9 @@ LockOwner *lockset_load_owner(LockSet *set, const LockRecord *record) {
         owner = owner ? lock_owner_ref(owner) : lockset_new_owner(set, record->kind, record->owner, record->svid);
         if (!owner)
                 return NULL;
-        if (owner->n_refs == 1) {
-                owner->fh = record->fh;
+        if (owner->n_refs == 1)
                 owner->pid = (pid_t) record->pid;
-        } else if (owner->fh != record->fh) {
-                owner->fh = UINT64_MAX;
-        }
+        lock_owner_came_with(owner, record->fh);
         owner->cred = record->cred;
         return owner;
 }

@@ -104,6 +104,8 @@ enum LockType lockset_segment(const LockSet *set, const LockOwner *owner, uint64
 void lockset_apply(LockRecords *records, LockSet *set, LockOwner *owner, enum LockType type, uint64_t start, uint64_t end,
                    uint64_t nodeid, LockRoom *room);
 
+/* The owner asks for something with this open file, or a record says that it did: see LockRecord.fh. */
+void lock_owner_came_with(LockOwner *owner, uint64_t fh);
 /* The owner of a record, made if need be; with a reference. NULL: ENOMEM. */
 LockOwner *lockset_load_owner(LockSet *set, const LockRecord *record);
 /* lockset_apply() for a HELD record that a former worker left; those of a file in the order of their serials. 0 or -ENOMEM. */

@@ -180,7 +180,7 @@ int locks_start(VfsReactor *vr) {
                 .n_addrs = mount->n_addrs,
                 .port = mount->nlmport,
                 .resvport = !options->noresvport,
-                .soft = options->soft,
+                .soft = options->soft || options->softerr,
                 .softerr = options->softerr,
                 .timeo_ms = options->timeo * 100,
                 .retrans = options->retrans,

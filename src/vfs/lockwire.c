@@ -148,7 +148,8 @@ static void take_granted(LockRequest *request) {
         lockset_apply(&file->locks->records, &file->set, request->owner, request->type, request->start, request->end,
                       file->inode->nodeid, &request->room);
         lock_file_wake(file, request->start, request->end, false); /* it may have been more before */
-        if (had || !vfs->notify.inval_pages)
+        /* who gave it to a former worker may not have come to the pages */
+        if ((had && !request->op->recovered) || !vfs->notify.inval_pages)
                 return lock_request_end(request, 0);
         cache_zap(file->inode);
         reread_unsure(file->inode);

@@ -198,6 +198,25 @@ bool pending_any(Inode *inode, bool stable) {
         return any;
 }
 
+uint64_t pending_committing(Inode *inode) {
+        uint64_t seq;
+
+        inode_lock(inode);
+        seq = inode->pending ? inode->pending->commit_seq : 0;
+        inode_unlock(inode);
+        return seq;
+}
+
+bool pending_holds_back(Inode *inode, uint64_t seq) {
+        bool waits;
+
+        inode_lock(inode);
+        waits = inode->pending && pending_has_up_to(inode->pending, seq, true);
+        inode->lock_waits |= waits;
+        inode_unlock(inode);
+        return waits;
+}
+
 /* ---- a file's Pending ---- */
 
 static void list_remove(Vfs *vfs, Pending *pending) {
@@ -549,6 +568,7 @@ bool pending_has_up_to(const Pending *pending, uint64_t seq, bool stable) {
 void pending_step(VfsReactor *vr, Inode *inode) {
         struct ExtentList go = TAILQ_HEAD_INITIALIZER(go);
         Pending *pending, *gone = NULL, *commit = NULL;
+        bool lock_waits;
         Extent *extent;
 
         inode_lock(inode);
@@ -565,10 +585,14 @@ void pending_step(VfsReactor *vr, Inode *inode) {
                 commit = pending;
         }
         pending_wake(pending);
+        lock_waits = inode->lock_waits;
+        inode->lock_waits = false;
         if (pending->n_extents == 0 && TAILQ_EMPTY(&pending->waiting) && !pending->committing)
                 gone = TAKE_PTR(inode->pending);
         inode_unlock(inode);
 
+        if (lock_waits)
+                locks_data_settled(vr, inode);
         while ((extent = TAILQ_FIRST(&go))) {
                 TAILQ_REMOVE(&go, extent, send_link);
                 extent_send(vr, extent);

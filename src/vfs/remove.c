@@ -33,6 +33,7 @@ enum { STEP_RENAME, STEP_LINK_TARGET, STEP_MOVE_TARGET }; /* rename */
 typedef struct Removal {
         NfsCall call;
         NfsCred cred;
+        unsigned n_creds; /* that were refused */
         VfsReactor *reactor;
         Inode *inode, *dir; /* pinned */
         char name[SILLY_NAME_SIZE];
@@ -147,12 +148,26 @@ static Inode *open_victim(Op *op, const NfsCall *call, const Inode *dir, const c
         return victim;
 }
 
+/* Is what a LOOKUP found the .nfs name of an open file? As with the kernel's client that cannot be removed: rm -r would. */
+static bool is_in_use(Op *op, const NfsCall *call, const char *name) {
+        Vfs *vfs = op->reactor->vfs;
+        Inode *inode = call->err || op->recovered ? NULL : inode_pin_fh(vfs, &call->res.fh);
+        bool is = inode && inode->record->silly_dir && is_silly_name(vfs, inode, name) && inode_is_open(vfs, inode);
+
+        if (inode)
+                inode_unpin(vfs, inode);
+        return is;
+}
+
 static void remove_look_done(NfsCall *call) {
         Op *op = op_done(call);
-        Inode *victim = open_victim(op, call, op->inode, op->name.name);
+        Inode *victim;
 
         if (call->err && call->err != ENOENT && call->err != ESTALE)
                 return op_reply_err(op, call->err);
+        if (is_in_use(op, call, op->name.name))
+                return op_reply_err(op, EBUSY);
+        victim = open_victim(op, call, op->inode, op->name.name);
         if (victim)
                 return remove_hide(op, victim);
         remove_send(op);
@@ -409,6 +424,8 @@ static void rename_look_done(NfsCall *call) {
                 return op_reply_err(op, call->err);
         if (!call->err && (op->name.flags & RENAME_NOREPLACE))
                 return op_reply_err(op, EEXIST);
+        if (is_in_use(op, call, op->name.to_name))
+                return op_reply_err(op, EBUSY);
         victim = open_victim(op, call, op->inode2, op->name.to_name);
         if (victim)
                 return hide_target(op, victim, STEP_LINK_TARGET);
@@ -498,10 +515,43 @@ static void removal_done(NfsCall *call) {
         removal_settle(removal);
 }
 
+static NfsCred owner_of(Inode *inode) {
+        NfsCred cred = { 0 };
+
+        inode_lock(inode);
+        if (inode->has_attr) {
+                cred.uid = inode->attr.uid;
+                cred.gid = inode->attr.gid;
+        }
+        inode_unlock(inode);
+        return cred;
+}
+
+/*
+ * Who closed it last need not be somebody who may remove it; somebody who might has (and a successor does not know him). false:
+ * nobody who comes to mind may.
+ */
+static bool removal_next_cred(Removal *removal) {
+        switch (removal->n_creds++) {
+        case 0:
+                removal->cred = owner_of(removal->dir);
+                return true;
+        case 1:
+                removal->cred = owner_of(removal->inode); /* of a directory like /tmp */
+                return true;
+        case 2:
+                removal->cred = (NfsCred){ 0 };
+                return true;
+        }
+        return false;
+}
+
 static void removal_settle(Removal *removal) {
         const NfsCall *call = &removal->call;
         Vfs *vfs = removal->reactor->vfs;
 
+        if ((call->err == EACCES || call->err == EPERM) && removal_next_cred(removal))
+                return removal_send(removal);
         if (call->err && call->err != ENOENT)
                 log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
         cache_dir_changed(vfs, removal->dir, &call->res.wcc, call_time(call));

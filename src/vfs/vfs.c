@@ -133,7 +133,7 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
                 .n_addrs = mount->n_addrs,
                 .port = mount->port,
                 .resvport = !options->noresvport,
-                .soft = options->soft,
+                .soft = options->soft || options->softerr,
                 .softerr = options->softerr,
                 .timeo_ms = options->timeo * 100,
                 .retrans = options->retrans,

@@ -102,6 +102,7 @@ struct Inode {
         uint32_t n_writing;    /* own WRITEs in flight */
         AccessEntry access[ACCESS_CACHE_SIZE];
         unsigned access_next;
+        bool lock_waits;        /* for its pending data: pending_step() tells it (locks_data_settled()) */
         struct LockFile *locks; /* Locks.mutex */
         uint32_t n_write_errors; /* so many times data was lost; those who have it open hear of it, each once */
         int write_error;         /* the last time */
@@ -622,6 +623,10 @@ int pending_add(VfsReactor *vr, Inode *inode, const NfsCred *cred, uint64_t offs
                 enum NfsStable stable, uint64_t *ret_seq);
 /* Is there anything that the server does not have; or with stable: has not on stable storage? */
 bool pending_any(Inode *inode, bool stable);
+/* A mark of what is on its way to stable storage; 0: nothing. */
+uint64_t pending_committing(Inode *inode);
+/* Is any of that still? Then locks_data_settled() will be called when that may have changed. */
+bool pending_holds_back(Inode *inode, uint64_t committing);
 /* Can the server not yet tell what is in this range of the file? */
 bool pending_conflicts(Inode *inode, uint64_t offset, uint64_t size);
 /* Under Inode.lock: is there anything that the server does not have? Then size and times will change. */
@@ -676,6 +681,8 @@ bool locks_known(const Inode *inode);
 void locks_drop_owner(Op *op, enum LockKind kind, uint64_t owner, void (*done)(Op *op));
 /* The same for what goes with an open file, in the background. */
 void locks_drop_open(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, uint64_t flock_owner);
+/* See pending_holds_back(). Not under Inode.lock. */
+void locks_data_settled(VfsReactor *vr, Inode *inode);
 /* op waits for a lock and was interrupted: answered with EINTR. Nothing if it does not. */
 void locks_interrupt(Op *op);
 /* The server may have restarted: ask its lock manager. Any thread. */

@@ -322,4 +322,24 @@ case_idmap_refused() { # by the kernel, for a volume that was not mounted with i
     not idmapped "$M" "$M.pod" "$pid"
 }
 
+# kubelet's helper is killed while the server is slow, and kubelet tries again: one daemon, and nothing of the other.
+limit_helper_killed=60
+case_helper_killed() {
+    local helper rc=0
+    server pause
+    mount.fuse.nfs "$SRC" "$M" -o "$MOUNT_PORTS,linger=0" & helper=$!
+    sleep 1.5
+    kill -KILL $helper
+    wait $helper || :
+    mount.fuse.nfs "$SRC" "$M" -o "$MOUNT_PORTS,linger=0" & helper=$!
+    sleep 1
+    server cont
+    wait $helper || rc=$?
+    [ $rc = 0 ]
+    timeout -k 1 5 ls "$M"
+    [ "$(grep -c ' fuse\.nfs ' /proc/self/mountinfo)" = 2 ] # the volume's own, and this one
+    umount "$M"
+    wait_for 20 no_volumes
+}
+
 run_cases "$@"

@@ -50,6 +50,35 @@ rounds() { # OPTIONS: until each point was hit
     [ -z "$at" ] || fail "never hit: $at"
 }
 
+# A worker dies when it has noted that a lock was granted, and before the kernel has dropped the file's pages: who is given the
+# lock by its successor does not read what was there before.
+limit_lock_held=60
+case_lock_held() {
+    : >"$LOG"
+    mount_at "$M/b" rsize=131072
+    NFSVOL_CRASH_AT=lock-held:6 mount_at "$M/a" acregmin=30,acregmax=60
+    python3 - "$M" <<'PY'
+import fcntl, os, sys
+stale = 0
+for i in range(40):
+    path = f"{sys.argv[1]}/%s/f{i}"
+    with open(path % "b", "w") as f:
+        f.write("old!")
+    a = os.open(path % "a", os.O_RDWR)
+    assert os.pread(a, 4, 0) == b"old!"
+    b = os.open(path % "b", os.O_RDWR)
+    fcntl.lockf(b, fcntl.LOCK_EX)
+    os.pwrite(b, b"new!", 0)
+    fcntl.lockf(b, fcntl.LOCK_UN)
+    fcntl.lockf(a, fcntl.LOCK_EX)
+    stale += os.pread(a, 4, 0) != b"new!"
+    os.close(a)
+    os.close(b)
+sys.exit(f"stale: {stale}" if stale else 0)
+PY
+    [ "$(hits lock-held)" -gt 3 ]
+}
+
 # Workers that die over what is noted of handles that the server has replaced, each fourth time.
 limit_handles_replaced=120
 case_handles_replaced() {

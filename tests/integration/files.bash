@@ -404,6 +404,45 @@ sys.exit(wrong > 0)
 PY
 }
 
+# A .nfs name goes at the last close even if who closes may not remove it; and nobody removes it before, as rm -r would.
+case_removed_by_somebody_else() {
+    local d=$M/d holder e=$T/server/export/d
+    mount_at "$M"
+    mkdir "$d"
+    chown 1000:1000 "$d"
+    setpriv --reuid 1000 --regid 1000 --clear-groups sh -c "echo hello >$d/f; echo one >$d/conf"
+    mkfifo "$T/fifo"
+    # shellcheck disable=SC2016
+    setpriv --reuid 2000 --regid 2000 --clear-groups sh -c 'exec 3<"$1/f" 4<"$1/conf"; touch "$2"; read -r _' sh \
+        "$d" "$T/log/opened" <"$T/fifo" & holder=$!
+    exec 7>"$T/fifo"
+    chmod 777 "$T/log"
+    wait_for 5 test -e "$T/log/opened"
+    setpriv --reuid 1000 --regid 1000 --clear-groups sh -c "rm $d/f; echo two >$d/new; mv $d/new $d/conf"
+    [ "$(find "$e" -name '.nfs*' | wc -l)" = 2 ]
+    exec 7>&-
+    wait $holder || :
+    wait_for 5 sh -c "! find $e -name '.nfs*' | grep ."
+    rm -r "$d"
+}
+
+case_removed_twice() {
+    local i
+    mount_at "$M"
+    mkdir "$M/d"
+    echo precious >"$M/d/f"
+    exec 7<>"$M/d/f"
+    for i in 1 2; do
+        if rm -rf "$M/d" 2>err; then fail "it was removed"; fi
+    done
+    grep -q 'Device or resource busy' err
+    echo more >&7
+    sync "/proc/self/fd/7"
+    grep -q more "$(find "$T/server/export/d" -name '.nfs*')"
+    exec 7>&-
+    wait_for 5 rmdir "$M/d"
+}
+
 limit_own_writes=$long
 case_own_writes() {
     mount_at "$M" nconnect=4

@@ -280,6 +280,85 @@ PY
     healthy
 }
 
+# What a process wrote under a lock is on the server before anybody else gets that, also if it was killed; and never after.
+limit_killed_writer=60
+case_killed_writer() {
+    two_clients
+    python "$M" <<'PY'
+from locks import *
+m = sys.argv[1]
+n, size = 2000, 4096
+for take in ("lockf", "flock"):
+    path = m + "/%s/" + take
+    open(path % "a", "w").close()
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        fd = os.open(path % "a", os.O_RDWR)
+        getattr(fcntl, take)(fd, fcntl.LOCK_EX)
+        for i in range(n):
+            os.pwrite(fd, b"A" * size, i * 2 * size)
+        os.write(writer, b"x")
+        time.sleep(100)
+    os.read(reader, 1)
+    fd = os.open(path % "b", os.O_RDWR)
+    os.kill(pid, signal.SIGKILL)
+    getattr(fcntl, take)(fd, fcntl.LOCK_EX)
+    equal(os.pread(fd, n * 2 * size, 0).count(b"A"), n * size)
+    os.pwrite(fd, b"B" * (n * 2 * size), 0)
+    os.close(fd)
+    os.waitpid(pid, 0)
+    time.sleep(0.5)
+    with open(path % "b", "rb") as f:
+        equal(f.read().count(b"A"), 0)
+PY
+    healthy
+}
+
+# An open file description whose owner's number was another's just before, as the kernel gives them out, and whose lock the
+# server has not yet taken back: it has a lock of its own, which goes with it.
+limit_owners_number_again=60
+case_owners_number_again() {
+    local wire=$M.wire
+    mkdir -p "$wire" "$M/a"
+    "$here/proxy.py" 20791 $((PORT + 2)) "$wire" & proxy=$!
+    trap 'kill $proxy' EXIT
+    wait_for 5 test -e "$wire/ready"
+    mount -t fuse.nfs -o "port=$PORT,mountport=$((PORT + 1)),nlmport=20791,linger=0" "$SRC" "$M/a"
+    mount_at "$M/b" rsize=131072
+    python "$M" "$wire" <<'PY'
+import threading
+from locks import *
+m, wire = sys.argv[1:]
+a = Actions()
+for i in range(12):
+    path = m + f"/%s/f{i}"
+    os.close(os.open(path % "a", os.O_RDWR | os.O_CREAT))
+    fd = os.open(path % "a", os.O_RDWR)
+    a.ofd(fd)
+    open(wire + "/hold--1", "w").close()
+    os.close(fd)
+    fd = os.open(path % "a", os.O_RDWR)
+    waiter = threading.Thread(target=a.wait_ofd, args=(fd,))
+    waiter.start()
+    time.sleep(0.2)
+    os.unlink(wire + "/hold--1")
+    waiter.join()
+    os.close(fd)
+    fd = os.open(path % "b", os.O_RDWR)
+
+    def is_free():
+        try:
+            return a.ofd(fd) is None
+        except OSError:
+            return False
+
+    eventually(3, is_free)
+    os.close(fd)
+PY
+    umount "$M/a" "$M/b" # not through the proxy, which goes
+}
+
 # An inherited open file description, and a process that has none of it any more.
 case_inherited() {
     two_clients

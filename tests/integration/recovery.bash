@@ -642,4 +642,25 @@ PY
     rm -f "$T"/server/export/[0-9]*
 }
 
+# A volume that is drained, for another mount namespace still has it, and the same one mounted anew: each has a worker of its own.
+limit_drained_beside_a_new_one=60
+case_drained_beside_a_new_one() {
+    local old other
+    mount_at "$M/a"
+    echo data >"$M/a/x"
+    old=$(worker_pid)
+    unshare --mount --propagation private sleep 600 & other=$!
+    # shellcheck disable=SC2064
+    trap "kill $other" EXIT
+    wait_for 5 sh -c "[ \$(readlink /proc/$other/ns/mnt) != \$(readlink /proc/$$/ns/mnt) ]"
+    umount "$M/a"
+    wait_for 10 sh -c "[ -z \"\$(ls \"$NFSVOL_RUNDIR\")\" ]"
+    mount_at "$M/a"
+    kill -KILL "$old"
+    timeout -k 1 10 nsenter -t $other -m cat "$M/a/x"
+    timeout 30 nfsvol upgrade "$M/a"
+    timeout -k 1 5 cat "$M/a/x"
+    timeout -k 1 5 nsenter -t $other -m cat "$M/a/x"
+}
+
 run_cases "$@"

@@ -172,6 +172,17 @@ case_dead_soft() { # EIO within timeo × retrans, with linear back-off
     rm "$M/f"
 }
 
+limit_dead_softerr=60
+case_dead_softerr() { # the same with ETIMEDOUT
+    local rc=0
+    mount_at "$M" softerr,timeo=10,retrans=1,actimeo=0
+    server pause
+    timeout 20 cat "$M/f" 2>err || rc=$?
+    server cont
+    [ $rc = 1 ]
+    grep -q 'Connection timed out' err
+}
+
 limit_dead_others_unaffected=90
 case_dead_others_unaffected() {
     mkdir -p "$T/server2" "$M/dead" "$M/live"
