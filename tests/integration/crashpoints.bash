@@ -74,6 +74,7 @@ for i in range(40):
     stale += os.pread(a, 4, 0) != b"new!"
     os.close(a)
     os.close(b)
+    os.unlink(path % "b")
 sys.exit(f"stale: {stale}" if stale else 0)
 PY
     [ "$(hits lock-held)" -gt 3 ]

@@ -289,7 +289,7 @@ from locks import *
 m = sys.argv[1]
 n, size = 2000, 4096
 for take in ("lockf", "flock"):
-    path = m + "/%s/" + take
+    path = m + "/%s/written"
     open(path % "a", "w").close()
     reader, writer = os.pipe()
     pid = os.fork()
@@ -311,6 +311,7 @@ for take in ("lockf", "flock"):
     time.sleep(0.5)
     with open(path % "b", "rb") as f:
         equal(f.read().count(b"A"), 0)
+    os.unlink(path % "a")
 PY
     healthy
 }
@@ -332,7 +333,7 @@ from locks import *
 m, wire = sys.argv[1:]
 a = Actions()
 for i in range(12):
-    path = m + f"/%s/f{i}"
+    path = m + f"/%s/number{i}"
     os.close(os.open(path % "a", os.O_RDWR | os.O_CREAT))
     fd = os.open(path % "a", os.O_RDWR)
     a.ofd(fd)
@@ -355,6 +356,7 @@ for i in range(12):
 
     eventually(3, is_free)
     os.close(fd)
+    os.unlink(path % "b")
 PY
     umount "$M/a" "$M/b" # not through the proxy, which goes
 }
