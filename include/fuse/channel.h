@@ -44,6 +44,9 @@ bool fuse_channel_is_idle(const FuseChannel *channel);
 
 /*
  * Answers every request with EIO, those in the journal too, until the kernel has no mount left (0). For a process that
- * does nothing else. What must not be lost (INIT, RELEASE) is left in the journal for a worker. 0 or negative errno.
+ * does nothing else. What must not be lost (INIT, RELEASE) is left in the journal for a worker. 0, 1: it was told to leave, or
+ * negative errno.
  */
 int fuse_refuse(Memory *memory);
+/* Before that: the signal that tells it to leave. It does between two requests, for one that was read is nobody else's. */
+void fuse_refuse_until(int sig);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "conf/options.h"
 #include "conf/source.h"
@@ -38,6 +39,8 @@ int prober_main(int memory_fd) {
         int r;
 
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL); /* without the keeper nobody wants to know */
+        /* libnfs keeps what a server sends until it is complete: let it go first, before pods */
+        (void) io_write_file("/proc/self/oom_score_adj", "1000");
         r = memory_attach(memory_fd, &memory);
         if (r < 0)
                 return 1;

@@ -27,6 +27,7 @@
 #define PAUSE_MIN_MS    100u
 #define PAUSE_MAX_MS    1600u
 #define RETRY_S         30
+#define LEAVE_MS        1000u
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -266,13 +267,33 @@ static int retry_fired(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+static int leave_fired(sd_event_source *source, uint64_t usec, void *userdata) {
+        Keeper *keeper = userdata;
+
+        (void) source;
+        (void) usec;
+        if (keeper->worker_fd >= 0 && atomic_load(&keeper->memory->worker_state) == WORKER_REFUSING)
+                supervise_kill(keeper, "it did not make room for a worker");
+        return 0;
+}
+
+/* To leave: killed, it could have read a request, and nobody would answer that. */
+static void refuser_ask(Keeper *keeper) {
+        (void) snprintf(keeper->condemned_for, sizeof keeper->condemned_for, "to make room for a worker");
+        keeper->condemned = true;
+        (void) process_signal(keeper->worker_fd, WORKER_LEAVE);
+        (void) restart_in(keeper, LEAVE_MS, leave_fired);
+}
+
 void supervise_retry_now(Keeper *keeper) {
         keeper->restart_timer = sd_event_source_disable_unref(keeper->restart_timer);
         keeper->retrying = true;
         if (keeper->worker_fd < 0)
                 (void) supervise_start(keeper);
+        else if (atomic_load(&keeper->memory->worker_state) != WORKER_REFUSING)
+                supervise_kill(keeper, "to make room for another");
         else
-                supervise_kill(keeper, "to make room for a worker");
+                refuser_ask(keeper);
 }
 
 int supervise_retry_s(const Keeper *keeper) {

@@ -422,6 +422,7 @@ int refuser_main(int memory_fd) {
 
         (void) prctl(PR_SET_NAME, "nfsvol-refuser");
         (void) signal(SIGTERM, SIG_IGN);
+        fuse_refuse_until(WORKER_LEAVE);
         r = take_over(memory_fd, &memory);
         if (r != 0)
                 return r;
@@ -433,6 +434,8 @@ int refuser_main(int memory_fd) {
                 log_error("cannot even refuse: %s", strerror(-r));
                 return 1;
         }
+        if (r > 0)
+                return 0; /* asked to leave */
         atomic_store(&memory->worker_state, WORKER_FINISHED);
         return 0;
 }

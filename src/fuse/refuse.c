@@ -7,6 +7,7 @@
  * open file would never be closed. FORGETs are lost: a lookup count that is too high harms nobody.
  */
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -93,6 +94,24 @@ static int refuse_one(Memory *memory, Journal *journal, int fd) {
         return 1;
 }
 
+static volatile sig_atomic_t is_to_leave;
+static sigset_t waits_with; /* the signals that are blocked while it waits */
+
+static void leave(int sig) {
+        is_to_leave = 1;
+}
+
+void fuse_refuse_until(int sig) {
+        const struct sigaction action = { .sa_handler = leave };
+        sigset_t set;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, sig);
+        (void) sigprocmask(SIG_BLOCK, &set, &waits_with);
+        (void) sigdelset(&waits_with, sig);
+        (void) sigaction(sig, &action, NULL);
+}
+
 int fuse_refuse(Memory *memory) {
         struct pollfd fds[REACTORS_MAX];
         int r = 1;
@@ -102,9 +121,12 @@ int fuse_refuse(Memory *memory) {
                 for (unsigned j = 0; j < journal_slots(&memory->journal[i]); j++)
                         refuse_slot(&memory->journal[i], &memory->journal[i].slots[j], fds[i].fd);
         }
-        while (r > 0) {
-                if (poll(fds, memory->n_reactors, -1) < 0 && errno != EINTR)
-                        return -errno;
+        while (r > 0 && !is_to_leave) {
+                if (ppoll(fds, memory->n_reactors, NULL, &waits_with) < 0) {
+                        if (errno != EINTR)
+                                return -errno;
+                        continue;
+                }
                 for (unsigned i = 0; i < memory->n_reactors && r > 0; i++)
                         if (fds[i].revents & (POLLIN | POLLERR))
                                 r = refuse_one(memory, &memory->journal[i], fds[i].fd);

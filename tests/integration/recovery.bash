@@ -429,15 +429,8 @@ case_waiting_is_not_stuck() {
     rm "$M/x"
 }
 
-# A worker that cannot live: requests are answered, the mount stays, everyone is told, and it ends when the cause does.
-limit_failing=60
-case_failing() {
+make_failing() {
     local pid
-    mount_at "$M"
-    exec 8<"$M/."
-    : >"$LOG"
-    echo data >"$M/x"
-    cp "$T/bin/nfsvold" "$T/bin/nfsvold.sound"
     # nobody asks for anything, so each of them dies without having answered; the first ones may have a RELEASE left
     for _ in $(seq 16); do
         ! state_is failing || break
@@ -446,6 +439,45 @@ case_failing() {
         wait_for 10 eval "[ \"\$(worker_pid)\" != $pid ] && [ \"\$(worker_pid)\" != 0 ]"
     done
     wait_for 5 state_is failing
+}
+
+# Who refuses leaves between two requests: one that it has read would never be answered.
+limit_refuser_leaves=60
+case_refuser_leaves() {
+    local clients=() i pid
+    mount_at "$M"
+    make_failing
+    for i in 1 2 3 4; do
+        python3 -c 'import itertools, os, sys
+for n in itertools.count():
+    os.path.exists(sys.argv[1])
+    if n % 1000 == 0:
+        with open(sys.argv[2], "a") as f:
+            f.write("1000\n")' "$M/f$i" "$T/log/stat$i" & clients+=($!)
+    done
+    for _ in $(seq 4); do
+        sleep 0.3
+        pid=$(worker_pid)
+        kill -USR1 "$pid"
+        wait_for 5 eval "[ \"\$(worker_pid)\" != $pid ] && [ \"\$(worker_pid)\" != 0 ]"
+    done
+    for i in 1 2 3 4; do : >"$T/log/stat$i"; done
+    sleep 1
+    for i in 1 2 3 4; do [ -s "$T/log/stat$i" ]; done
+    kill "${clients[@]}"
+    nfsvol upgrade "$M"
+    serves
+}
+
+# A worker that cannot live: requests are answered, the mount stays, everyone is told, and it ends when the cause does.
+limit_failing=60
+case_failing() {
+    mount_at "$M"
+    exec 8<"$M/."
+    : >"$LOG"
+    echo data >"$M/x"
+    cp "$T/bin/nfsvold" "$T/bin/nfsvold.sound"
+    make_failing
     not cat "$M/x" 2>err
     grep -q 'Input/output error' err
     not ls "$M" 2>/dev/null
