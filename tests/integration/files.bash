@@ -412,11 +412,11 @@ case_removed_by_somebody_else() {
     chown 1000:1000 "$d"
     setpriv --reuid 1000 --regid 1000 --clear-groups sh -c "echo hello >$d/f; echo one >$d/conf"
     mkfifo "$T/fifo"
+    chmod 777 "$T/log"
     # shellcheck disable=SC2016
     setpriv --reuid 2000 --regid 2000 --clear-groups sh -c 'exec 3<"$1/f" 4<"$1/conf"; touch "$2"; read -r _' sh \
         "$d" "$T/log/opened" <"$T/fifo" & holder=$!
     exec 7>"$T/fifo"
-    chmod 777 "$T/log"
     wait_for 5 test -e "$T/log/opened"
     setpriv --reuid 1000 --regid 1000 --clear-groups sh -c "rm $d/f; echo two >$d/new; mv $d/new $d/conf"
     [ "$(find "$e" -name '.nfs*' | wc -l)" = 2 ]
