@@ -34,7 +34,7 @@
 #include "sys/rundir.h"
 
 #define PROBE_BOUND_MS 14000 /* of a prober that does not come back although it bounds itself */
-#define INIT_BOUND_NS  (15 * NSEC_PER_SEC)
+#define INIT_BOUND_NS  (5 * NSEC_PER_SEC)
 
 /* ---- telling the helper ---- */
 
@@ -256,14 +256,15 @@ static void directory_remove(Keeper *keeper) {
         (void) rmdir(keeper->record->directory);
 }
 
-/* Until the worker has answered the kernel's INIT, which takes a millisecond or so. Without that nobody can use the volume. */
-static int wait_init(const Keeper *keeper) {
+/* Until the worker has answered the kernel's INIT, which takes a millisecond or so. */
+static void wait_init(const Keeper *keeper) {
         const struct timespec step = { .tv_nsec = 500 * 1000 };
         uint64_t deadline = now_ns() + INIT_BOUND_NS;
 
         while (!atomic_load(&keeper->memory->init_replied) && now_ns() < deadline)
                 (void) nanosleep(&step, NULL);
-        return atomic_load(&keeper->memory->init_replied) ? 0 : -ETIMEDOUT;
+        if (!atomic_load(&keeper->memory->init_replied)) /* workers that die and are started again may yet */
+                log_warning("the worker has not answered the kernel yet");
 }
 
 /* A helper that was killed has left its lock on the volume: by now another daemon may be started for it. */
@@ -315,9 +316,8 @@ static int put_up(Keeper *keeper) {
                 record_save_head(keeper);
                 r = supervise_spawn(keeper, NULL, "--worker");
         }
-        if (r >= 0)
-                r = wait_init(keeper);
         if (r >= 0) {
+                wait_init(keeper);
                 device_set_readahead(keeper);
                 r = users_watch(keeper);
         }
