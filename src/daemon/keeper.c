@@ -295,10 +295,6 @@ static int put_up(Keeper *keeper) {
         char text[512];
         int r;
 
-        if (helper_is_gone(keeper)) {
-                log_notice("who wanted the volume mounted has gone");
-                return -ECANCELED;
-        }
         r = directory_make(keeper);
         if (r < 0) {
                 keeper_tell(keeper, "error 2 cannot make %s/%s: %s", rundir(), keeper->args->id, strerror(-r));
@@ -366,6 +362,10 @@ int keeper_main(const KeeperArgs *args) {
 
         if (memory_fill(keeper) < 0 || keeper_enter_scope(keeper) < 0 || probe(keeper) < 0)
                 return 1;
+        if (helper_is_gone(keeper)) { /* nothing of the volume's directory is ours */
+                log_notice("who wanted the volume mounted has gone");
+                return 1;
+        }
         r = put_up(keeper);
         if (r < 0) {
                 keeper->record->over = true;
