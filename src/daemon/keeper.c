@@ -244,6 +244,8 @@ static int directory_make(Keeper *keeper) {
 static void directory_remove(Keeper *keeper) {
         char path[600];
 
+        if (!keeper->record->directory[0]) /* never made: the paths would be the root's */
+                return;
         if (keeper->record->mounted)
                 (void) umount2(keeper->record->mountpoint, MNT_DETACH);
         keeper->record->mounted = false;
