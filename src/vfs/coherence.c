@@ -121,6 +121,13 @@ void pages_drop(Vfs *vfs, Inode *inode) {
         drop_range(vfs, &inode->drop, 0, UINT64_MAX);
 }
 
+void pages_write(Vfs *vfs, Inode *inode) {
+        if (!vfs->notify.inval_pages || atomic_load(&inode->n_writers) == 0)
+                return;
+        reread_unsure(inode);
+        drop_range(vfs, &inode->drop, 0, UINT64_MAX);
+}
+
 void pages_drop_later(Vfs *vfs, Inode *inode) {
         if (!vfs->notify.inval_pages || vfs_checks_each_read(vfs))
                 return;

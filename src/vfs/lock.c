@@ -19,8 +19,10 @@
  * later worker knows what may be: it CONFIRMs what was ASKED, and the journal executes the waiting requests again.
  *
  * Coherence, as with the kernel's client: what was written is committed before a lock is given back, also if its holder was
- * killed and nobody waits for either (LockRequest.after), and what is cached of the file is dropped after one was taken, before its caller goes on. (That needs a process that waits for page locks,
- * fuse/notify.c: in the meantime other requests go on.)
+ * killed and nobody waits for either (LockRequest.after), and what is cached of the file is dropped after one was taken, before
+ * its caller goes on. What was stored through mmap the kernel writes when its pages are dropped, so they are before a lock
+ * goes, too; at a close(2) it does so itself before FLUSH. (That needs a process that waits for page locks, fuse/notify.c: in
+ * the meantime other requests go on.)
  *
  * flock(2) is a lock on the whole file, in the same space as fcntl(2)'s. A POSIX owner's locks go at its close(2) of any
  * descriptor of the file (FLUSH). Open file descriptions come as owners like any other, but without a FLUSH: their
@@ -420,6 +422,8 @@ void lock_file_step(LockFile *file) {
 
 /* ---- what the kernel asks for ---- */
 
+static void setlk_written(Op *op);
+static void setlk_settle(Op *op);
 static void setlk_submit(Op *op);
 static void setlk_done(Op *op);
 
@@ -485,6 +489,24 @@ static bool submit_drop(LockFile *file, LockOwner *owner, uint64_t start, uint64
         return true;
 }
 
+/* Does it end or weaken what its owner holds? */
+static bool gives_back(Op *op) {
+        Locks *locks = op->reactor->vfs->locks;
+        const VfsLock *lock = &op->lock.lock;
+        LockOwner *owner;
+        LockFile *file;
+        bool holds;
+
+        if (lock->type == LOCK_EXCLUSIVE || !locks_known(op->inode))
+                return false;
+        lock_mutex(locks);
+        file = op->inode->locks;
+        owner = file ? lockset_find_owner(&file->set, op->lock.kind, op->lock.owner) : NULL;
+        holds = owner && lockset_holds(&file->set, owner, lock->start, lock->end);
+        unlock_mutex(locks);
+        return holds;
+}
+
 void vfs_setlk(Op *op, uint64_t nodeid, uint64_t fh, enum LockKind kind, uint64_t owner, const VfsLock *lock, bool wait) {
         Open *open;
 
@@ -503,8 +525,25 @@ void vfs_setlk(Op *op, uint64_t nodeid, uint64_t fh, enum LockKind kind, uint64_
         op->lock.wait = wait && lock->type != LOCK_NONE;
         op->lock.done = setlk_done;
         op->any_signal = op->lock.wait;
-        /* what was written is the server's first: for good before a lock goes, and lest it be dropped with the pages */
-        if (!pending_wait(op, lock->type == LOCK_NONE, NULL, setlk_submit))
+        if (gives_back(op)) {
+                pages_write(op->reactor->vfs, op->inode);
+                if (pages_wait(op, op->inode, setlk_written))
+                        return;
+        }
+        setlk_settle(op);
+}
+
+/* Who is killed meanwhile has not given it back: that follows when it closes the file, after its pages. */
+static void setlk_written(Op *op) {
+        if (op->wait.err)
+                op_reply_err(op, op->wait.err);
+        else
+                setlk_settle(op);
+}
+
+/* What was written is the server's first: for good before a lock goes, and lest it be dropped with the pages. */
+static void setlk_settle(Op *op) {
+        if (!pending_wait(op, gives_back(op), NULL, setlk_submit))
                 setlk_submit(op);
 }
 

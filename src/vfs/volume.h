@@ -454,11 +454,13 @@ void cache_access_store(Inode *inode, const NfsCred *cred, uint32_t asked, uint3
 
 /* The kernel's pages of inode are not true any more: tells it. Not under Inode.lock. */
 void pages_drop(Vfs *vfs, Inode *inode);
+/* The kernel is to write what was stored in them through mmap, for which they must go as well; pages_wait() until it has. */
+void pages_write(Vfs *vfs, Inode *inode);
 /* In a moment, or before the kernel is given attributes of inode. */
 void pages_drop_later(Vfs *vfs, Inode *inode);
 /*
- * Before the kernel is given attributes of inode: done(op) on op's reactor when it has dropped what it was told to; op->wait.err
- * EINTR: op was interrupted. false: there is nothing to wait for.
+ * Before the kernel is given attributes of inode, or a lock on it goes: done(op) on op's reactor when it has dropped what it
+ * was told to; op->wait.err EINTR: op was interrupted. false: there is nothing to wait for.
  */
 bool pages_wait(Op *op, Inode *inode, void (*done)(Op *op));
 /* Is the kernel being told, so that it must not be given attributes? */

@@ -316,6 +316,55 @@ PY
     healthy
 }
 
+# What was stored through a shared mapping is there for who takes the lock next, on another node; and for who shares it when
+# it is downgraded.
+limit_mapped=60
+case_mapped() {
+    two_clients
+    python "$M" "$T/server/export" <<'PY'
+import mmap
+from locks import *
+m, disk = sys.argv[1:]
+n, size = 300, 5 * mmap.PAGESIZE
+for take in ("lockf", "flock"):
+    path = m + f"/%s/counted_{take}"
+    with open(path % "a", "wb") as f:
+        f.truncate(size)
+    children = []
+    turns = {"a": os.pipe(), "b": os.pipe()}
+    for node, other in ("ab", "ba"):
+        pid = os.fork()
+        if pid == 0:
+            fd = os.open(path % node, os.O_RDWR)
+            with mmap.mmap(fd, size) as counters:
+                for i in range(n):
+                    if i > 0 or node == "b":
+                        os.read(turns[node][0], 1)
+                    getattr(fcntl, take)(fd, fcntl.LOCK_EX)
+                    for at in range(0, size, mmap.PAGESIZE):
+                        value = int.from_bytes(counters[at:at + 8], "little") + 1
+                        counters[at:at + 8] = value.to_bytes(8, "little")
+                    getattr(fcntl, take)(fd, fcntl.LOCK_UN)
+                    os.write(turns[other][1], b"x")
+                os._exit(0)
+        children.append(pid)
+    for pid in children:
+        equal(os.waitpid(pid, 0)[1], 0)
+    fd = os.open(path % "b", os.O_RDWR)
+    with open(disk + f"/counted_{take}", "rb") as on_disk, mmap.mmap(fd, size) as counters:
+        data = on_disk.read()
+        equal([int.from_bytes(data[at:at + 8], "little") for at in range(0, size, mmap.PAGESIZE)], [2 * n] * 5)
+        getattr(fcntl, take)(fd, fcntl.LOCK_EX)
+        counters[8:14] = b"shared"
+        getattr(fcntl, take)(fd, fcntl.LOCK_SH)
+        equal(os.pread(on_disk.fileno(), 6, 8), b"shared")
+        equal(counters[8:14], b"shared")
+    os.close(fd)
+    os.unlink(path % "a")
+PY
+    healthy
+}
+
 # An open file description whose owner's number was another's just before, as the kernel gives them out, and whose lock the
 # server has not yet taken back: it has a lock of its own, which goes with it.
 limit_owners_number_again=60
