@@ -139,6 +139,7 @@ struct Op {
                         unsigned n_again, n_looks;
                         bool waited;
                         char *hidden; /* owned: the .nfs name of what a rename goes over */
+                        bool was_hidden; /* victim: it has a .nfs name already, or may yet get one */
                 } name;
                 struct {
                         const uint8_t *data;

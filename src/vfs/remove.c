@@ -132,6 +132,11 @@ static void remove_again(Op *op) {
         remove_send(op);
 }
 
+/* If a worker died over op, that was to have this name, perhaps. */
+static bool is_hidden_as(const Inode *inode, const Op *op, const char *name) {
+        return inode->record->silly_dir && !op->recovered && is_silly_name(op->reactor->vfs, inode, name);
+}
+
 /* The open file that a LOOKUP found, pinned, if its last name is about to go; else NULL. */
 static Inode *open_victim(Op *op, const NfsCall *call, const Inode *dir, const char *name) {
         Vfs *vfs = op->reactor->vfs;
@@ -140,8 +145,8 @@ static Inode *open_victim(Op *op, const NfsCall *call, const Inode *dir, const c
         if (call->err || (call->res.has_attr && call->res.attr.nlink > 1))
                 return NULL;
         victim = inode_pin_found(vfs, &call->res.fh, call->res.has_attr ? &call->res.attr : NULL, dir->nodeid, name);
-        /* a name of what is hidden already: a .nfs name, or, if a worker died over this, the one that is to go */
-        if (victim && ((victim->record->silly_dir && !op->recovered) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim))) {
+        /* its .nfs name has gone, or goes, by itself */
+        if (victim && (is_hidden_as(victim, op, name) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim))) {
                 inode_unpin(vfs, victim);
                 return NULL;
         }
@@ -151,8 +156,8 @@ static Inode *open_victim(Op *op, const NfsCall *call, const Inode *dir, const c
 /* Is what a LOOKUP found the .nfs name of an open file? As with the kernel's client that cannot be removed: rm -r would. */
 static bool is_in_use(Op *op, const NfsCall *call, const char *name) {
         Vfs *vfs = op->reactor->vfs;
-        Inode *inode = call->err || op->recovered ? NULL : inode_pin_fh(vfs, &call->res.fh);
-        bool is = inode && inode->record->silly_dir && is_silly_name(vfs, inode, name) && inode_is_open(vfs, inode);
+        Inode *inode = call->err ? NULL : inode_pin_fh(vfs, &call->res.fh);
+        bool is = inode && is_hidden_as(inode, op, name) && inode_is_open(vfs, inode);
 
         if (inode)
                 inode_unpin(vfs, inode);
@@ -181,12 +186,26 @@ static void note_hidden(Op *op, Inode *victim, Inode *dir, const char *name) {
                 remove_silly(op->reactor, victim, &op->cred);
 }
 
+/* Before: a successor must know that there is something to remove. */
+static void note_hiding(Op *op, Inode *victim, const Inode *dir) {
+        op->victim = victim;
+        op->name.was_hidden = victim->record->silly_dir;
+        inode_hide(op->reactor->vfs, victim, dir->nodeid);
+}
+
+/*
+ * It has its name still. Without an answer (its caller was killed, or a soft mount's time-out) it may yet get the .nfs name, so
+ * that is removed at the last close.
+ */
+static void note_not_hidden(Op *op) {
+        if (op->call.status != 0 && !op->name.was_hidden)
+                inode_hide(op->reactor->vfs, op->victim, 0);
+}
+
 static void remove_hide(Op *op, Inode *victim) {
         NfsArgs *args;
 
-        op->victim = victim;
-        /* before: a successor must know that there is something to remove */
-        inode_hide(op->reactor->vfs, victim, op->inode->nodeid);
+        note_hiding(op, victim, op->inode);
         crash_point(SILLY_NOTED);
         silly_name(op->reactor->vfs, victim, op->name.to_name);
         args = op_call(op, NFS_RENAME, inode_fh(op->inode), remove_hide_done);
@@ -201,7 +220,7 @@ static void remove_hide_done(NfsCall *call) {
 
         cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
         if (call->err && !(call->err == ENOENT && op_may_be_done(op))) {
-                inode_hide(op->reactor->vfs, op->victim, 0);
+                note_not_hidden(op);
                 return op_reply_err(op, call->err);
         }
         crash_point(SILLY_HIDDEN);
@@ -341,7 +360,7 @@ static void hide_target_done(NfsCall *call) {
                 note_hidden(op, victim, op->inode2, op->name.hidden);
                 return rename_send(op);
         }
-        inode_hide(op->reactor->vfs, victim, 0);
+        note_not_hidden(op);
         if (call->err != ENOENT && call->err != ESTALE)
                 return rename_reply(op, call->err);
         if (op->name.n_stale++ == 0)
@@ -364,13 +383,13 @@ static void hide_target(Op *op, Inode *victim, unsigned step) {
         char hidden[SILLY_NAME_SIZE];
 
         silly_name(op->reactor->vfs, victim, hidden);
-        op->victim = victim;
         op->name.hidden = strdup(hidden);
-        if (op->name.hidden)
-                inode_hide(op->reactor->vfs, victim, op->inode2->nodeid);
-        crash_point(SILLY_TARGET);
-        if (!op->name.hidden)
+        if (!op->name.hidden) {
+                inode_unpin(op->reactor->vfs, victim);
                 return op_reply_err(op, ENOMEM);
+        }
+        note_hiding(op, victim, op->inode2);
+        crash_point(SILLY_TARGET);
         if (step == STEP_MOVE_TARGET)
                 return move_target(op);
         link_target(op);

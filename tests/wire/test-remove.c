@@ -145,6 +145,49 @@ Test(remove, opened_again_before_it_is_hidden) {
         cr_assert_eq(fakenfs_executed(fake, NFS_REMOVE), 2);
 }
 
+static void unlink_and_be_killed(enum FakeAction action) {
+        TestOp t;
+
+        open_it();
+        fakenfs_fault(fake, NFS_RENAME, action, 1000, 0, 1);
+        init(&t);
+        vfs_unlink(&t.op, dir, "f7");
+        cr_assert(turn_until(fakenfs_seen(fake, NFS_RENAME) == 1));
+        cr_assert_not(is_done(&t, 20));
+        vfs_interrupt(&t.op);
+        cr_assert_eq(result(&t), EINTR);
+}
+
+/* rm was killed, and it has its .nfs name. */
+Test(remove, killed_and_hidden) {
+        TestOp t;
+
+        unlink_and_be_killed(FAKE_DELAY);
+        cr_assert_eq(fakenfs_executed(fake, NFS_RENAME), 1);
+        fakenfs_fault(fake, NFS_RENAME, FAKE_STATUS, ENOENT, 0, 1);
+        init(&t);
+        vfs_unlink(&t.op, dir, "f7");
+        cr_assert_eq(result(&t), ENOENT);
+        close_it();
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
+        turn_for(50);
+        cr_assert_eq(fakenfs_executed(fake, NFS_REMOVE), 1);
+}
+
+/* It has not, so that who removes it once more must not take the data away. */
+Test(remove, killed_and_not_hidden) {
+        TestOp t;
+
+        unlink_and_be_killed(FAKE_DROP);
+        init(&t);
+        vfs_unlink(&t.op, dir, "f7");
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(fakenfs_seen(fake, NFS_RENAME), 2);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 0);
+        close_it();
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
+}
+
 /* Many ways to say that there are no links: what is renamed over is moved away, and nothing of it is lost. */
 Test(remove, renamed_over_without_links) {
         (void) file_open(file_find("f9"), O_RDWR);
