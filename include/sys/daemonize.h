@@ -1,10 +1,13 @@
 /*
  * What nfsvold is started with, and how it tells the one who started it.
  *
- *   nfsvold --id ID --source HOST:/PATH --options TEXT [--target DIR] --status-fd N [--foreground] [--debug]
+ *   nfsvold --id ID --source HOST:/PATH --options TEXT [--target DIR] --status-fd N [--lock-fd N]
+ *           [--foreground] [--debug]
  *
- * DIR is where the first mount will be: systemd is told to stop that mount before the daemon.  * TEXT is the canonical session text (conf/options.h). The starter holds the volume's lock. On the
- * status descriptor (a pipe) the daemon writes, once, one DaemonStatus line and closes it:
+ * DIR is where the first mount will be: systemd is told to stop that mount before the daemon. TEXT is the canonical session
+ * text (conf/options.h). The starter holds the volume's lock, and the daemon with it (its descriptor, and so the same open file
+ * description) until it answers: if the starter is killed, nobody starts another daemon before this one has gone or is ready. On
+ * the status descriptor (a pipe) the daemon writes, once, one DaemonStatus line and closes it:
  *
  *   "ok\n"                    mounted at <rundir>/<id>/mnt, control socket listening
  *   "subdir <export>\n"       the server exports <export>, a parent of the path: use that volume and bind

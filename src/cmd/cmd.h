@@ -108,6 +108,7 @@ int control_status(const char *id, uint64_t deadline, json_t **ret_status);
 typedef struct StartRequest {
         const char *id, *source, *session, *target;
         uint64_t deadline; /* for the daemon's answer */
+        int lock_fd;       /* the volume's lock: the daemon has it, too, until it answers */
         bool verbose;
         const char *program;
 } StartRequest;
@@ -118,6 +119,8 @@ enum StartResult {
         START_SUBDIR,  /* *ret_export: mount that instead */
 };
 
+/* Its daemon lives, and what it had mounted for it somebody has unmounted. The volume's lock is held. */
+bool volume_is_lost(const char *id);
 /* The volume's lock is held. 0 or an exit code. ret_export is owned by the caller. */
 int volume_start(const StartRequest *request, enum StartResult *ret_result, char **ret_export,
                  Failure *failure);

@@ -24,6 +24,8 @@
 #define LOCK_TIMEOUT  (45 * NSEC_PER_SEC)
 #define START_TIMEOUT (40 * NSEC_PER_SEC) /* systemd may be slow, then the server */
 #define BIND_TIMEOUT  (10 * NSEC_PER_SEC)
+#define LOST_LOOKS    5u
+#define LOST_PAUSE    (200 * NSEC_PER_MSEC)
 #define RETRY_FIRST   (1 * NSEC_PER_SEC)
 #define RETRY_MOST_FG (10 * NSEC_PER_SEC)
 #define RETRY_MOST_BG (60 * NSEC_PER_SEC)
@@ -219,6 +221,19 @@ static int attempt_lock(const Attempt *attempt, int *ret_fd, Failure *failure) {
                            rundir(), strerror(-r));
 }
 
+/* A daemon that has lost its mountpoint goes out of the way as soon as it has noticed, and has the lock. */
+static int attempt_lock_settled(const Attempt *attempt, int *ret_fd, Failure *failure) {
+        for (unsigned n = 0;; n++) {
+                int r = attempt_lock(attempt, ret_fd, failure);
+
+                if (r != 0 || n == LOST_LOOKS || !volume_is_lost(attempt->id))
+                        return r;
+                volume_unlock(attempt->id, *ret_fd, false);
+                if (sleep_until(now_ns() + LOST_PAUSE))
+                        return failure_set(failure, EXIT_CODE_INTERRUPTED, "interrupted by a signal");
+        }
+}
+
 /* The daemon says that a parent of our path is exported: go there. *ret_subdir: the way back. */
 static int attempt_redirect(const MountJob *job, const char *export, Source *ret_source, char **ret_subdir,
                             Failure *failure) {
@@ -266,7 +281,7 @@ static int attempt_once(Attempt *attempt, char **ret_export, Failure *failure) {
         bool present;
         int lock_fd, r;
 
-        r = attempt_lock(attempt, &lock_fd, failure);
+        r = attempt_lock_settled(attempt, &lock_fd, failure);
         if (r != 0)
                 return r;
         r = mount_present(job, &present, failure);
@@ -274,6 +289,7 @@ static int attempt_once(Attempt *attempt, char **ret_export, Failure *failure) {
                 volume_unlock(attempt->id, lock_fd, !control_is_alive(attempt->id));
                 return r;
         }
+        request.lock_fd = lock_fd;
         request.deadline = now_ns() + attempt->start_timeout;
         r = volume_start(&request, &result, ret_export, failure);
         if (r != 0 || result == START_SUBDIR) {

@@ -3,7 +3,7 @@
  *
  * What the daemon inherits is chosen here, not by whoever called mount: a session of its own, "/" as its
  * directory, umask 022, /dev/null as 0, 1 and 2 (kubelet waits for the end of the helper's output without
- * a time-out), one more descriptor, the status pipe, and an environment of PATH and NFSVOL_*.
+ * a time-out), two more descriptors, the status pipe and the volume's lock, and an environment of PATH and NFSVOL_*.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -19,6 +19,8 @@
 
 #define STATUS_FD      3
 #define STATUS_FD_TEXT "3"
+#define LOCK_FD        4
+#define LOCK_FD_TEXT   "4"
 #define ENV_MAX        32
 #define DAEMON_PATH    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -46,10 +48,12 @@ static _Noreturn void daemon_exec(const char *path, const StartRequest *request,
                         (char *) (uintptr_t) request->id,      (char *) (uintptr_t) "--source",
                         (char *) (uintptr_t) request->source,  (char *) (uintptr_t) "--options",
                         (char *) (uintptr_t) request->session, (char *) (uintptr_t) "--status-fd",
-                        (char *) (uintptr_t) STATUS_FD_TEXT,   (char *) (uintptr_t) "--target",
+                        (char *) (uintptr_t) STATUS_FD_TEXT,   (char *) (uintptr_t) "--lock-fd",
+                        (char *) (uintptr_t) LOCK_FD_TEXT,     (char *) (uintptr_t) "--target",
                         (char *) (uintptr_t) request->target,  NULL};
         char *envp[ENV_MAX + 2] = {(char *) (uintptr_t) DAEMON_PATH};
         size_t n = 1;
+        int lock_fd;
 
         for (char **e = environ; e && *e && n <= ENV_MAX; e++)
                 if (strncmp(*e, "NFSVOL_", 7) == 0)
@@ -60,11 +64,12 @@ static _Noreturn void daemon_exec(const char *path, const StartRequest *request,
         if (chdir("/") < 0)
                 _exit(EXIT_CODE_SYSTEM);
         stdio_detach();
-        if (pipe_fd == STATUS_FD)
-                (void) fcntl(pipe_fd, F_SETFD, 0);
-        else if (dup2(pipe_fd, STATUS_FD) < 0)
+        /* first out of each other's way */
+        pipe_fd = fcntl(pipe_fd, F_DUPFD, LOCK_FD + 1);
+        lock_fd = fcntl(request->lock_fd, F_DUPFD, LOCK_FD + 1);
+        if (dup2(pipe_fd, STATUS_FD) < 0 || dup2(lock_fd, LOCK_FD) < 0)
                 _exit(EXIT_CODE_SYSTEM);
-        (void) close_range(STATUS_FD + 1, ~0U, 0);
+        (void) close_range(LOCK_FD + 1, ~0U, 0);
         (void) execve(path, argv, envp);
         (void) dprintf(STATUS_FD, "error %d cannot run %s: %s\n", EXIT_CODE_SYSTEM, path, strerror(errno));
         _exit(EXIT_CODE_SYSTEM);

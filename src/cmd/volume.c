@@ -134,6 +134,10 @@ void volume_clean(const char *id) {
         (void) rmdir(path);
 }
 
+bool volume_is_lost(const char *id) {
+        return control_is_alive(id) && volume_is_mounted(id) == 0;
+}
+
 /* Something mounted here that neither we nor the daemon can do without. */
 static int volume_verify(const char *id, Failure *failure) {
         int r = volume_is_mounted(id);

@@ -14,6 +14,7 @@ typedef struct KeeperArgs {
         const char *id, *source, *options;
         const char *target; /* where the first mount will be, or NULL */
         int status_fd; /* -1: nobody waits */
+        int lock_fd;   /* the volume's lock, shared with who waits; -1: not */
         bool foreground, debug;
 } KeeperArgs;
 

@@ -57,6 +57,20 @@ void keeper_tell(Keeper *keeper, const char *fmt, ...) {
 
 /* ---- surroundings ---- */
 
+/* Each of the two may be -1. */
+static void close_others(int a, int b) {
+        int low = MIN(a, b), high = MAX(a, b);
+
+        low = MAX(low, 2);
+        high = MAX(high, 2);
+        if (low > 3)
+                (void) syscall(SYS_close_range, 3U, (unsigned) low - 1, 0U);
+        if (high > low + 1)
+                (void) syscall(SYS_close_range, (unsigned) low + 1, (unsigned) high - 1, 0U);
+        (void) syscall(SYS_close_range, (unsigned) high + 1, ~0U, 0U);
+        (void) syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
+}
+
 /* Whatever the helper was started with: it does not reach a process that lives on. */
 static void settle(const KeeperArgs *args) {
         int null;
@@ -74,11 +88,7 @@ static void settle(const KeeperArgs *args) {
                 (void) dup2(null, fd);
         if (null > 2)
                 (void) close(null);
-        if (args->status_fd > 3)
-                (void) syscall(SYS_close_range, 3U, (unsigned) args->status_fd - 1, 0U);
-        (void) syscall(SYS_close_range, (unsigned) MAX(args->status_fd + 1, 3), ~0U, 0U);
-        if (args->status_fd >= 0)
-                (void) fcntl(args->status_fd, F_SETFD, FD_CLOEXEC);
+        close_others(args->status_fd, args->lock_fd);
 }
 
 static int memory_fill(Keeper *keeper) {
@@ -117,11 +127,12 @@ static int memory_fill(Keeper *keeper) {
 
 /* ---- the prober ---- */
 
-static int wait_bounded(pid_t pid, int timeout_ms, int *ret_status) {
+/* Nor longer than who waits for us: he was killed. */
+static int wait_bounded(const Keeper *keeper, pid_t pid, int timeout_ms, int *ret_status) {
         _cleanup_(fd_closep) int fd = process_open(pid);
-        struct pollfd pfd = { .fd = fd, .events = POLLIN };
+        struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = keeper->args->status_fd } };
 
-        if (fd >= 0 && poll(&pfd, 1, timeout_ms) == 0)
+        if (fd >= 0 && (poll(fds, 2, timeout_ms) == 0 || !fds[0].revents))
                 (void) kill(pid, SIGKILL);
         while (waitpid(pid, ret_status, 0) < 0)
                 if (errno != EINTR)
@@ -146,7 +157,7 @@ static int probe(Keeper *keeper) {
         memory->mount_error = NFS_MOUNT_INTERNAL;
         r = spawn_role(keeper, NULL, "--prober", keeper->record->memory_fd, -1, &pid);
         if (r >= 0)
-                r = wait_bounded(pid, PROBE_BOUND_MS, &status);
+                r = wait_bounded(keeper, pid, PROBE_BOUND_MS, &status);
         if (r < 0) {
                 keeper_tell(keeper, "error 2 cannot start a process: %s", strerror(-r));
                 return r;
@@ -269,7 +280,7 @@ static void wait_init(const Keeper *keeper) {
                 log_warning("the worker has not answered the kernel yet");
 }
 
-/* A helper that was killed has left its lock on the volume: by now another daemon may be started for it. */
+/* It was killed. (Its lock on the volume is ours as well, so that no other daemon is started for it in the meantime.) */
 static bool helper_is_gone(const Keeper *keeper) {
         struct pollfd fd = { .fd = keeper->args->status_fd };
 
@@ -377,6 +388,7 @@ int keeper_main(const KeeperArgs *args) {
                 directory_remove(keeper);
                 return 1;
         }
+        (void) fd_close(args->lock_fd);
         keeper_tell(keeper, "ok");
         log_info("serving, options \"%s\"", args->options);
         return keeper_run(keeper);
@@ -395,7 +407,7 @@ static int resume(Keeper *keeper, KeeperArgs *args) {
         if (r < 0)
                 return r;
         *args = (KeeperArgs){ .id = keeper->memory->id, .source = keeper->memory->source,
-                              .options = keeper->memory->options, .status_fd = -1,
+                              .options = keeper->memory->options, .status_fd = -1, .lock_fd = -1,
                               .foreground = record->foreground, .debug = record->debug };
         if (args->debug)
                 log_set_max_level(LOG_DEBUG);

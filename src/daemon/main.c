@@ -10,12 +10,12 @@
 #include "config.h"
 #include "daemon.h"
 
-enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_TARGET, OPT_STATUS_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_LAYOUT, OPT_CRASH_POINTS,
+enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_TARGET, OPT_STATUS_FD, OPT_LOCK_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_LAYOUT, OPT_CRASH_POINTS,
        OPT_ROLE };
 
 static void usage(FILE *out) {
         (void) fputs("Usage: nfsvold --id ID --source HOST:/PATH --options TEXT [--target DIR]\n"
-                     "               [--status-fd N] [--foreground] [--debug]\n"
+                     "               [--status-fd N] [--lock-fd N] [--foreground] [--debug]\n"
                      "       nfsvold --layout\n"
                      "\n"
                      "Serves one NFS volume: mounts it at " NFSVOL_RUNDIR "/ID/mnt, keeps it mounted while it\n"
@@ -45,6 +45,7 @@ int main(int argc, char **argv) {
                 { "options", required_argument, NULL, OPT_OPTIONS },
                 { "target", required_argument, NULL, OPT_TARGET },
                 { "status-fd", required_argument, NULL, OPT_STATUS_FD },
+                { "lock-fd", required_argument, NULL, OPT_LOCK_FD },
                 { "foreground", no_argument, NULL, OPT_FOREGROUND },
                 { "debug", no_argument, NULL, OPT_DEBUG },
                 { "prober", required_argument, NULL, OPT_ROLE + 0 },
@@ -60,7 +61,7 @@ int main(int argc, char **argv) {
                 { "version", no_argument, NULL, 'V' },
                 { 0 },
         };
-        KeeperArgs args = { .options = "", .status_fd = -1 };
+        KeeperArgs args = { .options = "", .status_fd = -1, .lock_fd = -1 };
         int role = -1, fd = -1, c;
         char layout[128];
 
@@ -85,6 +86,9 @@ int main(int argc, char **argv) {
                         break;
                 case OPT_STATUS_FD:
                         ok = parse_fd(optarg, &args.status_fd);
+                        break;
+                case OPT_LOCK_FD:
+                        ok = parse_fd(optarg, &args.lock_fd);
                         break;
                 case OPT_FOREGROUND:
                         args.foreground = true;

@@ -8,7 +8,8 @@
  * nothing and starts another.
  *
  * After that the worker serves whoever still has the file system (other mount namespaces, open files of a lazy
- * umount) until the kernel closes the connection; then both processes end.
+ * umount) until the kernel closes the connection; then both processes end. So it is, too, for those who use a volume whose own
+ * mountpoint somebody has unmounted (umount -a): it cannot be mounted any more, a new one must be able to take its name.
  *
  * Told to end (SIGTERM, as at shutdown), every mount that nobody is using is unmounted, again and again until the last
  * has gone: systemd tries each mount unit once, at the same time as it stops those who use it, and leaves the busy ones.
@@ -126,6 +127,11 @@ static int take_down(Keeper *keeper) {
         return 0;
 }
 
+/* Nobody but we should unmount it. Under the lock. */
+static bool is_lost(const Keeper *keeper) {
+        return mountpoint_is_ours(keeper) == 0;
+}
+
 int users_take_down(Keeper *keeper, bool force) {
         int lock, r;
 
@@ -137,7 +143,7 @@ int users_take_down(Keeper *keeper, bool force) {
         if (r < 0)
                 lock = -1; /* we are told to go; a helper that holds it will find a dead socket */
         r = count_users(keeper);
-        if (!force && (r < 0 || keeper->n_users > 0)) {
+        if (!force && (r < 0 || (keeper->n_users > 0 && !is_lost(keeper)))) {
                 volume_unlock(keeper->memory->id, lock, false);
                 return r < 0 ? r : -EBUSY;
         }
@@ -197,6 +203,14 @@ static int users_check(Keeper *keeper) {
         if (r < 0) {
                 log_warning("cannot read the mount table: %s", strerror(-r));
                 return check_in(keeper, 1000 * 1000);
+        }
+        if (keeper->n_users > 0 && is_lost(keeper)) {
+                r = users_take_down(keeper, false);
+                if (r < 0)
+                        return check_in(keeper, RETRY_USEC);
+                log_warning("somebody has unmounted %s: those who have the volume mounted keep it, the next mount has a daemon of its own",
+                            keeper->record->mountpoint);
+                return 0;
         }
         if (keeper->n_users > 0) {
                 keeper->idle_since = 0;

@@ -331,6 +331,7 @@ case_helper_killed() {
     sleep 1.5
     kill -KILL $helper
     wait $helper || :
+    wait_for 2 keepers_are 0 # it does not wait for the server
     mount.fuse.nfs "$SRC" "$M" -o "$MOUNT_PORTS,linger=0" & helper=$!
     sleep 1
     server cont

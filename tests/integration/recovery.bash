@@ -695,4 +695,26 @@ case_drained_beside_a_new_one() {
     timeout -k 1 5 nsenter -t $other -m cat "$M/a/x"
 }
 
+# umount -a takes the volume's own mountpoint as well: those who use it keep it, and the next mount succeeds.
+limit_mountpoint_unmounted=60
+case_mountpoint_unmounted() {
+    local reader
+    mkdir "$M/b"
+    mount_at "$M/a"
+    echo data >"$M/a/x"
+    exec {reader}<"$M/a/x"
+    umount -l "$(findmnt -rno TARGET -t fuse.nfs | grep "^$NFSVOL_RUNDIR/")"
+    mount_at "$M/b"
+    timeout -k 1 5 cat "$M/a/x" "$M/b/x" >both
+    [ "$(cat both)" = $'data\ndata' ]
+    echo more >"$M/a/y"
+    kill -KILL "$(nfsvol status --json "$M/b" | python3 -c 'import json, sys; print(json.load(sys.stdin)["worker_pid"])')"
+    timeout -k 1 5 grep more "$M/b/y"
+    [ "$(cat <&"$reader")" = data ]
+    exec {reader}<&-
+    umount "$M/a"
+    umount "$M/b"
+    wait_for 20 no_volumes
+}
+
 run_cases "$@"
