@@ -285,14 +285,19 @@ static int options_check_text(OptionParser *parser, const char *text) {
         return 0;
 }
 
-/* min above max: raise a max that nobody set, refuse otherwise. */
-static int options_settle_range(OptionParser *parser, const char *what, uint32_t min, uint32_t *max) {
-        if (min <= *max)
+/* min above max: one that has its default gives way to the other. */
+static int options_settle_range(OptionParser *parser, uint32_t *min, const char *min_name,
+                                uint32_t *max, const char *max_name) {
+        if (*min <= *max)
                 return 0;
-        if (*max != 60)
-                return option_refuse(parser, "option ac%smin=%u is above ac%smax=%u", what, min, what, *max);
-        *max = min;
-        return option_note(parser, "ac%smax: raised to %u, the value of ac%smin", what, min, what);
+        if (*max == option_find(max_name)->def) {
+                *max = *min;
+                return option_note(parser, "%s: raised to %u, the value of %s", max_name, *min, min_name);
+        }
+        if (*min != option_find(min_name)->def)
+                return option_refuse(parser, "option %s=%u is above %s=%u", min_name, *min, max_name, *max);
+        *min = *max;
+        return option_note(parser, "%s: lowered to %u, the value of %s", min_name, *max, max_name);
 }
 
 /* What follows from several options together. May run more than once on the same options. */
@@ -306,10 +311,10 @@ static int options_settle(OptionParser *parser) {
                 session->acregmin = session->acregmax = session->acdirmin = session->acdirmax = 0;
                 session->sync = true;
         }
-        r = options_settle_range(parser, "reg", session->acregmin, &session->acregmax);
+        r = options_settle_range(parser, &session->acregmin, "acregmin", &session->acregmax, "acregmax");
         if (r < 0)
                 return r;
-        r = options_settle_range(parser, "dir", session->acdirmin, &session->acdirmax);
+        r = options_settle_range(parser, &session->acdirmin, "acdirmin", &session->acdirmax, "acdirmax");
         if (r < 0)
                 return r;
         if (options->bg && options->retry == 0)
