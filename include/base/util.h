@@ -49,6 +49,18 @@ static inline void freep(void *p) {
         free(*(void **) p);
 }
 
+/* Was this built with a sanitizer that is a world of its own? */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 /* Keeps errno, takes -1, returns -1: fd = fd_close(fd). */
 static inline int fd_close(int fd) {
         int saved = errno;

@@ -13,6 +13,7 @@
 #include "conf/source.h"
 #include "daemon.h"
 #include "nfs/mount.h"
+#include "sys/sandbox.h"
 #include "vfs/vfs.h"
 
 #define PROBE_TIMEOUT_MS 10000
@@ -41,7 +42,9 @@ int prober_main(int memory_fd) {
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL); /* without the keeper nobody wants to know */
         /* libnfs keeps what a server sends until it is complete: let it go first, before pods */
         (void) io_write_file("/proc/self/oom_score_adj", "1000");
-        r = memory_attach(memory_fd, &memory);
+        r = sandbox_drop_privileges(); /* no more: the resolver needs files, and may load more of itself */
+        if (r >= 0)
+                r = memory_attach(memory_fd, &memory);
         if (r < 0)
                 return 1;
         log_open(LOG_TARGET_JOURNAL, "nfsvold", memory->source);

@@ -21,17 +21,6 @@
 #define FRAMES_MAX 48
 #define STACK_SIZE (64 * 1024)
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0 /* else the sanitizer's own report says more, and its own stacks are in the way */
-#endif
-
 static int crash_fd = -1;
 
 static void append_number(char *text, size_t size, long n) {
@@ -98,7 +87,7 @@ static void allow_core(void) {
 void stack_of_thread(void) {
         stack_t stack = { .ss_size = STACK_SIZE };
 
-        if (SANITIZED)
+        if (SANITIZED) /* its own report says more, and its own stacks are in the way */
                 return;
         stack.ss_sp = malloc(STACK_SIZE); /* for as long as the thread lives */
         if (stack.ss_sp)

@@ -13,7 +13,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 
@@ -24,6 +23,7 @@
 #include "fuse/channel.h"
 #include "sys/cgroup.h"
 #include "sys/rundir.h"
+#include "sys/sandbox.h"
 #include "worker.h"
 
 #define LEAVE_BOUND_NS (100 * NSEC_PER_MSEC)
@@ -95,18 +95,20 @@ static void worker_show(const Memory *memory) {
                 log_warning("cannot lock %s/%s/key: %s", rundir(), memory->id, strerror(errno));
 }
 
-/* Nothing that a server's reply could make it do needs more than to bind a port below 1024. */
+/* Nothing that a server's reply or a request could make it do needs more. */
 static void worker_confine(void) {
-        static const cap_value_t keep[] = { CAP_NET_BIND_SERVICE };
-        cap_t caps = cap_init();
+        int r = sandbox_drop_privileges();
+        bool files = false;
 
-        (void) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        if (!caps)
+        if (r < 0)
+                log_warning("the worker keeps its capabilities: %s", strerror(-r));
+        if (SANITIZED) /* it reads maps and starts threads in ways of its own */
                 return;
-        if (cap_set_flag(caps, CAP_PERMITTED, ELEMENTSOF(keep), keep, CAP_SET) < 0 ||
-            cap_set_flag(caps, CAP_EFFECTIVE, ELEMENTSOF(keep), keep, CAP_SET) < 0 || cap_set_proc(caps) < 0)
-                log_warning("the worker keeps its capabilities: %s", strerror(errno));
-        (void) cap_free(caps);
+        r = sandbox_enter(&files);
+        if (r < 0)
+                log_warning("the worker has no sandbox: %s", strerror(-r));
+        else if (!files)
+                log_info("this kernel has no Landlock: the worker can read files");
 }
 
 /* If there is not enough memory the worker shall go first: the keeper lives on, and starts another. */
@@ -388,9 +390,9 @@ int worker_main(int memory_fd) {
                 return 1;
 #endif
         worker_show(memory);
-        worker_confine();
         stack_on_crash(memory->stack_fd);
         worker->memory_limit = cgroup_memory_limit();
+        worker_confine();
         /* requests and replies come and go in pieces of up to 1 MiB: from the heap, without mmap(2) */
         (void) mallopt(M_MMAP_THRESHOLD, 8 << 20);
         (void) mallopt(M_TRIM_THRESHOLD, (int) MIN(worker->memory_limit / 8, UINT64_C(96) << 20));
@@ -426,8 +428,8 @@ int refuser_main(int memory_fd) {
         r = take_over(memory_fd, &memory);
         if (r != 0)
                 return r;
-        worker_confine();
         stack_on_crash(memory->stack_fd);
+        worker_confine();
         atomic_store(&memory->worker_state, WORKER_REFUSING);
         r = fuse_refuse(memory);
         if (r < 0) {
