@@ -23,12 +23,13 @@
 #define FAULTS_MAX 32
 #define INPUT_MAX  (4u << 20)
 #define KEYS       320
+#define ENDLESS_CHUNK 65536
 
 typedef struct Output {
         STAILQ_ENTRY(Output) link;
         uint64_t due_ms;
         size_t len, sent;
-        bool close_after;
+        bool close_after, endless;
         size_t trickle;
         uint8_t data[];
 } Output;
@@ -142,6 +143,24 @@ static size_t fragment(uint8_t *to, const uint8_t *reply, size_t len, size_t siz
         return at;
 }
 
+/* What is sent over and over: records, or fragments, of size bytes that begin with xid, if that fits. */
+static void conn_queue_endless(Conn *conn, size_t size, uint32_t xid, bool last) {
+        size_t n = ENDLESS_CHUNK / (size + 4) + 1;
+        Output *out = calloc(1, sizeof *out + n * (size + 4));
+        uint32_t marker = htonl((uint32_t) size | (last ? 0x80000000u : 0));
+
+        if (!out)
+                abort();
+        out->endless = true;
+        out->len = n * (size + 4);
+        xid = htonl(xid);
+        for (size_t i = 0; i < n; i++) {
+                memcpy(out->data + i * (size + 4), &marker, 4);
+                memcpy(out->data + i * (size + 4) + 4, &xid, size < 4 ? size : 4);
+        }
+        STAILQ_INSERT_TAIL(&conn->ready, out, link);
+}
+
 static void conn_queue(Conn *conn, const uint8_t *reply, size_t len, const FakeFault *fault) {
         enum FakeAction action = fault ? fault->action : FAKE_NONE;
         size_t size = action == FAKE_FRAGMENT && fault->arg > 0 ? fault->arg : len;
@@ -211,6 +230,10 @@ static void conn_flush(Conn *conn) {
                         (void) usleep(1000);
                 if (out->sent < out->len)
                         continue;
+                if (out->endless) {
+                        out->sent = 0;
+                        return; /* others want to be served, too */
+                }
                 if (out->close_after) {
                         conn_finish(conn);
                         return;
@@ -311,7 +334,11 @@ static void handle(FakeNfs *fake, Conn *conn, const uint8_t *record, size_t len)
         else
                 len = proto_reply(&fake->state, &request, hit, fake->reply);
         (void) pthread_mutex_unlock(&fake->lock);
-        if (!hit || (hit->action != FAKE_DROP && hit->action != FAKE_LATE))
+        if (hit && hit->action == FAKE_ENDLESS)
+                conn_queue_endless(conn, hit->arg, request.xid, false);
+        else if (hit && hit->action == FAKE_FLOOD)
+                conn_queue_endless(conn, hit->arg, ~request.xid, true);
+        else if (!hit || (hit->action != FAKE_DROP && hit->action != FAKE_LATE))
                 conn_queue(conn, fake->reply, len, hit);
 }
 

@@ -15,7 +15,7 @@ static const char *const actions[FAKE_N_ACTIONS] = {
         "none",    "delay",   "drop",       "close",  "close-after", "partial", "status",
         "garbage", "bad-xid", "raw-length", "accept", "deny",        "length",  "fragment",
         "loop",    "trickle", "count",      "name",   "call",        "type",
-        "no-attributes", "cookies", "file-id", "late",
+        "no-attributes", "cookies", "file-id", "endless", "flood", "late",
 };
 
 static enum FakeAction action_parse(const char *name) {
