@@ -40,7 +40,7 @@ int prober_main(int memory_fd) {
         int r;
 
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL); /* without the keeper nobody wants to know */
-        /* libnfs keeps what a server sends until it is complete: let it go first, before pods */
+        /* it reads what any server sends: if memory gets short by that, let it go first, before pods */
         (void) io_write_file("/proc/self/oom_score_adj", "1000");
         r = sandbox_drop_privileges(); /* no more: the resolver needs files, and may load more of itself */
         if (r >= 0)

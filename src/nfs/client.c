@@ -39,7 +39,7 @@ static int socket_error(int fd) {
         return -error;
 }
 
-/* One poll() and one rpc_service(). */
+/* One poll() and one xprt_service(). */
 static int client_turn(RpcClient *client, uint64_t deadline) {
         struct pollfd pfd = { .fd = rpc_get_fd(client->rpc),
                               .events = (short) rpc_which_events(client->rpc) };
@@ -60,9 +60,7 @@ static int client_turn(RpcClient *client, uint64_t deadline) {
         } else if (pfd.revents & (POLLERR | POLLHUP)) {
                 pfd.revents |= POLLIN; /* recv() says what it is */
         }
-        if (rpc_service(client->rpc, pfd.revents & (POLLIN | POLLOUT)) < 0)
-                return -ECONNRESET;
-        return 0;
+        return xprt_service(client->rpc, &client->record, pfd.revents & (POLLIN | POLLOUT));
 }
 
 int client_open(RpcClient *client, const NfsAddr *addr, uint16_t port, bool resvport, int program,

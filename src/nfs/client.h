@@ -9,6 +9,7 @@
 typedef struct RpcClient {
         struct rpc_context *rpc;
         XprtAuth auth;
+        Record record;
         bool connected, replied;
         uint16_t local_port;
         const NfsOps *ops; /* of client_nfs_call() */
@@ -32,7 +33,7 @@ void client_callback(struct rpc_context *rpc, int status, void *data, void *clie
 
 /*
  * Waits for the answer to the one request made. 0: reply() has run. -EREMOTEIO: the server refused the call
- * at the RPC layer, see error. -ETIMEDOUT, -ECONNRESET..: no answer.
+ * at the RPC layer, see error. -ETIMEDOUT, -ECONNRESET..: no answer. -EMSGSIZE: see xprt_service().
  */
 int client_wait(RpcClient *client, uint64_t deadline);
 

@@ -103,6 +103,13 @@ static void conn_drop_wire(NfsConn *conn) {
         conn->wire = wire_free(conn->wire);
 }
 
+/* Of a wire that is broken. */
+static const char *conn_why(int error) {
+        if (error == -EMSGSIZE)
+                return "it sends a record that is longer than any reply";
+        return strerror(error ? -error : ETIMEDOUT);
+}
+
 static const char *conn_address(const NfsConn *conn, char *buf, size_t size) {
         return nfs_addr_format(&conn->addrs[conn->next_addr], buf, size) < 0 ? "?" : buf;
 }
@@ -134,7 +141,7 @@ static void conn_attempt_failed(NfsConn *conn, uint64_t now, int error) {
         if (!conn->failure_logged) {
                 log_notice("%s: cannot connect to %s port %u: %s, trying again", conn->config.server,
                            conn_address(conn, address, sizeof address), conn->config.port,
-                           strerror(error ? -error : ETIMEDOUT));
+                           conn_why(error));
                 conn->failure_logged = true;
         }
         if (now - conn->down_since >= conn_major_timeout(conn))
@@ -194,9 +201,11 @@ static void conn_up(NfsConn *conn, uint64_t now) {
 static void conn_broken(NfsConn *conn, uint64_t now, int error) {
         bool lasted = now - conn->up_since >= LASTED_NS;
 
+        if (error == -EMSGSIZE)
+                stat_add(&conn->stats->bad_replies, 1);
         if (now - conn->logged_at >= LOG_INTERVAL_NS) {
-                log_info("%s: connection lost (%s), %u calls wait", conn->config.server, strerror(-error),
-                         conn->n_calls);
+                log_write(error == -EMSGSIZE ? LOG_WARNING : LOG_INFO, "%s: connection lost (%s), %u calls wait",
+                          conn->config.server, conn_why(error), conn->n_calls);
                 conn->logged_at = now;
         }
         if (!lasted && !conn->proven) {

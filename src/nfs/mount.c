@@ -103,6 +103,9 @@ static int fail_rpc(Mount *m, int r, const RpcClient *client, const char *what, 
                 return fail(m, NFS_MOUNT_INTERNAL, "cannot ask %s: %s", what, strerror(-r));
         case EREMOTEIO:
                 break;
+        case EMSGSIZE:
+                return fail(m, NFS_MOUNT_PROTOCOL, "%s at %s port %u sends a record that is longer than any answer", what,
+                            m->address, port);
         default:
                 return fail(m, NFS_MOUNT_PROTOCOL, "connection to %s at %s port %u broke: %s", what,
                             m->address, port, strerror(-r));

@@ -1,9 +1,9 @@
 /*
  * NFSv3: attributes of objects and of file systems. See v3.c.
  */
+#include "src/nfs/record.h"
 #include "src/nfs/v3.h"
 
-#define XFER_MAX  (1u << 20) /* libnfs's limit for a record's data */
 #define XFER_NONE 4096u      /* for a server that says 0 */
 
 int v3_encode_null(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {

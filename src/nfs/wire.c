@@ -185,16 +185,6 @@ int wire_send(NfsWire *wire, NfsCall *call) {
         return 0;
 }
 
-/* rpc_service() fails without an errno. The socket may still know it. */
-static int wire_error(const NfsWire *wire) {
-        int fd = wire_fd(wire), error = 0;
-        socklen_t len = sizeof error;
-
-        if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error > 0)
-                return -error;
-        return -ECONNRESET;
-}
-
 int wire_service(NfsWire *wire, uint32_t events) {
         struct NfsFlightList failed = TAILQ_HEAD_INITIALIZER(failed);
         NfsFlight *flight;
@@ -202,8 +192,8 @@ int wire_service(NfsWire *wire, uint32_t events) {
         int r;
 
         wire->queued = false;
-        if (rpc_service(wire->rpc, (events & EPOLLIN ? POLLIN : 0) | (events & EPOLLOUT ? POLLOUT : 0)) < 0) {
-                r = wire_error(wire);
+        r = xprt_service(wire->rpc, &wire->record, (events & EPOLLIN ? POLLIN : 0) | (events & EPOLLOUT ? POLLOUT : 0));
+        if (r < 0) {
                 flights_drop(&wire->failed);
                 return r;
         }

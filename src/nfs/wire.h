@@ -36,6 +36,7 @@ struct NfsWire {
         const NfsOps *ops;
         NfsFlightPool *pool;
         XprtAuth auth;
+        Record record;
         bool connected;
         bool queued;                 /* something was encoded since the last wire_service() */
         struct NfsFlightList flying; /* libnfs has them */
@@ -67,7 +68,8 @@ int wire_send(NfsWire *wire, NfsCall *call);
 
 /*
  * Reads what there is and writes what is queued. events: EPOLLIN, EPOLLOUT. 0, or a negative errno when
- * the connection is broken (or could not be made): the wire is then good for wire_free() only.
+ * the connection is broken (or could not be made; -EMSGSIZE: see xprt_service()): the wire is then good for
+ * wire_free() only.
  */
 int wire_service(NfsWire *wire, uint32_t events);
 

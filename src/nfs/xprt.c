@@ -71,6 +71,27 @@ int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, _Atomic uint32_
         return r;
 }
 
+/* rpc_service() fails without an errno. The socket may still know it. */
+static int service_error(struct rpc_context *rpc, const Record *record) {
+        int fd = rpc_get_fd(rpc), error = 0;
+        socklen_t len = sizeof error;
+
+        if (record->too_long)
+                return -EMSGSIZE;
+        if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error > 0)
+                return -error;
+        return -ECONNRESET;
+}
+
+int xprt_service(struct rpc_context *rpc, Record *record, int events) {
+        int r;
+
+        record_begin(record, rpc_get_fd(rpc));
+        r = rpc_service(rpc, events);
+        record_end();
+        return r < 0 ? service_error(rpc, record) : 0;
+}
+
 int xprt_auth_init(XprtAuth *auth, struct rpc_context *rpc) {
         uint32_t no_groups[NFS_GROUPS_MAX] = { 0 };
         struct utsname names;

@@ -6,6 +6,7 @@
 #include "base/util.h"
 #include "nfs/types.h"
 #include "src/nfs/compat.h"
+#include "src/nfs/record.h"
 
 /* The AUTH_SYS credential of a context. libnfs owns auth; we rewrite what it points to. */
 typedef struct XprtAuth {
@@ -22,6 +23,12 @@ typedef struct XprtAuth {
  */
 int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, _Atomic uint32_t *source_port, int program, int version,
               rpc_cb cb, void *userdata, struct rpc_context **ret);
+
+/*
+ * rpc_service() for events (POLLIN, POLLOUT). Negative errno: the connection is gone; -EMSGSIZE: by us, because
+ * the server sends a record that is longer than any reply.
+ */
+int xprt_service(struct rpc_context *rpc, Record *record, int events);
 
 /* Once per context, before the first xprt_auth_set(). */
 int xprt_auth_init(XprtAuth *auth, struct rpc_context *rpc);

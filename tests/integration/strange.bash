@@ -268,6 +268,32 @@ case_all_killed_while_one_is_stuck_then_mount() { # as kubelet does
     [ "$(grep -c "$M" /proc/self/mountinfo)" = 1 ]
 }
 
+# RFC 5531, section 11: a record ends with the fragment that says so. It is not kept until there is no memory left.
+peak_mib() { awk '$1 == "VmHWM:" { print int($2 / 1024) }' "/proc/$1/status"; }
+case_records_without_an_end() {
+    local before
+    strange
+    [ "$(entries)" = 20 ]
+    worker=$(worker_pid)
+    before=$(peak_mib $worker)
+    echo "$READ endless 65536 0 3" >&9
+    echo "seen $READ" >&9
+    wait_for 5 grep -q "^seen $READ" "$T/fake.out" # so it knows
+    cmp -s <(head -c 4096 "$M/f5") <(python3 -c 'import sys; sys.stdout.buffer.write(bytes((7 * 31 + o * 7 + (o >> 12)) & 255 for o in range(4096)))')
+    [ "$(status_of counters.bad_replies)" -ge 1 ] # one each time it is connected, and there may be several READs
+    logged '^4 127.0.0.1:/fake: connection lost (it sends a record that is longer than any reply)'
+    [ $(($(peak_mib $worker) - before)) -lt 64 ] || fail "$(peak_mib $worker) MiB, and $before before"
+    [ "$(worker_pid)" = "$worker" ]
+}
+
+case_records_without_an_end_while_mounting() {
+    SECONDS=0
+    not strange 101 endless 65536 0 0 2>err
+    grep -q 'sends a record that is longer than any answer' err
+    [ $SECONDS -lt 8 ]
+    wait_for 10 no_volumes
+}
+
 # Every fault in turn, of any procedure, under a load that knows what it must read: what can be retried is, what cannot is an
 # error and not wrong data, nothing crashes, and after it all is well.
 limit_every_fault=120

@@ -3,6 +3,7 @@
  * done exactly once, with the right answer or the right error, and those after it work.
  */
 #include <criterion/criterion.h>
+#include <sys/resource.h>
 
 #include "harness.h"
 
@@ -62,7 +63,7 @@ Test(faults, faults_that_heal) {
                 { FAKE_PARTIAL, 3, 2 },       { FAKE_PARTIAL, 4, 2 },
                 { FAKE_PARTIAL, 20, 2 },      { FAKE_PARTIAL, 100, 2 },
                 { FAKE_FRAGMENT, 1, 1 },      { FAKE_FRAGMENT, 20, 1 },
-                { FAKE_TRICKLE, 60, 1 },      { FAKE_RAW_LENGTH, 8 << 20, 2 },
+                { FAKE_TRICKLE, 60, 1 },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++)
@@ -81,6 +82,61 @@ Test(faults, faults_that_heal_after_a_time_out) {
         for (size_t i = 0; i < ELEMENTSOF(cases); i++)
                 heals(&cases[i]);
         cr_assert_eq(h.stats.timeouts, ELEMENTSOF(cases));
+}
+
+static uint64_t peak_memory(void) {
+        struct rusage usage;
+
+        cr_assert_eq(getrusage(RUSAGE_SELF, &usage), 0);
+        return (uint64_t) usage.ru_maxrss * 1024;
+}
+
+/* Who keeps what is sent without bound shall fail before the machine does. A sanitizer reserves more than that by itself. */
+static void bound_memory(void) {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+        cr_assert_eq(setrlimit(RLIMIT_AS, &(struct rlimit){ 1u << 30, 1u << 30 }), 0);
+#endif
+}
+
+/* RFC 5531, section 11: a record ends with the fragment that says so. None here does, or it would be larger than any reply. */
+Test(faults, records_without_an_end) {
+        static const Healing cases[] = {
+                { FAKE_ENDLESS, 1, 2 },          { FAKE_ENDLESS, 64, 2 },
+                { FAKE_ENDLESS, 1000, 2 },       { FAKE_ENDLESS, 1 << 20, 2 },
+                { FAKE_ENDLESS, 8 << 20, 2 },    { FAKE_RAW_LENGTH, 8 << 20, 2 },
+                { FAKE_RAW_LENGTH, 0x7fffffff, 2 },
+        };
+        uint64_t seen = 0, before;
+
+        bound_memory();
+        cr_assert_eq(test_getattr(&h, 2), 0);
+        before = peak_memory();
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                seen = fakenfs_seen(h.fake, NFS_GETATTR);
+                cr_assert_eq(once(cases[i].action, cases[i].arg, 1), 0, "%d %u", (int) cases[i].action, cases[i].arg);
+                cr_assert_eq(fakenfs_seen(h.fake, NFS_GETATTR) - seen, cases[i].seen + 1);
+                cr_assert_eq(h.stats.bad_replies, i + 1);
+                cr_assert_eq(h.stats.connects, i + 2);
+        }
+        cr_assert_lt(peak_memory() - before, 64u << 20, "%lu bytes", peak_memory() - before);
+        cr_assert_eq(h.stats.timeouts, 0);
+}
+
+/* One connection after the other brings nothing else: they are made less and less often. */
+Test(faults, records_without_an_end_again_and_again) {
+        TestCall t;
+
+        bound_memory();
+        fakenfs_fault(h.fake, NFS_GETATTR, FAKE_ENDLESS, 100, 0, 0);
+        test_call_init(&h, &t, NFS_GETATTR, 2);
+        test_call_send(&t);
+        harness_run(&h, 2000);
+        cr_assert_eq(t.n_done, 0);
+        cr_assert_leq(h.stats.connects, 6, "%lu, and between them 100, 200, 400, 800 ms", h.stats.connects);
+        cr_assert_geq(h.stats.connects, 3);
+        fakenfs_clear(h.fake);
+        cr_assert(harness_wait(&h, &t.n_done, 1, 10000));
+        cr_assert_eq(t.call.err, 0);
 }
 
 /* A record shorter than its contents leaves the stream out of step: the connection is to be made anew. */

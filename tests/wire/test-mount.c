@@ -190,6 +190,13 @@ Test(mount, nonsense) {
         fakenfs_fault(fake, NFS_FSINFO, FAKE_PARTIAL, 40, 0, 1);
         cr_assert_eq(try(), NFS_MOUNT_PROTOCOL);
         fakenfs_clear(fake);
+        fakenfs_fault(fake, FAKE_MNT, FAKE_ENDLESS, 1000, 0, 1);
+        cr_assert_eq(try(), NFS_MOUNT_PROTOCOL);
+        cr_assert(strstr(message, "longer than any answer"), "%s", message);
+        fakenfs_clear(fake);
+        fakenfs_fault(fake, NFS_FSINFO, FAKE_ENDLESS, 1 << 20, 0, 1);
+        cr_assert_eq(try(), NFS_MOUNT_PROTOCOL);
+        fakenfs_clear(fake);
         fakenfs_fault(fake, NFS_GETATTR, FAKE_TYPE, 0, 0, 1);
         cr_assert_eq(try(), NFS_MOUNT_PROTOCOL);
         fakenfs_clear(fake);
