@@ -9,6 +9,10 @@
  * bounded, their sum is not: 4 and 5 keep them until memory is gone, in a list that they walk from its head
  * to add one. (6 takes no fragments; 7 has a bound, but the same list.) So the markers are followed here, and
  * what they announce is counted.
+ *
+ * While it waits for a reply it receives as long as there is something, even if that is not what comes: who
+ * always sends more has the thread, and no time-out comes true. Hence the end of each turn; epoll(7) and
+ * poll(2) say that there is more.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,15 +25,18 @@
 #include "src/nfs/record.h"
 
 #define LAST_FRAGMENT 0x80000000u
+#define TURN_MAX      (8 * RECORD_MAX) /* more than is in a socket's buffer as a rule */
 
 static _Thread_local struct {
         Record *record; /* NULL: none */
         int fd;
+        size_t n; /* received in this turn */
 } turn;
 
 void record_begin(Record *record, int fd) {
         turn.record = record;
         turn.fd = fd;
+        turn.n = 0;
 }
 
 void record_end(void) {
@@ -74,10 +81,18 @@ static bool is_turn(int fd) {
         return turn.record && turn.fd == fd;
 }
 
+static bool turn_over(void) {
+        if (turn.n < TURN_MAX)
+                return false;
+        errno = EAGAIN;
+        return true;
+}
+
 /* n: what the system call returned. What it is to return. */
 static ssize_t received(const struct iovec *iov, ssize_t n) {
         size_t left = n > 0 ? (size_t) n : 0, part;
 
+        turn.n += left;
         for (; left > 0; left -= part, iov++) {
                 part = left < iov->iov_len ? left : iov->iov_len;
                 if (!record_follow(turn.record, iov->iov_base, part)) {
@@ -94,11 +109,11 @@ ssize_t recv(int fd, void *buf, size_t len, int flags) {
 
         if (!is_turn(fd))
                 return recvfrom(fd, buf, len, flags, NULL, NULL);
-        return received(&iov, recvfrom(fd, buf, len, flags, NULL, NULL));
+        return turn_over() ? -1 : received(&iov, recvfrom(fd, buf, len, flags, NULL, NULL));
 }
 
 ssize_t readv(int fd, const struct iovec *iov, int n) {
         if (!is_turn(fd))
                 return syscall(SYS_readv, fd, iov, n);
-        return received(iov, syscall(SYS_readv, fd, iov, n));
+        return turn_over() ? -1 : received(iov, syscall(SYS_readv, fd, iov, n));
 }

@@ -21,7 +21,8 @@ typedef struct Record {
 
 /*
  * Until record_end(), what this thread receives from fd belongs to record. One that is too long ends the
- * connection for libnfs.
+ * connection for libnfs; and once a good deal has been received there is nothing more for now, whatever is
+ * still sent.
  */
 void record_begin(Record *record, int fd);
 void record_end(void);

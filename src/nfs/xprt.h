@@ -25,8 +25,8 @@ int xprt_open(const NfsAddr *addr, uint16_t port, bool resvport, _Atomic uint32_
               rpc_cb cb, void *userdata, struct rpc_context **ret);
 
 /*
- * rpc_service() for events (POLLIN, POLLOUT). Negative errno: the connection is gone; -EMSGSIZE: by us, because
- * the server sends a record that is longer than any reply.
+ * rpc_service() for events (POLLIN, POLLOUT); it may leave some of what has come for the next time. Negative errno: the
+ * connection is gone; -EMSGSIZE: by us, because the server sends a record that is longer than any reply.
  */
 int xprt_service(struct rpc_context *rpc, Record *record, int events);
 

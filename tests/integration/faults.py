@@ -10,7 +10,7 @@ faults = [("delay", 50, quiet), ("drop", 0, quiet), ("close", 0, quiet), ("close
     ("partial", 60, quiet), ("status", 10008, quiet), ("status", 5, server), ("status", 13, deny), ("status", 70, server),
     ("status", 28, server | {errno.ENOSPC}), ("status", 9999, server), ("garbage", 0, server), ("bad-xid", 0, quiet),
     ("raw-length", 0xffffffff, quiet), ("raw-length", 8, server), ("raw-length", 0x7fffffff, quiet), ("endless", 1, quiet), ("endless", 1000, quiet),
-    ("endless", 1 << 20, quiet), ("accept", 1, server), ("accept", 2, server), ("accept", 4, server),
+    ("endless", 1 << 20, quiet), ("flood", 1000, quiet), ("accept", 1, server), ("accept", 2, server), ("accept", 4, server),
     ("accept", 5, server), ("deny", 1, deny), ("deny", 5, deny), ("length", 0xffffffff, server), ("length", 3 << 20, server),
     ("fragment", 7, quiet), ("loop", 0, server), ("trickle", 100, quiet), ("count", 1, quiet), ("count", 600000, server),
     ("name", 0, names), ("name", 1, names), ("name", 2, names), ("name", 3, names), ("call", 0, server), ("type", 0, names),

@@ -139,6 +139,18 @@ Test(faults, records_without_an_end_again_and_again) {
         cr_assert_eq(t.call.err, 0);
 }
 
+/* What comes is complete and of the right size, but nobody has asked for it, and there is always more. */
+Test(faults, replies_that_nobody_asked_for) {
+        static const uint32_t sizes[] = { 24, 1000, 1 << 20 };
+
+        bound_memory();
+        reconnect(300);
+        for (size_t i = 0; i < ELEMENTSOF(sizes); i++)
+                cr_assert_eq(once(FAKE_FLOOD, sizes[i], 1), 0, "%u", sizes[i]);
+        cr_assert_geq(h.stats.timeouts, ELEMENTSOF(sizes));
+        cr_assert_eq(h.stats.bad_replies, 0);
+}
+
 /* A record shorter than its contents leaves the stream out of step: the connection is to be made anew. */
 Test(faults, a_short_record_marker) {
         reconnect(300);

@@ -197,6 +197,11 @@ Test(mount, nonsense) {
         fakenfs_fault(fake, NFS_FSINFO, FAKE_ENDLESS, 1 << 20, 0, 1);
         cr_assert_eq(try(), NFS_MOUNT_PROTOCOL);
         fakenfs_clear(fake);
+        config.timeout_ms = 500;
+        fakenfs_fault(fake, FAKE_MNT, FAKE_FLOOD, 1000, 0, 1);
+        cr_assert_eq(try(), NFS_MOUNT_TIMEOUT, "always more, but not what was asked for");
+        config.timeout_ms = 3000;
+        fakenfs_clear(fake);
         fakenfs_fault(fake, NFS_GETATTR, FAKE_TYPE, 0, 0, 1);
         cr_assert_eq(try(), NFS_MOUNT_PROTOCOL);
         fakenfs_clear(fake);
