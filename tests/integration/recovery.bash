@@ -717,4 +717,26 @@ case_mountpoint_unmounted() {
     wait_for 20 no_volumes
 }
 
+# Who reads what a server or a process sends can do little else: the worker, whoever refuses, and after an upgrade and a crash.
+limit_confined=60
+confined() { # PID: no privileges but a port below 1024, and a filter
+    local status=/proc/$1/status
+    [ "$(awk '$1 == "CapEff:" || $1 == "CapPrm:" { print $2 }' "$status" | sort -u)" = 0000000000000400 ]
+    grep -qx $'NoNewPrivs:\t1' "$status"
+    sanitized || grep -qx $'Seccomp:\t2' "$status"
+}
+case_confined() {
+    mount_at "$M" nconnect=2
+    confined "$(worker_pid)"
+    for pid in $(pgrep -P "$(worker_pid)"); do confined "$pid"; done
+    kill -KILL "$(worker_pid)"
+    ls "$M" >/dev/null
+    confined "$(worker_pid)"
+    nfsvol upgrade "$M"
+    confined "$(worker_pid)"
+    echo data >"$M/x"
+    umount "$M"
+    wait_for 10 no_volumes
+}
+
 run_cases "$@"
