@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 /* No capability but CAP_NET_BIND_SERVICE, for a port below 1024, and no program that brings others. 0 or negative errno. */
 int sandbox_drop_privileges(void);
 
