@@ -16,6 +16,10 @@
  * may be a directory, in which others make files, and a file that we may have changed ourselves, by a WRITE that was not
  * answered. The root is what is exported under the path now, as after mounting again, if its id is what it was.
  *
+ * To give up is to lose what was written to it and is still here. That names come and go in the directory meanwhile, its own .nfs
+ * name among them, is no reason: it is read again. nfs-ganesha then fails a READDIR with ENOENT (see dir.c), of which the next one
+ * is for fewer entries; and a LOOKUP with STALE.
+ *
  * What was found is noted in the memory (inode_replace_fh()), and everything that has waited is sent again. All who wait for one
  * file wait for one Revival of it. If it was in vain, ESTALE is the answer, and nobody looks again for a moment.
  *
@@ -30,8 +34,10 @@
 #define VAIN_NS   (2 * NSEC_PER_SEC) /* the first time, then twice as long */
 #define VAIN_MAX  6u
 #define TRIES_MAX 3u /* of one call */
-#define READS_MAX 3u /* of a directory that changes meanwhile */
+#define READS_MAX 8u /* of a directory that changes meanwhile */
 #define REPLY_MAX (32u * 1024)
+#define NOENTS_MAX 64u
+#define NOENTS_SHIFT 5u /* so often REPLY_MAX is halved: one entry with the longest name fits, whatever a server counts with it */
 #define PAGES_MAX 4096u /* so large is no directory; its cookies go in a circle */
 #define MNT_MS    10000u
 #define MNT_NS    (60 * NSEC_PER_SEC) /* so long a hard mount waits for an answer: another service, which may be blocked */
@@ -48,7 +54,7 @@ struct Revival {
         NfsCall call;
         uint64_t cookie;
         uint8_t verf[NFS_VERF_SIZE];
-        unsigned n_tries, n_pages;
+        unsigned n_tries, n_pages, n_noents;
         char name[NAME_SPACE];
 
         ReviveWait for_parent;
@@ -246,7 +252,7 @@ static void search_page(Revival *revival) {
 
         memset(args, 0, sizeof *args);
         args->readdir.cookie = revival->cookie;
-        args->readdir.count = REPLY_MAX;
+        args->readdir.count = REPLY_MAX >> MIN(revival->n_noents, NOENTS_SHIFT);
         memcpy(args->readdir.verf, revival->verf, NFS_VERF_SIZE);
         revival_send(revival, NFS_READDIR, inode_fh(revival->parent), page_done);
 }
@@ -280,6 +286,10 @@ static void page_failed(Revival *revival, const NfsFh *fh, int err) {
                 return search_again(revival);
         case EINVAL: /* BAD_COOKIE: it has changed */
                 return search_again(revival);
+        case ENOENT: /* an entry went while the server looked at it */
+                if (++revival->n_noents > NOENTS_MAX)
+                        break;
+                return search_page(revival);
         }
         finish_in_vain(revival);
 }
@@ -287,9 +297,9 @@ static void page_failed(Revival *revival, const NfsFh *fh, int err) {
 static void parent_done(ReviveWait *wait) {
         Revival *revival = container_of(wait, Revival, for_parent);
 
-        if (wait->revived)
-                return search_again(revival);
-        finish_in_vain(revival);
+        if (!wait->revived && now_ns() < atomic_load_explicit(&revival->parent->revive_after, memory_order_relaxed))
+                return finish_in_vain(revival);
+        search_again(revival); /* else it was not stale: an entry was */
 }
 
 /* What another file system is mounted over has an id of its own there. */
@@ -315,6 +325,7 @@ static void page_done(NfsCall *call) {
                         break;
         }
         memcpy(revival->verf, call->res.readdir.verf, NFS_VERF_SIZE);
+        revival->n_noents -= revival->n_noents > 0;
         if (r > 0) {
                 (void) snprintf(revival->name, sizeof revival->name, "%s", dirent.name);
                 memset(&call->args, 0, sizeof call->args);
@@ -346,7 +357,7 @@ static void found_done(NfsCall *call) {
         const Vfs *vfs = revival->reactor->vfs;
         const NfsRes *res = &call->res;
 
-        if (call->err == ENOENT) /* renamed meanwhile */
+        if (call->err == ENOENT || call->err == ESTALE) /* renamed meanwhile; if the directory is stale READDIR will say so */
                 return search_again(revival);
         if (call->err)
                 return page_failed(revival, call->args.fh, call->err);

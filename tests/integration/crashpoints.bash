@@ -97,7 +97,7 @@ case_handles_replaced() {
         sleep 2
     done
     touch "$T/stop"
-    wait $load || { grep -v "crash point" "$LOG" | tail -n 40; false; }
+    wait $load || { grep ' is lost: ' "$LOG"; grep -v "crash point" "$LOG" | tail -n 40; false; }
     echo "# hits: $(hits handle-taken) and $(hits handle-replaced)"
     rm -r "$M"/*
     umount "$M"

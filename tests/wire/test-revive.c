@@ -116,6 +116,41 @@ Test(revive, written_data_arrives) {
         cr_assert_eq(atomic_load(&memory->handles_replaced), 4);
 }
 
+/* Names go in its directory while that is read, and while it is looked up (nfs-ganesha). */
+static void written_data_arrives_in_spite_of(enum NfsProc proc, uint32_t status, uint32_t skip, uint32_t times) {
+        cr_assert_eq(write_some(), 0);
+        fakenfs_replace_handles(fake);
+        fakenfs_fault(fake, proc, FAKE_STATUS, status, skip, times);
+        cr_assert_eq(sync_file(), 0);
+        cr_assert_eq(atomic_load(&memory->handles_replaced), 2);
+        cr_assert_geq(fakenfs_seen(fake, proc), skip + times + 1);
+}
+
+Test(revive, a_name_goes_while_the_directory_is_read) {
+        written_data_arrives_in_spite_of(NFS_READDIR, 2, 1, 20);
+}
+
+Test(revive, a_name_goes_while_the_stale_directory_is_read) {
+        written_data_arrives_in_spite_of(NFS_READDIR, 2, 0, 1);
+}
+
+Test(revive, a_name_is_stale_while_the_directory_is_read) {
+        written_data_arrives_in_spite_of(NFS_READDIR, 70, 1, 1);
+}
+
+Test(revive, a_name_is_stale_while_it_is_looked_up) {
+        written_data_arrives_in_spite_of(NFS_LOOKUP, 70, 0, 1);
+}
+
+Test(revive, a_directory_that_cannot_be_read) {
+        fakenfs_replace_handles(fake);
+        fakenfs_fault(fake, NFS_READDIR, FAKE_STATUS, 2, 0, 0);
+        cr_assert_eq(read_some(), ESTALE);
+        fakenfs_clear(fake);
+        turn_for(2100);
+        cr_assert_eq(read_some(), 0);
+}
+
 Test(revive, locks_are_taken_and_given_back) {
         fakenfs_replace_handles(fake);
         cr_assert_eq(lock(LOCK_EXCLUSIVE), 0);
