@@ -123,6 +123,12 @@ void inode_note_place(Inode *inode, uint64_t parent, const char *name) {
         atomic_store_explicit(&inode->record->name_hash, name_hash(name), memory_order_relaxed);
 }
 
+/* By us. That has changed its ctime, and nobody has told us what it is now. */
+static void note_renamed(Inode *inode, uint64_t parent, const char *name) {
+        atomic_store_explicit(&inode->record->changed_at, INT64_MAX, memory_order_relaxed);
+        inode_note_place(inode, parent, name);
+}
+
 void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent, const char *name) {
         inode_note_place(inode, parent, name);
         if (inode->n_open == 0) {
@@ -208,7 +214,7 @@ bool inode_given_up(Vfs *vfs, Inode *inode) {
 
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent, const char *name) {
         (void) pthread_mutex_lock(&vfs->table_lock);
-        inode_note_place(inode, to_parent, name);
+        note_renamed(inode, to_parent, name);
         if (inode->unplaced || !S_ISREG(inode->record->type)) {
                 inode->parent = to_parent;
         } else {
@@ -441,7 +447,7 @@ void opens_renamed(Vfs *vfs, Inode *dir, const char *name, const char *to_name) 
                 Inode *inode = open_inode(vfs, i);
 
                 if (inode && atomic_load(&inode->record->parent) == dir->nodeid && atomic_load(&inode->record->name_hash) == hash)
-                        inode_note_place(inode, dir->nodeid, to_name);
+                        note_renamed(inode, dir->nodeid, to_name);
         }
         (void) pthread_mutex_unlock(&vfs->table_lock);
 }

@@ -131,6 +131,44 @@ case_cable_cut() {
     wait_for 25 no_volumes
 }
 
+# What was renamed while it was open for writing has a ctime that nobody has told us.
+case_handles_replaced_after_renames() {
+    local writer
+    trap 'server stop "$T/moved"' EXIT
+    server start "$T/moved" 20600
+    MOUNT_PORTS=port=20600,mountport=20601,nlmport=20602 mount_at "$M"
+    mkdir "$M/d"
+    # a process of its own: each one that inherits a file flushes it when it ends
+    python3 - "$M" "$T" <<'PY' & writer=$!
+import os, sys, time
+m, t = sys.argv[1:]
+names = {"f": "g", "there": "d/there"}
+fds = [os.open(f"{m}/{name}", os.O_WRONLY | os.O_CREAT) for name in names]
+for fd in fds:
+    os.write(fd, b"one")
+    os.fsync(fd)
+for name, to_name in names.items():
+    os.rename(f"{m}/{name}", f"{m}/{to_name}")
+for fd in fds:
+    os.write(fd, b"two")
+open(t + "/written", "w").close()
+while not os.path.exists(t + "/replaced"):
+    time.sleep(0.02)
+for fd in fds:
+    os.fsync(fd)
+PY
+    wait_for 10 test -e "$T/written"
+    server reexport "$T/moved" 80
+    mkdir "$M/e" # connected: a WRITE that is in flight then could be why it was changed
+    touch "$T/replaced"
+    wait $writer
+    [ "$(cat "$T/moved/export/g")" = onetwo ]
+    [ "$(cat "$T/moved/export/d/there")" = onetwo ]
+    rm -r "$M"/*
+    umount "$M"
+    wait_for 25 no_volumes
+}
+
 # Another server takes over, or the same one exports the file system under another number: all handles are stale.
 limit_handles_replaced=90
 case_handles_replaced() { # and a worker is killed right after the third time

@@ -60,6 +60,14 @@ static int stat_root(void) {
         return result(&t);
 }
 
+static int rename_file(const char *name, const char *to_name) {
+        TestOp t;
+
+        init(&t);
+        vfs_rename(&t.op, 1, name, 1, to_name, 0);
+        return result(&t);
+}
+
 static int lock(enum LockType type) {
         VfsLock wanted = { .type = type, .start = 0, .end = 9, .pid = 1 };
         TestOp t;
@@ -265,14 +273,28 @@ Test(revive, changed_by_an_unanswered_write_others_come_first) {
 
 /* We know what it is called now. */
 Test(revive, renamed_while_open) {
-        TestOp t;
-
-        init(&t);
-        vfs_rename(&t.op, 1, "f3", 1, "f77", 0);
-        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(rename_file("f3", "f77"), 0);
         Inode *inode = inode_pin(vfs, nodeid);
         cr_assert_eq(inode->record->name_hash, name_hash("f77"));
         inode_unpin(vfs, inode);
+}
+
+/* ... and that this has changed its ctime. */
+Test(revive, changed_by_being_renamed) {
+        cr_assert_eq(rename_file("f3", "f77"), 0);
+        fakenfs_fault(fake, NFS_LOOKUP, FAKE_STATUS, 2, 0, 1); /* to the fake server it was not renamed */
+        cr_assert_eq(rename_file("f77", "f3"), 0);
+        fakenfs_touch(fake, ID);
+        fakenfs_replace_handles(fake);
+        worker_end();
+        worker_start();
+        cr_assert_eq(read_some(), 0);
+        fakenfs_touch(fake, 0);
+        fakenfs_replace_handles(fake);
+        cr_assert_eq(read_some(), 0, "older");
+        fakenfs_touch(fake, ID);
+        fakenfs_replace_handles(fake);
+        cr_assert_eq(read_some(), ESTALE, "that was somebody else");
 }
 
 /* The directory's name is looked up first: it is the one in which we have files open. */
