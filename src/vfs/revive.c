@@ -14,7 +14,8 @@
  * removed often gets its id; and they are few, another disk has the same. If its ctime is what we knew, it is the same; else it must also
  * have its name, and not have been changed since: older is fine, for a server that crashed may have lost the last of it. Newer
  * may be a directory, in which others make files, and a file that we may have changed ourselves, by a WRITE that was not
- * answered, or by a RENAME, whose answer does not tell. The root is what is exported under the path now, as after mounting again, if its id is what it was.
+ * answered, or by a RENAME, whose answer does not tell. The root is what is exported under the path now, as after mounting
+ * again, if its id is what it was.
  *
  * To give up is to lose what was written to it and is still here. That names come and go in the directory meanwhile, its own .nfs
  * name among them, is no reason: it is read again. nfs-ganesha then fails a READDIR with ENOENT (see dir.c), of which the next one
