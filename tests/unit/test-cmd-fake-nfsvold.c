@@ -30,7 +30,7 @@
 #include "sys/rundir.h"
 
 static const char *id, *source, *options, *mode;
-static int status_fd = -1;
+static int status_fd = -1, lock_fd = -1;
 
 static const char *setting(const char *name, const char *otherwise) {
         const char *value = getenv(name);
@@ -39,6 +39,7 @@ static const char *setting(const char *name, const char *otherwise) {
 }
 
 static void say(const char *line) {
+        (void) fd_close(lock_fd);
         (void) io_write_full(status_fd, line, strlen(line));
         (void) close(status_fd);
 }
@@ -240,6 +241,8 @@ int main(int argc, char **argv) {
                         continue;
                 else if (strcmp(argv[i], "--status-fd") == 0)
                         status_fd = atoi(argv[i + 1]);
+                else if (strcmp(argv[i], "--lock-fd") == 0)
+                        lock_fd = atoi(argv[i + 1]);
                 else
                         return 9;
         }
