@@ -12,8 +12,8 @@
 int sandbox_drop_privileges(void);
 
 /*
- * After that: no file but what /proc shows everybody, to be read (what is open stays open); no program; no socket but TCP's and
- * UNIX'; no signal but to itself; no memory that is executed later. A system call that serves no such purpose is answered with
+ * After that: no file but what /proc shows everybody, to be read (what is open stays open); no program; no new socket but
+ * for TCP; no signal but to itself; no memory that is executed later. A system call that serves no such purpose is answered with
  * ENOSYS. 0 or negative errno; on a kernel without Landlock files that root may read can be read: *ret_files is false then.
  */
 int sandbox_enter(bool *ret_files);

@@ -80,6 +80,8 @@ static void settle(const KeeperArgs *args) {
         (void) signal(SIGPIPE, SIG_IGN);
         (void) prctl(PR_SET_NAME, "nfsvol-keeper");
         (void) io_write_file("/proc/self/oom_score_adj", "-900");
+        if (args->lock_fd >= 0)
+                (void) fcntl(args->lock_fd, F_SETFD, FD_CLOEXEC);
         if (args->foreground)
                 return;
         (void) setsid();
@@ -131,8 +133,10 @@ static int memory_fill(Keeper *keeper) {
 static int wait_bounded(const Keeper *keeper, pid_t pid, int timeout_ms, int *ret_status) {
         _cleanup_(fd_closep) int fd = process_open(pid);
         struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = keeper->args->status_fd } };
+        int n;
 
-        if (fd >= 0 && (poll(fds, 2, timeout_ms) == 0 || !fds[0].revents))
+        n = fd >= 0 ? poll(fds, 2, timeout_ms) : -1;
+        if (n == 0 || (n > 0 && !fds[0].revents))
                 (void) kill(pid, SIGKILL);
         while (waitpid(pid, ret_status, 0) < 0)
                 if (errno != EINTR)

@@ -129,7 +129,16 @@ static int take_down(Keeper *keeper) {
 
 /* Nobody but we should unmount it. Under the lock. */
 static bool is_lost(const Keeper *keeper) {
-        return mountpoint_is_ours(keeper) == 0;
+        MountTable table;
+        bool found = false;
+
+        if (!keeper->record->mounted || mount_table_read(&table) < 0)
+                return false;
+        for (size_t i = 0; i < table.n_entries && !found; i++) /* something may stand over it */
+                found = table.entries[i].dev == keeper->record->dev &&
+                        strcmp(table.entries[i].target, keeper->record->mountpoint) == 0;
+        mount_table_done(&table);
+        return !found;
 }
 
 int users_take_down(Keeper *keeper, bool force) {
@@ -204,7 +213,7 @@ static int users_check(Keeper *keeper) {
                 log_warning("cannot read the mount table: %s", strerror(-r));
                 return check_in(keeper, 1000 * 1000);
         }
-        if (keeper->n_users > 0 && is_lost(keeper)) {
+        if (is_lost(keeper)) {
                 r = users_take_down(keeper, false);
                 if (r < 0)
                         return check_in(keeper, RETRY_USEC);

@@ -290,6 +290,7 @@ static void call_delay(NfsConn *conn, NfsCall *call) {
 
         stat_add(&conn->stats->jukebox, 1);
         call->n_delays++;
+        call->status = 0; /* nothing is known of the next sending */
         call->n_sent--; /* that sending is accounted for */
         call_new_xid(conn, call);
         call->state = CALL_DELAYED;

@@ -2,7 +2,8 @@
  * See sys/sandbox.h.
  *
  * The system calls allowed are those of a process that turns in epoll_wait(2), moves data between descriptors, allocates,
- * starts threads and a helper of itself (fuse/notify.c), and says something in the journal. All others are answered with
+ * starts threads and a helper of itself (fuse/notify.c). The log has its socket already: another UNIX socket would lead to
+ * services that do for root, which the process still is by name, whatever it asks them. All others are answered with
  * ENOSYS: a C library that tries a newer one does it the older way then.
  *
  * Landlock has the files, since a filter of system calls cannot see a path. Only reading is its matter: a file is opened for
@@ -68,7 +69,7 @@ static const int allowed[] = {
         /* descriptors */
         SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(pread64), SCMP_SYS(preadv),
         SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(pwrite64), SCMP_SYS(pwritev),
-        SCMP_SYS(close), SCMP_SYS(close_range), SCMP_SYS(dup), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(fcntl), SCMP_SYS(lseek),
+        SCMP_SYS(close), SCMP_SYS(close_range), SCMP_SYS(dup), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(lseek),
         SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(statx), SCMP_SYS(getdents64), SCMP_SYS(readlink), SCMP_SYS(readlinkat),
         SCMP_SYS(pipe2), SCMP_SYS(eventfd2), SCMP_SYS(signalfd4), SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime),
         SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(select), SCMP_SYS(pselect6),
@@ -91,10 +92,12 @@ static const int allowed[] = {
 
 #define NAMESPACES                                                                                           \
         (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+#define SOCKET_TYPE    0xf
 #define OPEN_TO_CHANGE (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)
 
 static int allow_in_part(scmp_filter_ctx filter) {
-        static const int families[] = { AF_INET, AF_INET6, AF_UNIX };
+        static const int families[] = { AF_INET, AF_INET6 };
+        static const int fcntls[] = { F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD, F_DUPFD_CLOEXEC }; /* F_SETOWN sends signals */
         static const unsigned ioctls[] = { FIONREAD, FIONBIO };
         const unsigned pid = (unsigned) getpid();
         int r;
@@ -111,7 +114,10 @@ static int allow_in_part(scmp_filter_ctx filter) {
         if (r >= 0)
                 r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, pid));
         for (size_t i = 0; i < ELEMENTSOF(families) && r >= 0; i++)
-                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (unsigned) families[i]));
+                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2, SCMP_A0(SCMP_CMP_EQ, (unsigned) families[i]),
+                                     SCMP_A1(SCMP_CMP_MASKED_EQ, SOCKET_TYPE, SOCK_STREAM));
+        for (size_t i = 0; i < ELEMENTSOF(fcntls) && r >= 0; i++)
+                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, (unsigned) fcntls[i]));
         for (size_t i = 0; i < ELEMENTSOF(ioctls) && r >= 0; i++)
                 r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, ioctls[i]));
         return r;
@@ -136,10 +142,10 @@ static int restrict_calls(void) {
 }
 
 int sandbox_enter(bool *ret_files) {
-        int r = restrict_files();
+        int files = restrict_files(), calls = restrict_calls();
 
-        *ret_files = r == 0;
-        if (r < 0 && r != -ENOSYS && r != -EOPNOTSUPP)
-                return r;
-        return restrict_calls();
+        *ret_files = files == 0;
+        if (calls < 0 || files == -ENOSYS || files == -EOPNOTSUPP)
+                return calls;
+        return files;
 }

@@ -715,6 +715,15 @@ case_mountpoint_unmounted() {
     umount "$M/a"
     umount "$M/b"
     wait_for 20 no_volumes
+    # nor does it wait until nobody has used it for long enough
+    mount_at "$M/a" linger=3600
+    umount -l "$M/a"
+    umount -l "$(findmnt -rno TARGET -t fuse.nfs)"
+    mount_at "$M/b" linger=3600
+    cat "$M/b/x"
+    umount "$M/b"
+    kill "$(keeper_pid)"
+    wait_for 20 no_volumes
 }
 
 # Who reads what a server or a process sends can do little else: the worker, whoever refuses, and after an upgrade and a crash.

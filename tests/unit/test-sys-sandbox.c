@@ -3,6 +3,7 @@
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -73,7 +74,10 @@ Test(sandbox, files) {
 static void sockets(void) {
         CHECK(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0);
         CHECK(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0 || errno == EAFNOSUPPORT);
-        CHECK(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) >= 0);
+        CHECK_ERR(socket(AF_UNIX, SOCK_STREAM, 0), ENOSYS); /* the keeper, systemd, a container runtime */
+        CHECK_ERR(socket(AF_UNIX, SOCK_DGRAM, 0), ENOSYS);
+        CHECK_ERR(socket(AF_INET, SOCK_DGRAM, 0), ENOSYS);
+        CHECK_ERR(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP), ENOSYS);
         CHECK_ERR(socket(AF_NETLINK, SOCK_RAW, 0), ENOSYS);
         CHECK_ERR(socket(AF_PACKET, SOCK_RAW, 0), ENOSYS);
 }
@@ -102,6 +106,7 @@ static void processes(void) {
         CHECK(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 7);
         CHECK(signal(SIGUSR1, SIG_IGN) != SIG_ERR && raise(SIGUSR1) == 0);
         CHECK_ERR(kill(getppid(), 0), ENOSYS);
+        CHECK_ERR(fcntl(0, F_SETOWN, getppid()), ENOSYS);
         CHECK_ERR(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL), ENOSYS);
         CHECK_ERR(unshare(CLONE_NEWUSER), ENOSYS);
         CHECK_ERR(execv("/bin/true", argv), ENOSYS);
