@@ -112,7 +112,7 @@ void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, c
                 unsigned flags);
 void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flags);
 
-/* attr_ops.c */
+/* attr.c */
 void vfs_getattr(Op *op, uint64_t nodeid);
 #define VFS_NO_FH UINT64_MAX
 #define VFS_GONE_FH (UINT64_MAX - 1) /* a lock owner's that was released */
