@@ -552,7 +552,7 @@ static void reply_created(Op *op, const VfsEntry *entry) {
         op->reply->create(op, entry, fh, direct ? VFS_OPEN_DIRECT_IO : 0);
 }
 
-/* attr NULL: not known yet. */
+/* attr NULL: not known yet. A server that says it made something else than it was asked for is broken: that is no EEXIST. */
 static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime time) {
         VfsEntry entry;
         int err;
@@ -564,7 +564,7 @@ static void make_finish(Op *op, const NfsFh *fh, const NfsAttr *attr, CallTime t
                 return op_send(op);
         }
         if ((attr->mode & S_IFMT) != op->name.type)
-                return make_is_other(op);
+                return op->name.answer == ANSWER_CREATE && !makes_exclusively(op) ? make_is_other(op) : op_reply_err(op, EIO);
         err = op_make_entry(op, op->inode, op->name.name, fh, attr, time, &entry);
         if (err)
                 return op_reply_err(op, err);

@@ -231,6 +231,15 @@ Test(create, something_that_is_no_file) {
         cr_assert_eq(atomic_load(&memory->n_opens), 0);
 }
 
+/* GUARDED makes a file or fails: this answer is a broken server's, and does not tell that the name is taken. */
+Test(create, exclusively_something_that_is_no_file) {
+        learn();
+        create_fault(FAKE_TYPE, 2);
+        cr_assert_eq(make_new("f101"), EIO);
+        cr_assert_eq(make_new("f102"), 0);
+        cr_assert_eq(atomic_load(&memory->n_opens), 2);
+}
+
 /* Others say EINVAL, as of a name that they do not like. */
 Test(create, something_odd) {
         static const struct {
