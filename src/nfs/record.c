@@ -26,17 +26,18 @@
 
 #define LAST_FRAGMENT 0x80000000u
 #define TURN_MAX      (8 * RECORD_MAX) /* more than is in a socket's buffer as a rule */
+#define TURN_FRAGMENTS (2 * FRAGMENTS_MAX) /* each costs two system calls, and libnfs a walk along those before it */
 
 static _Thread_local struct {
         Record *record; /* NULL: none */
         int fd;
-        size_t n; /* received in this turn */
+        size_t n, n_fragments; /* received in this turn */
 } turn;
 
 void record_begin(Record *record, int fd) {
         turn.record = record;
         turn.fd = fd;
-        turn.n = 0;
+        turn.n = turn.n_fragments = 0;
 }
 
 void record_end(void) {
@@ -53,6 +54,7 @@ static bool fragment_begin(Record *record) {
         record->left = n;
         record->n += n;
         record->n_fragments++;
+        turn.n_fragments++;
         if (marker & LAST_FRAGMENT) /* what is left of it is still skipped */
                 record->n = record->n_fragments = 0;
         return true;
@@ -82,7 +84,7 @@ static bool is_turn(int fd) {
 }
 
 static bool turn_over(void) {
-        if (turn.n < TURN_MAX)
+        if (turn.n < TURN_MAX && turn.n_fragments < TURN_FRAGMENTS)
                 return false;
         errno = EAGAIN;
         return true;

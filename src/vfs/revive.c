@@ -37,6 +37,7 @@
 #define TRIES_MAX 3u /* of one call */
 #define READS_MAX 8u /* of a directory that changes meanwhile */
 #define REPLY_MAX (32u * 1024)
+#define FAILS_MAX 5u /* of the server's own, a second apart; a hard mount's data is worth that */
 #define NOENTS_MAX 64u
 #define NOENTS_SHIFT 5u /* so often REPLY_MAX is halved: one entry with the longest name fits, whatever a server counts with it */
 #define PAGES_MAX 4096u /* so large is no directory; its cookies go in a circle */
@@ -55,7 +56,7 @@ struct Revival {
         NfsCall call;
         uint64_t cookie;
         uint8_t verf[NFS_VERF_SIZE];
-        unsigned n_tries, n_pages, n_noents;
+        unsigned n_tries, n_pages, n_noents, n_fails;
         char name[NAME_SPACE];
 
         ReviveWait for_parent;
@@ -65,6 +66,7 @@ struct Revival {
         Timer again;
         uint64_t since, refused_since; /* ns: it is asked for; it was refused, each time; 0: no */
         bool asks_root, mounted, answered;
+        bool pauses; /* no call is under way */
         NfsMountResult mount;
 
         TAILQ_HEAD(, ReviveWait) waits; /* revive_lock */
@@ -72,6 +74,7 @@ struct Revival {
 };
 
 static bool revive_for(Revival *who, Inode *inode, const NfsFh *was, const NfsCred *cred, ReviveWait *wait);
+static void ask_alive(Revival *revival);
 static void alive_done(NfsCall *call);
 static void search(Revival *revival);
 static void search_page(Revival *revival);
@@ -207,7 +210,7 @@ static bool revive_for(Revival *who, Inode *inode, const NfsFh *was, const NfsCr
         }
         inode_repin(vfs, inode);
         dispensable_begin(vr);
-        revival_send(revival, NFS_GETATTR, was, alive_done);
+        ask_alive(revival);
         return true;
 }
 
@@ -225,11 +228,34 @@ bool revive_again(VfsReactor *vr, Inode *inode, const NfsCall *call, void (*done
 
 /* ---- looking for it ---- */
 
+/* A server that cannot now may be able to in a moment. false: it is not that, or it was often enough. */
+static bool try_later(Revival *revival, int err, void (*fired)(Timer *timer)) {
+        VfsReactor *vr = revival->reactor;
+
+        if ((err != EIO && err != EREMOTEIO) || vr->vfs->options->soft || revival->n_fails++ >= FAILS_MAX)
+                return false;
+        revival->pauses = true;
+        revival->again.fired = fired;
+        timer_arm(vr->reactor, &revival->again, now_ns() + PAUSE_NS);
+        return true;
+}
+
+static void ask_alive(Revival *revival) {
+        revival->pauses = false;
+        revival_send(revival, NFS_GETATTR, revival->was, alive_done);
+}
+
+static void alive_later(Timer *timer) {
+        ask_alive(container_of(timer, Revival, again));
+}
+
 static void alive_done(NfsCall *call) {
         Revival *revival = container_of(call, Revival, call);
 
         if (call->err == ESTALE)
                 return search(revival);
+        if (try_later(revival, call->err, alive_later))
+                return;
         finish(revival, false); /* then something else was stale; or nobody knows */
 }
 
@@ -272,6 +298,13 @@ static void search_again(Revival *revival) {
         search_page(revival);
 }
 
+static void page_later(Timer *timer) {
+        Revival *revival = container_of(timer, Revival, again);
+
+        revival->pauses = false;
+        search_again(revival);
+}
+
 static void page_failed(Revival *revival, const NfsFh *fh, int err) {
         switch (err) {
         case ESTALE:
@@ -291,6 +324,9 @@ static void page_failed(Revival *revival, const NfsFh *fh, int err) {
                 if (++revival->n_noents > NOENTS_MAX)
                         break;
                 return search_page(revival);
+        default:
+                if (try_later(revival, err, page_later))
+                        return;
         }
         finish_in_vain(revival);
 }
@@ -471,7 +507,7 @@ void revive_stop(Vfs *vfs) {
                         TAILQ_REMOVE(&revival->waits, wait, wait_link);
                         wait->revival = NULL;
                 }
-                if (!revival->asks_root)
+                if (!revival->asks_root && !revival->pauses)
                         continue; /* its call is aborted with the connection */
                 timer_disarm(&revival->again);
                 TAILQ_REMOVE(&vfs->revivals, revival, revival_link);

@@ -150,6 +150,19 @@ Test(revive, a_name_is_stale_while_it_is_looked_up) {
         written_data_arrives_in_spite_of(NFS_LOOKUP, 70, 0, 1);
 }
 
+/* A server that is in trouble for a moment. */
+Test(revive, a_directory_that_cannot_be_read_now) {
+        written_data_arrives_in_spite_of(NFS_READDIR, 5, 1, 2);
+}
+
+Test(revive, a_name_that_cannot_be_looked_up_now) {
+        written_data_arrives_in_spite_of(NFS_LOOKUP, 10006, 0, 1);
+}
+
+Test(revive, the_server_cannot_say_whether_it_is_stale_now) {
+        written_data_arrives_in_spite_of(NFS_GETATTR, 5, 0, 1);
+}
+
 Test(revive, a_directory_that_cannot_be_read) {
         fakenfs_replace_handles(fake);
         fakenfs_fault(fake, NFS_READDIR, FAKE_STATUS, 2, 0, 0);
