@@ -115,7 +115,7 @@ typedef struct InodeRecord {
         _Atomic uint32_t handle;    /* the server has replaced fh: index of what it is now; 0: it has not */
         /* hints, for finding it again (vfs/revive.c) */
         _Atomic uint64_t parent;    /* the directory in which it was seen last; 0: none */
-        _Atomic int64_t changed_at; /* ctime, as last known: ns; INT64_MAX: we have renamed it since */
+        _Atomic int64_t changed_at; /* ctime, as last known: ns; INT64_MAX: we have changed it since */
         _Atomic uint32_t name_hash; /* of its name there; 0: not known */
         _Atomic uint32_t epoch;     /* Memory.handle_epoch when fh was new */
 } InodeRecord;

@@ -123,9 +123,12 @@ void inode_note_place(Inode *inode, uint64_t parent, const char *name) {
         atomic_store_explicit(&inode->record->name_hash, name_hash(name), memory_order_relaxed);
 }
 
-/* By us. That has changed its ctime, and nobody has told us what it is now. */
-static void note_renamed(Inode *inode, uint64_t parent, const char *name) {
+void inode_note_changed(Inode *inode) {
         atomic_store_explicit(&inode->record->changed_at, INT64_MAX, memory_order_relaxed);
+}
+
+static void note_renamed(Inode *inode, uint64_t parent, const char *name) {
+        inode_note_changed(inode);
         inode_note_place(inode, parent, name);
 }
 

@@ -140,13 +140,19 @@ static bool is_hidden_as(const Inode *inode, const Op *op, const char *name) {
 /* The open file that a LOOKUP found, pinned, if its last name is about to go; else NULL. */
 static Inode *open_victim(Op *op, const NfsCall *call, const Inode *dir, const char *name) {
         Vfs *vfs = op->reactor->vfs;
+        bool has_others;
         Inode *victim;
 
-        if (call->err || (call->res.has_attr && call->res.attr.nlink > 1))
+        if (call->err)
                 return NULL;
         victim = inode_pin_found(vfs, &call->res.fh, call->res.has_attr ? &call->res.attr : NULL, dir->nodeid, name);
+        if (!victim)
+                return NULL;
+        has_others = call->res.has_attr && call->res.attr.nlink > 1;
+        if (has_others)
+                inode_note_changed(victim);
         /* its .nfs name has gone, or goes, by itself */
-        if (victim && (is_hidden_as(victim, op, name) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim))) {
+        if (has_others || is_hidden_as(victim, op, name) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim)) {
                 inode_unpin(vfs, victim);
                 return NULL;
         }

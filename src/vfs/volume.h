@@ -364,6 +364,8 @@ bool inode_hidden(Vfs *vfs, Inode *inode, uint64_t dir);
 bool inode_given_up(Vfs *vfs, Inode *inode);
 /* A rename took it to another directory. */
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent, const char *name);
+/* By us: that has changed its ctime, and nobody has told us what it is now. */
+void inode_note_changed(Inode *inode);
 /* Where it is to be looked for when its handle is stale. */
 void inode_note_place(Inode *inode, uint64_t parent, const char *name);
 /* Is an open file hidden (unlinked) in dir? Slow. */

@@ -599,6 +599,12 @@ void fakenfs_touch(FakeNfs *fake, uint64_t id) {
         (void) pthread_mutex_unlock(&fake->lock);
 }
 
+void fakenfs_link(FakeNfs *fake, uint64_t id) {
+        (void) pthread_mutex_lock(&fake->lock);
+        fake->state.linked = id;
+        (void) pthread_mutex_unlock(&fake->lock);
+}
+
 void fakenfs_set_grace(FakeNfs *fake, bool grace) {
         (void) pthread_mutex_lock(&fake->lock);
         fake->state.grace = grace;

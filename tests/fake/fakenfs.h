@@ -109,6 +109,9 @@ void fakenfs_set_time_grain(FakeNfs *fake, uint32_t ns);
 /* The ctime of id, and of no other, is later: it was changed, or its id was used again. */
 void fakenfs_touch(FakeNfs *fake, uint64_t id);
 
+/* The file has two names, as its attributes tell. 0: none has. */
+void fakenfs_link(FakeNfs *fake, uint64_t id);
+
 /* Closes all connections. This and the next two return when it is done. */
 void fakenfs_kick(FakeNfs *fake);
 

@@ -147,7 +147,7 @@ static void put_attr(Writer *w, uint64_t id) {
 
         put32(w, faulty(w, FAKE_TYPE) ? w->fault->arg : type);
         put32(w, type == MODE_DIR ? 0755 : 0644);
-        put32(w, type == MODE_DIR ? 2 : 1);
+        put32(w, type == MODE_DIR || id == w->state->linked ? 2 : 1);
         put32(w, 0); /* uid, gid */
         put32(w, 0);
         put64(w, size);

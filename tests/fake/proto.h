@@ -38,6 +38,7 @@ typedef struct ProtoState {
         uint64_t n_file_ids; /* FAKE_FILE_ID */
         uint8_t epoch;       /* of the handles that are not stale */
         uint64_t touched;    /* whose ctime is later */
+        uint64_t linked;     /* which has two names */
         struct {             /* by the last CREATE */
                 uint64_t id;
                 uint8_t verf[8];

@@ -310,6 +310,24 @@ Test(revive, changed_by_being_renamed) {
         cr_assert_eq(read_some(), ESTALE, "that was somebody else");
 }
 
+/* So does removing another name of it. */
+Test(revive, changed_by_losing_a_name) {
+        TestOp t;
+
+        fakenfs_link(fake, ID);
+        init(&t);
+        vfs_lookup(&t.op, 1, "f3");
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(write_some(), 0);
+        init(&t);
+        vfs_unlink(&t.op, 1, "f3"); /* to the fake server it is still there, as another name would be */
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(fakenfs_executed(fake, NFS_REMOVE), 1);
+        fakenfs_touch(fake, ID);
+        fakenfs_replace_handles(fake);
+        cr_assert_eq(sync_file(), 0);
+}
+
 /* The directory's name is looked up first: it is the one in which we have files open. */
 Test(revive, a_directory_that_is_looked_up_first) {
         uint64_t dir = file_find("d3");
