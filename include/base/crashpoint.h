@@ -2,8 +2,9 @@
  * Points at which a worker can be made to die: each window between two changes of what a successor goes by.
  * For tests; only in builds with -Dcrash_points=true, and nothing at all in others.
  *
- * NFSVOL_CRASH_AT in the worker's environment says where: "all", or "NAME[:EVERY],...". At such a point the
- * process kills itself with SIGKILL once in EVERY times, at random, and has logged "crash point NAME" before.
+ * NFSVOL_CRASH_AT in the worker's environment says where: "all", or "NAME[:EVERY[:SIGNAL]],...". At such a point
+ * the process kills itself with SIGKILL, or that signal, once in EVERY times, at random, and has logged "crash point
+ * NAME" before.
  */
 #pragma once
 

@@ -61,7 +61,7 @@ typedef struct Slot {
         uint32_t len;           /* of the request */
         int32_t buffer;         /* the large buffer it stands in, or -1: request[] */
         uint16_t recovered;     /* a worker died over it */
-        uint16_t n_faults;      /* how many did by their own doing */
+        uint16_t n_faults;      /* as many points speak against it, of workers that died by their own doing (fuse/channel.c) */
         uint32_t reply_len;
         uint32_t step;          /* EXEC: which changing RPC of the operation (vfs/'s numbers) */
         _Atomic uint32_t xid;   /* EXEC: under which it went out; 0: it did not. Sent again under the same, the server's
@@ -256,6 +256,7 @@ typedef struct Memory {
         _Atomic uint32_t worker_state; /* enum WorkerState */
         _Atomic uint32_t worker_starts;
         _Atomic uint32_t worker_faulted; /* the last one died by its own doing, not by kill(2): a request may have done it */
+        _Atomic uint64_t doing[REACTORS_MAX]; /* unique of the request that a reactor last did something for */
         _Atomic uint32_t pongs[REACTORS_MAX];
         _Atomic uint32_t server_up[REACTORS_MAX]; /* 2: not responding (nfs(5), retrans), else 1 */
         _Atomic uint64_t dirty_bytes;             /* written, and not yet taken by the server */

@@ -58,6 +58,8 @@ void vfs_limit_memory(Vfs *vfs, uint64_t limit);
 
 /* The part of reactor number index (0 .. memory->n_reactors - 1): starts its connection. */
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret);
+/* Its thread goes on with that request: should the worker die of it, a successor can tell. */
+void vfs_doing(VfsReactor *vr, uint64_t unique);
 /* Nothing that was asked for nobody's sake is under way, which has no place to end once all is freed. */
 bool vfs_reactor_is_idle(const VfsReactor *vr);
 VfsReactor *vfs_reactor_free(VfsReactor *vr);

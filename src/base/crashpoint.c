@@ -27,20 +27,30 @@ static const struct {
 };
 
 static uint32_t chosen[CRASH_N_POINTS]; /* EVERY; 0: not there */
+static int signals[CRASH_N_POINTS];
+
+/* ":NUMBER", up to the next colon or the end: *ret. text NULL: there is none. */
+static int number(char *text, unsigned long max, unsigned long *ret, char **ret_rest) {
+        char *end = text;
+
+        if (!text)
+                return 0;
+        *ret = strtoul(text, &end, 10);
+        *ret_rest = *end == ':' ? end + 1 : NULL;
+        return end == text || (*end && *end != ':') || *ret == 0 || *ret > max ? -EINVAL : 0;
+}
 
 static int choose(char *word) {
-        char *every = strchr(word, ':'), *end;
-        unsigned long n = 0;
+        unsigned long every = 0, signal = SIGKILL;
+        char *rest = word;
 
-        if (every) {
-                *every++ = '\0';
-                n = strtoul(every, &end, 10);
-                if (end == every || *end || n == 0 || n > UINT32_MAX)
-                        return -EINVAL;
-        }
+        (void) strsep(&rest, ":");
+        if (number(rest, UINT32_MAX, &every, &rest) < 0 || number(rest, SIGRTMAX, &signal, &rest) < 0 || rest)
+                return -EINVAL;
         for (unsigned i = 0; i < CRASH_N_POINTS; i++)
                 if (strcmp(points[i].name, word) == 0) {
-                        chosen[i] = n ? (uint32_t) n : points[i].every;
+                        chosen[i] = every ? (uint32_t) every : points[i].every;
+                        signals[i] = (int) signal;
                         return 0;
                 }
         return -EINVAL;
@@ -54,14 +64,16 @@ int crash_points_load(void) {
         if (!text)
                 return 0;
         if (strcmp(text, "all") == 0) {
-                for (unsigned i = 0; i < CRASH_N_POINTS; i++)
+                for (unsigned i = 0; i < CRASH_N_POINTS; i++) {
                         chosen[i] = points[i].every;
+                        signals[i] = SIGKILL;
+                }
                 return 0;
         }
         (void) snprintf(words, sizeof words, "%s", text);
         while ((word = strsep(&rest, ",")))
                 if (choose(word) < 0) {
-                        log_error("NFSVOL_CRASH_AT: no such point, or not NAME:EVERY: %s", word);
+                        log_error("NFSVOL_CRASH_AT: no such point, or not NAME:EVERY:SIGNAL: %s", word);
                         return -EINVAL;
                 }
         return 0;
@@ -76,7 +88,7 @@ void crash_point_passed(enum CrashPoint point) {
         if (chosen[point] == 0 || random() % chosen[point] != 0)
                 return;
         log_notice("crash point %s", points[point].name);
-        (void) raise(SIGKILL);
+        (void) raise(signals[point]);
 }
 
 #endif

@@ -30,7 +30,9 @@
 
 #define READS_PER_TURN 16
 #define BUFFERS_KEPT   24 /* keep their memory */
-#define FAULTS_MAX     3
+#define FAULTS_MAX     6 /* points: a request that killed so many workers is not executed again */
+#define FAULT_DOING    2 /* of the one that a reactor was busy with; a worker that died over something else tells less */
+#define FAULT_PRESENT  1
 #define LATE_NS        (5 * NSEC_PER_SEC)  /* after the last mount has gone: say what is waited for */
 #define LATE_AGAIN_NS  (60 * NSEC_PER_SEC)
 #define BUSY_NS        UINT64_C(20000) /* requests that come closer together than this are read in batches */
@@ -314,6 +316,7 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
         fop->parallel_writes = false;
         fop->dir_size = fop->dir_len = 0;
         channel->current = fop;
+        vfs_doing(channel->vr, header->unique);
         fuse_session_process_buf(channel->session, &buf);
         /* answered by libfuse itself (ENOSYS, INIT): no handler of ours took it */
         if (channel->current == fop && fop->active && !fop->req)
@@ -432,6 +435,13 @@ static bool reply_is_sane(const Slot *slot, const struct fuse_in_header *header)
                slot->reply_seal == memory_seal(slot->reply_len, slot->reply, slot->reply_len);
 }
 
+static bool was_doing(const FuseVolume *volume, uint64_t unique) {
+        for (unsigned i = 0; i < REACTORS_MAX; i++)
+                if (volume->was_doing[i] == unique)
+                        return true;
+        return false;
+}
+
 static void recover_slot(FuseChannel *channel, FuseOp *fop) {
         Slot *slot = fop->slot;
         enum SlotState state = atomic_load_explicit(&slot->state, memory_order_acquire);
@@ -475,12 +485,13 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
                 return channel_release(fop);
         }
         if (atomic_load(&channel->volume->memory->worker_faulted))
-                slot->n_faults++;
+                slot->n_faults += was_doing(channel->volume, header->unique) ? FAULT_DOING : FAULT_PRESENT;
         slot->recovered = 1;
         if (slot->n_faults >= FAULTS_MAX) {
-                log_error("request %u killed the worker %u times: answered with EIO", header->opcode,
-                          slot->n_faults);
+                log_error("workers die over a request (FUSE's number %u, of process %u): answered with EIO", header->opcode,
+                          header->pid);
                 atomic_fetch_add_explicit(&channel->stats->poisoned, 1, memory_order_relaxed);
+                channel->volume->poison_found = true;
                 return reply_error(channel, fop, EIO);
         }
         channel_execute(channel, fop);
@@ -509,9 +520,17 @@ static void recover_slots(FuseChannel *channel) {
         }
 }
 
+/* It was another's doing. */
+static void forgive(FuseChannel *channel) {
+        for (unsigned i = 0; i < journal_slots(channel->journal); i++)
+                channel->journal->slots[i].n_faults = 0;
+}
+
 void fuse_volume_recover(FuseVolume *volume) {
         uint32_t n = volume->memory->n_reactors;
 
+        for (unsigned i = 0; i < REACTORS_MAX; i++)
+                volume->was_doing[i] = atomic_load(&volume->memory->doing[i]);
         for (unsigned i = 0; i < n; i++)
                 hold_buffers(volume->channels[i]);
         for (unsigned i = 0; i < n && atomic_load(&volume->memory->init_replied); i++) {
@@ -520,6 +539,8 @@ void fuse_volume_recover(FuseVolume *volume) {
         }
         for (unsigned i = 0; i < n; i++)
                 recover_slots(volume->channels[i]);
+        for (unsigned i = 0; i < n && volume->poison_found; i++)
+                forgive(volume->channels[i]);
         for (unsigned i = 0; i < n; i++)
                 channel_resume(volume->channels[i]);
 }

@@ -71,6 +71,8 @@ struct FuseVolume {
         void (*finished)(void *userdata);
         void *userdata;
         struct Notifier *notifier;
+        uint64_t was_doing[REACTORS_MAX]; /* the worker before: Memory.doing */
+        bool poison_found;
 };
 
 /* ---- session.c ---- */

@@ -51,6 +51,7 @@ uint64_t memory_layout(void) {
                 offsetof(Memory, fuse_fd),
                 offsetof(Memory, mount),
                 offsetof(Memory, worker_pid),
+                offsetof(Memory, doing),
                 offsetof(Memory, inodes_high),
                 offsetof(Memory, inode_generation),
                 offsetof(Memory, verify),

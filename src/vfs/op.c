@@ -8,6 +8,10 @@
 #include "base/log.h"
 #include "volume.h"
 
+void vfs_doing(VfsReactor *vr, uint64_t unique) {
+        atomic_store_explicit(&vr->vfs->memory->doing[vr->index], unique, memory_order_relaxed);
+}
+
 bool op_begin(Op *op, uint64_t nodeid) {
         cred_of(op->reactor, op);
         op->inode = inode_pin(op->reactor->vfs, nodeid);
@@ -29,6 +33,7 @@ static void op_answered(NfsCall *call) {
         Op *op = OP_OF(call);
 
         op->call_pending = false;
+        vfs_doing(op->reactor, op->unique);
         if (call->err == ESTALE)
                 cache_doubt_names(op->reactor->vfs);
         if (call->err != ESTALE || !revive_call(op))

@@ -188,9 +188,32 @@ PY
     [ "$(hits executing)" -ge 10 ] && [ "$(hits reply-arrived)" -ge 10 ]
 }
 
+# A request that kills whoever executes it is answered with EIO; who waits beside it is not, and the volume goes on.
+limit_request_that_kills=30
+case_request_that_kills() {
+    local reader
+    echo data | tee "$T/server/export/f" >"$T/server/export/g"
+    NFSVOL_CRASH_AT=extent-filled:1:6 mount_at "$M" hard
+    exec 8<"$M/f" 9<>"$M/g"
+    server pause
+    dd iflag=direct bs=4096 <&8 >"$T/read" 2>/dev/null & reader=$!
+    wait_for 5 eval '[ "$(status_of requests.in_flight)" = 1 ]'
+    : >"$LOG"
+    not bash -c 'echo more >&9' 2>err
+    grep -q 'Input/output error' err
+    logged "workers die over a request (FUSE's number 16, of process [0-9]*): answered with EIO"
+    [ "$(grep -c 'starting another' "$LOG")" = 3 ]
+    [ "$(status_of counters.poisoned)" = 1 ]
+    server cont
+    wait "$reader"
+    [ "$(cat "$T/read")" = data ]
+    exec 8<&- 9<&-
+    rm -f "$M/f" "$M/g"
+}
+
 case_names_that_are_not_points() {
     NFSVOL_CRASH_AT=slot-queued:0 timeout 20 mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M" || :
-    logged 'NFSVOL_CRASH_AT: no such point, or not NAME:EVERY: slot-queued'
+    logged 'NFSVOL_CRASH_AT: no such point, or not NAME:EVERY:SIGNAL: slot-queued'
     unmount_all
     wait_for 25 no_volumes
 }
