@@ -297,6 +297,37 @@ case_upgrade_refused_for_another_layout() {
     [ "$(keeper_pid) $(worker_pid)" = "$old" ]
 }
 
+# The same of a real one, under load, and after crashes; then it takes over in the only way there is: unmounted and mounted again.
+other_refused() {
+    local rc=0
+    nfsvol upgrade --program "$PROGRAMS/nfsvold-other" "$M" 2>err || rc=$?
+    [ $rc = 32 ] && grep -q 'layout is 1000[.].*, ours is .*[.] Unmount the volume' err || fail "exit $rc: $(cat err)" || return 1
+    [ "$(status_of state)" = serving ]
+}
+limit_upgrade_to_another_layout=$long
+case_upgrade_to_another_layout() {
+    local sound=$T/bin/nfsvold.sound
+    mount_at "$M"
+    under_load 5 0.2 other_refused kill_worker
+    [ "$(status_of upgrades)" = 0 ]
+    echo data >"$M/x"
+    cp "$T/bin/nfsvold" "$sound"
+    cp "$PROGRAMS/nfsvold-other" "$T/bin/nfsvold.new"
+    mv "$T/bin/nfsvold.new" "$T/bin/nfsvold" # as a package does it
+    not nfsvol upgrade --all
+    kill_worker
+    kill_keeper
+    kill_worker
+    [ "$(cat "$M/x")" = data ]
+    umount "$M"
+    wait_for 10 no_volumes
+    mount_at "$M"
+    [ "$(cat "$M/x")" = data ]
+    cp "$sound" "$T/bin/nfsvold.new" && mv "$T/bin/nfsvold.new" "$T/bin/nfsvold"
+    not nfsvol upgrade --all
+    rm "$M/x"
+}
+
 # A program that says it can, and then cannot: its worker, its keeper, and one that hangs.
 limit_upgrade_undone=90
 case_upgrade_undone() {
