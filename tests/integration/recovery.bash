@@ -111,6 +111,59 @@ case_worker_killed_nconnect_4() {
     under_load 5 0.2 kill_worker
 }
 
+# What others have written to check file systems with, beside it: fio(1), buffered, direct and mapped, and dd(1).
+fio_rounds() {
+    cat >"$T/fio.job" <<FIO
+[global]
+directory=$M
+size=8m
+rw=randrw
+bsrange=4k-128k
+verify=crc32c
+verify_fatal=1
+do_verify=1
+[buffered]
+ioengine=psync
+fsync=50
+[direct]
+ioengine=libaio
+iodepth=16
+direct=1
+[mapped]
+ioengine=mmap
+FIO
+    while [ -e "$T/go" ]; do
+        fio --output="$T/fio.out" "$T/fio.job" >/dev/null || { tail -n 40 "$T/fio.out"; return 1; }
+        echo >>"$T/fio.rounds"
+    done
+}
+dd_rounds() {
+    local sum
+    sum=$(sha256sum <"$T/data")
+    while [ -e "$T/go" ]; do
+        dd if="$T/data" of="$M/copy" bs=64k conv=fsync status=none || return 1
+        [ "$(dd if="$M/copy" bs=256k iflag=direct status=none | sha256sum)" = "$sum" ] || fail 'another checksum, of what the server has' || return 1
+        [ "$(dd if="$M/copy" bs=4k status=none | sha256sum)" = "$sum" ] || fail 'another checksum' || return 1
+        echo >>"$T/dd.rounds"
+    done
+}
+limit_worker_killed_fio_and_dd=$long
+case_worker_killed_fio_and_dd() {
+    local fio dd
+    command -v fio >/dev/null || { echo 'fio is not installed'; exit 77; }
+    mount_at "$M"
+    head -c 8M /dev/urandom >"$T/data"
+    touch "$T/go"
+    fio_rounds & fio=$!
+    dd_rounds & dd=$!
+    under_load 8 0.2 kill_worker
+    rm "$T/go"
+    wait $fio
+    wait $dd
+    echo "# fio: $(wc -l <"$T/fio.rounds") rounds, dd: $(wc -l <"$T/dd.rounds")"
+    rm "$M"/{buffered,direct,mapped}.0.0 "$M/copy" "$T/data"
+}
+
 limit_keeper_killed=$long
 case_keeper_killed() {
     mount_at "$M"
