@@ -70,6 +70,7 @@ typedef struct Slot {
                                  * duplicate-request cache knows whether it has executed it */
         uint32_t seal;          /* of the request, of a WRITE its head (memory_seal()): it is what the kernel sent */
         uint32_t reply_seal;    /* of reply[] */
+        uint64_t unique;        /* the kernel's number of the request, also where that was damaged */
         NfsFh object;           /* what the operation has made so far; len 0: nothing known */
         uint64_t object_id;     /* EXEC: see OpReply.executing; 0: nothing known */
         uint8_t reply[SLOT_REPLY_SIZE] __attribute__((aligned(8)));

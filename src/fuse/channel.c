@@ -249,6 +249,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         }
 
         slot->len = (uint32_t) len;
+        slot->unique = header->unique;
         slot->recovered = 0;
         slot->n_faults = 0;
         slot->reply_len = 0;
@@ -435,6 +436,20 @@ static bool reply_is_sane(const Slot *slot, const struct fuse_in_header *header)
                slot->reply_seal == memory_seal(slot->reply_len, slot->reply, slot->reply_len);
 }
 
+/*
+ * Whose state, place or words are damaged: nobody is to wait for it for ever. Of what was answered already, or never was, the
+ * kernel knows nothing (ENOENT).
+ */
+static void answer_lost(FuseChannel *channel, Slot *slot) {
+        struct fuse_in_header *header = slot->buffer >= -1 && slot->buffer < BUFFERS ? slot_header(channel, slot) : NULL;
+
+        answer_error(channel, slot->unique, EIO);
+        if (header && header->unique != slot->unique)
+                answer_error(channel, header->unique, EIO);
+        slot->buffer = -1;
+        slot_set(slot, SLOT_FREE);
+}
+
 static bool was_doing(const FuseVolume *volume, uint64_t unique) {
         for (unsigned i = 0; i < REACTORS_MAX; i++)
                 if (volume->was_doing[i] == unique)
@@ -447,8 +462,10 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
         enum SlotState state = atomic_load_explicit(&slot->state, memory_order_acquire);
         struct fuse_in_header *header;
 
-        if (slot->buffer >= BUFFERS || slot->buffer < -1 || state > SLOT_DONE)
-                return slot_set(slot, SLOT_FREE);
+        if (slot->buffer >= BUFFERS || slot->buffer < -1 || state > SLOT_DONE) {
+                log_error("the slot of a request of a former worker is damaged: answered with EIO");
+                return answer_lost(channel, slot);
+        }
         header = slot_header(channel, slot);
         if (state == SLOT_READING) {
                 if (slot->buffer < 0 || header->len < sizeof *header || header->len > BUFFER_REQUEST_SIZE) {
@@ -467,9 +484,7 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
         }
         if (!slot_is_sane(slot, header)) {
                 log_error("a request of a former worker is damaged: answered with EIO");
-                answer_error(channel, header->unique, EIO); /* if that is damaged too, the kernel knows no such request */
-                slot->buffer = -1;
-                return slot_set(slot, SLOT_FREE);
+                return answer_lost(channel, slot);
         }
         atomic_fetch_add_explicit(&channel->stats->recovered[state], 1, memory_order_relaxed);
         if (slot->buffer >= 0)
@@ -513,8 +528,10 @@ static void recover_slots(FuseChannel *channel) {
         uint32_t n = journal_slots(channel->journal);
 
         for (unsigned i = 0; i < n; i++) {
-                if (atomic_load(&channel->journal->slots[i].state) == SLOT_FREE)
+                if (atomic_load(&channel->journal->slots[i].state) == SLOT_FREE) {
+                        answer_lost(channel, &channel->journal->slots[i]);
                         continue;
+                }
                 recover_slot(channel, &channel->ops[i]);
                 crash_point(SLOT_REPLAYED);
         }
@@ -599,7 +616,7 @@ FuseChannel *fuse_channel_free(FuseChannel *channel) {
         fd_source_remove(&channel->source);
         if (channel->index == 0)
                 notifier_unlisten(channel->volume->notifier);
-        timer_disarm(&channel->watch_timer);
+        interrupt_stop(channel);
         timer_disarm(&channel->late_timer);
         if (channel->session)
                 fuse_session_destroy(channel->session);

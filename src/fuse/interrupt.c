@@ -15,29 +15,33 @@
  * not answered for a while. Nobody hears the answer to an exiting process's FLUSH, and what was written goes out all the
  * same: it need not wait.
  *
- * An INTERRUPT may be read by another channel than its request was. It is shown to each channel in turn;
- * if none has the request (it is just being read, or was just answered) the kernel is told EAGAIN and
- * sends it again, or forgets it.
+ * An INTERRUPT may be read by another channel than its request was. It is shown to each channel in turn, and again after a
+ * while: the request may just be being read. One that nobody has then, and that the kernel still waits for, was lost (the
+ * recovery memory was damaged): it is answered EINTR.
  */
 #include <signal.h>
 #include <stdio.h>
 
 #include "base/io.h"
+#include "base/log.h"
 #include "private.h"
 
 #define WATCH_NS  (250 * NSEC_PER_MSEC)
 #define SILENT_NS (3 * NSEC_PER_SEC)
+#define PAUSE_MIN_NS (10 * NSEC_PER_MSEC)
+#define PAUSE_MAX_NS NSEC_PER_SEC
 
 #define PF_EXITING 0x4 /* the kernel's, in /proc/<tid>/stat: proc(5) */
 
-typedef struct Search {
+struct Search {
         Task task;
-        FuseVolume *volume;
-        unsigned channel; /* whose turn it is */
+        Timer again;
+        FuseChannel *home; /* where it was read */
+        unsigned channel;  /* whose turn it is */
         unsigned left;
-        int reply_fd;
-        uint64_t unique, target;
-} Search;
+        uint64_t target, pause; /* ns */
+        TAILQ_ENTRY(Search) search_link;
+};
 
 static uint64_t signals(const char *text, const char *field) {
         const char *p = strstr(text, field);
@@ -144,53 +148,83 @@ static bool interrupt_here(FuseChannel *channel, uint64_t target) {
         return false;
 }
 
-static void ask_again(int fd, uint64_t unique) {
-        struct fuse_out_header out = { .len = sizeof out, .error = -EAGAIN, .unique = unique };
+static void answer_lost(const Search *search) {
+        struct fuse_out_header out = { .len = sizeof out, .error = -EINTR, .unique = search->target };
 
-        (void) !write(fd, &out, sizeof out);
+        if (write(search->home->fd, &out, sizeof out) >= 0) /* ENOENT: it was answered meanwhile */
+                log_error("a request that was interrupted is not known: answered with EINTR");
 }
 
 static void search_next(Search *search) {
-        FuseChannel *next;
+        FuseChannel *home = search->home;
 
-        if (search->left-- == 0) {
-                ask_again(search->reply_fd, search->unique);
+        if (search->left-- > 0) {
+                search->channel = (search->channel + 1) % home->volume->memory->n_reactors;
+                return reactor_post(home->volume->channels[search->channel]->reactor, &search->task);
+        }
+        /* it has come back home */
+        if (search->pause > PAUSE_MAX_NS) {
+                answer_lost(search);
                 return free(search);
         }
-        search->channel = (search->channel + 1) % search->volume->memory->n_reactors;
-        next = search->volume->channels[search->channel];
-        reactor_post(next->reactor, &search->task);
+        timer_arm(home->reactor, &search->again, now_ns() + search->pause);
+        search->pause *= 2;
+        TAILQ_INSERT_TAIL(&home->searches, search, search_link);
 }
 
 static void search_run(Task *task) {
         Search *search = container_of(task, Search, task);
 
-        if (interrupt_here(search->volume->channels[search->channel], search->target))
+        if (interrupt_here(search->home->volume->channels[search->channel], search->target))
                 return free(search);
         search_next(search);
 }
 
+static void search_begin(Search *search) {
+        search->channel = search->home->index;
+        search->left = search->home->volume->memory->n_reactors;
+        search_next(search);
+}
+
+static void search_again(Timer *timer) {
+        Search *search = container_of(timer, Search, again);
+
+        TAILQ_REMOVE(&search->home->searches, search, search_link);
+        search_begin(search);
+}
+
 void interrupt_request(FuseChannel *channel, uint64_t interrupt_unique, uint64_t target) {
+        struct fuse_out_header again = { .len = sizeof again, .error = -EAGAIN, .unique = interrupt_unique };
         Search *search;
 
         atomic_fetch_add_explicit(&channel->stats->interrupts, 1, memory_order_relaxed);
         if (interrupt_here(channel, target))
                 return;
         search = calloc(1, sizeof *search);
-        if (!search)
-                return ask_again(channel->fd, interrupt_unique);
-        *search = (Search){
-                .task = { .run = search_run },
-                .volume = channel->volume,
-                .channel = channel->index,
-                .left = channel->volume->memory->n_reactors - 1,
-                .reply_fd = channel->fd,
-                .unique = interrupt_unique,
-                .target = target,
-        };
-        search_next(search);
+        if (!search) {
+                (void) !write(channel->fd, &again, sizeof again); /* the kernel sends it again */
+                return;
+        }
+        search->task.run = search_run;
+        search->again.fired = search_again;
+        search->home = channel;
+        search->target = target;
+        search->pause = PAUSE_MIN_NS;
+        search_begin(search);
 }
 
 void interrupt_init(FuseChannel *channel) {
         channel->watch_timer.fired = watch_fired;
+        TAILQ_INIT(&channel->searches);
+}
+
+void interrupt_stop(FuseChannel *channel) {
+        Search *search;
+
+        timer_disarm(&channel->watch_timer);
+        while ((search = TAILQ_FIRST(&channel->searches))) {
+                TAILQ_REMOVE(&channel->searches, search, search_link);
+                timer_disarm(&search->again);
+                free(search);
+        }
 }

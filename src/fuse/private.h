@@ -28,6 +28,8 @@ typedef struct FuseOp {
 
 TAILQ_HEAD(FuseOpList, FuseOp);
 
+typedef struct Search Search;
+
 struct FuseChannel {
         FuseVolume *volume;
         unsigned index;
@@ -57,6 +59,7 @@ struct FuseChannel {
         void *left_userdata;
         Task left_task;
         Timer watch_timer;
+        TAILQ_HEAD(, Search) searches; /* for what was interrupted: interrupt.c */
         Task start_task;
         VfsSync last_sync;
         Timer late_timer; /* while that takes long */
@@ -118,6 +121,7 @@ extern const OpReply fuse_op_reply;
 /* ---- interrupt.c ---- */
 void interrupt_request(FuseChannel *channel, uint64_t interrupt_unique, uint64_t target);
 void interrupt_init(FuseChannel *channel);
+void interrupt_stop(FuseChannel *channel);
 /* The one INTERRUPT that there will be has been missed, or was not deadly: look whether the caller is killed. */
 void interrupt_watch(FuseChannel *channel, FuseOp *fop);
 /* There will be none, but only if the server does not answer does it matter. Before the request is executed. */

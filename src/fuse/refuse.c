@@ -62,6 +62,7 @@ static bool leave_for_a_worker(Memory *memory, Journal *journal, const struct fu
                         atomic_store(&memory->init_len, header->len);
                 }
                 slot->len = header->len;
+                slot->unique = header->unique;
                 slot->recovered = slot->n_faults = 0;
                 slot->reply_len = 0;
                 slot->step = 0;

@@ -60,6 +60,7 @@ uint64_t memory_layout(void) {
                 offsetof(Memory, journal),
                 offsetof(Memory, opens),
                 offsetof(Memory, inodes),
+                offsetof(Slot, unique),
                 offsetof(Slot, object),
                 offsetof(Slot, object_id),
                 offsetof(Slot, reply),

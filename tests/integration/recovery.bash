@@ -758,6 +758,15 @@ PY
     rm -f "$T"/server/export/[0-9]*
 }
 
+# Each field by itself, and known by name.
+limit_each_field_damaged=$((long * 3))
+case_each_field_damaged() {
+    mkdir -p "$M"
+    NFSVOL_RUNDIR=$NFSVOL_RUNDIR python3 "$here/memdamage.py" "$M" "$T/server/export" "$PROGRAMS/memfields" "$(cat "$T/server/ganesha.pid")" \
+        "$(if soak; then echo 5; else echo 1; fi)" mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M"
+    rm -f "$T"/server/export/[0-9]* "$T"/server/export/new
+}
+
 # A volume that is drained, for another mount namespace still has it, and the same one mounted anew: each has a worker of its own.
 limit_drained_beside_a_new_one=60
 case_drained_beside_a_new_one() {
