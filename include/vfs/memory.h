@@ -90,16 +90,22 @@ static inline void *buffer_request(Buffer *buffer) {
 #define BUFFER_REQUEST_SIZE (REQUEST_HEAD + IO_MAX)
 
 typedef struct Journal {
-        _Atomic uint32_t slots_high; /* no slot at or above was ever used */
+        _Atomic uint32_t slots_high; /* no slot at or above was ever used; its complement in the upper half */
         Slot slots[SLOTS];
         Buffer buffers[BUFFERS] __attribute__((aligned(4096)));
 } Journal;
 
 /* How many slots there is reason to look at. */
 static inline uint32_t journal_slots(const Journal *journal) {
-        uint32_t high = atomic_load_explicit((_Atomic uint32_t *) &journal->slots_high, memory_order_acquire);
+        uint32_t word = atomic_load_explicit((_Atomic uint32_t *) &journal->slots_high, memory_order_acquire);
+        uint32_t high = word & 0xffff;
 
-        return high < SLOTS ? high : SLOTS;
+        /* damaged: who waits for what is in them must not be forgotten */
+        return high <= SLOTS && word >> 16 == (~high & 0xffff) ? high : SLOTS;
+}
+
+static inline void journal_set_slots(Journal *journal, uint32_t high) {
+        atomic_store_explicit(&journal->slots_high, high | (~high & 0xffff) << 16, memory_order_release);
 }
 
 /* Node id = index | generation << 32; the root is index 1, generation 0, so its node id is FUSE's. */

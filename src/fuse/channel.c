@@ -112,7 +112,7 @@ static FuseOp *op_next(FuseChannel *channel) {
                 return fop;
         if (memory_populate(&channel->journal->slots[high], sizeof(Slot)) < 0)
                 return NULL;
-        atomic_store_explicit(&channel->journal->slots_high, high + 1, memory_order_release);
+        journal_set_slots(channel->journal, high + 1);
         return op_init(channel, high);
 }
 
@@ -443,8 +443,9 @@ static bool reply_is_sane(const Slot *slot, const struct fuse_in_header *header)
 static void answer_lost(FuseChannel *channel, Slot *slot) {
         struct fuse_in_header *header = slot->buffer >= -1 && slot->buffer < BUFFERS ? slot_header(channel, slot) : NULL;
 
-        answer_error(channel, slot->unique, EIO);
-        if (header && header->unique != slot->unique)
+        if (slot->unique)
+                answer_error(channel, slot->unique, EIO);
+        if (header && header->unique && header->unique != slot->unique)
                 answer_error(channel, header->unique, EIO);
         slot->buffer = -1;
         slot_set(slot, SLOT_FREE);

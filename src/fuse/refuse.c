@@ -73,7 +73,7 @@ static bool leave_for_a_worker(Memory *memory, Journal *journal, const struct fu
                 memcpy(slot->request, header, header->len);
                 slot_seal(slot, header);
                 if (i >= journal_slots(journal))
-                        atomic_store_explicit(&journal->slots_high, i + 1, memory_order_release);
+                        journal_set_slots(journal, i + 1);
                 atomic_store_explicit(&slot->state, SLOT_QUEUED, memory_order_release);
                 return true;
         }

@@ -85,7 +85,7 @@ static void add_request(Memory *memory, unsigned i) {
         struct fuse_in_header *header = (void *) slot->request;
 
         if (journal_slots(&memory->journal[0]) <= i)
-                atomic_store(&memory->journal[0].slots_high, i + 1);
+                journal_set_slots(&memory->journal[0], i + 1);
         *header = (struct fuse_in_header){ .len = (uint32_t) (sizeof *header + 60 + random_below(40)),
                                            .opcode = opcodes[random_below(ELEMENTSOF(opcodes))],
                                            .unique = 2 * i + 2,
