@@ -3,8 +3,8 @@
  *
  *   load write FILE TOTAL BS          a new file, BS at a time, then fsync
  *   load read FILE BS                 the whole file in order
- *   load randread FILE BS N DEPTH     N in all, by DEPTH threads, O_DIRECT
- *   load randwrite FILE BS N          buffered, then fsync
+ *   load randread FILE BS N DEPTH     N in all, by DEPTH threads, O_DIRECT; bufread: without
+ *   load randwrite FILE BS N DEPTH    the same, then fsync; bufwrite
  *   load create DIR N PROCS           create, write 100 bytes, close
  *   load stat DIR N PROCS
  *   load lookup DIR N PROCS           open(2) with O_PATH: the name, and nothing else
@@ -110,68 +110,58 @@ static void run_read(char **argv) {
         report(n, start, bytes);
 }
 
-static void run_randwrite(char **argv) {
-        uint64_t bs = strtoull(argv[1], NULL, 0), n = strtoull(argv[2], NULL, 0), start, blocks;
-        _cleanup_(freep) char *buffer = buffer_new(bs);
-        _cleanup_(fd_closep) int fd = open_or_die(argv[0], O_WRONLY);
-
-        blocks = MAX(size_of(fd) / bs, UINT64_C(1));
-        start = now_ns();
-        for (uint64_t i = 0; i < n; i++)
-                if (pwrite(fd, buffer, bs, (off_t) ((uint64_t) random() % blocks * bs)) != (ssize_t) bs)
-                        die("pwrite %s", argv[0]);
-        if (fsync(fd) < 0)
-                die("fsync %s", argv[0]);
-        report(n, start, n * bs);
-}
-
-typedef struct Reader {
+typedef struct Accessor {
         pthread_t thread;
         pthread_barrier_t *barrier;
         int fd;
         uint64_t n, bs, blocks;
         unsigned seed;
-} Reader;
+        bool writes;
+} Accessor;
 
-static void *reader_run(void *arg) {
-        Reader *reader = arg;
-        _cleanup_(freep) char *buffer = buffer_new(reader->bs);
+static void *accessor_run(void *arg) {
+        Accessor *a = arg;
+        _cleanup_(freep) char *buffer = buffer_new(a->bs);
 
-        (void) pthread_barrier_wait(reader->barrier);
-        for (uint64_t i = 0; i < reader->n; i++) {
-                uint64_t block = (uint64_t) rand_r(&reader->seed) % reader->blocks;
+        (void) pthread_barrier_wait(a->barrier);
+        for (uint64_t i = 0; i < a->n; i++) {
+                off_t at = (off_t) ((uint64_t) rand_r(&a->seed) % a->blocks * a->bs);
 
-                if (pread(reader->fd, buffer, reader->bs, (off_t) (block * reader->bs)) != (ssize_t) reader->bs)
-                        die("pread");
+                if ((a->writes ? pwrite(a->fd, buffer, a->bs, at) : pread(a->fd, buffer, a->bs, at)) != (ssize_t) a->bs)
+                        die(a->writes ? "pwrite" : "pread");
         }
         return NULL;
 }
 
-static void run_randread(char **argv) {
+/* FILE BS N DEPTH */
+static void run_random(char **argv, bool writes, bool direct) {
         uint64_t bs = strtoull(argv[1], NULL, 0), n = strtoull(argv[2], NULL, 0), start;
         unsigned depth = (unsigned) strtoul(argv[3], NULL, 0);
-        _cleanup_(fd_closep) int fd = open(argv[0], O_RDONLY | O_DIRECT | O_CLOEXEC);
-        _cleanup_(freep) Reader *readers = calloc(depth, sizeof *readers);
+        int flags = (writes ? O_WRONLY : O_RDONLY) | O_CLOEXEC;
+        _cleanup_(fd_closep) int fd = direct ? open(argv[0], flags | O_DIRECT) : -1;
+        _cleanup_(freep) Accessor *accessors = calloc(depth, sizeof *accessors);
         pthread_barrier_t barrier;
         pthread_attr_t attr;
         uint64_t blocks;
 
         if (fd < 0) /* a tmpfs has no direct I/O */
-                fd = open_or_die(argv[0], O_RDONLY);
+                fd = open_or_die(argv[0], flags);
         blocks = MAX(size_of(fd) / bs, UINT64_C(1));
-        if (!readers || pthread_barrier_init(&barrier, NULL, depth + 1) != 0 || pthread_attr_init(&attr) != 0 ||
+        if (!accessors || pthread_barrier_init(&barrier, NULL, depth + 1) != 0 || pthread_attr_init(&attr) != 0 ||
             pthread_attr_setstacksize(&attr, STACK_SIZE) != 0)
                 die("memory");
         for (unsigned i = 0; i < depth; i++) {
-                readers[i] = (Reader){ .barrier = &barrier, .fd = fd, .n = n / depth, .bs = bs, .blocks = blocks,
-                                       .seed = i + 1 };
-                if (pthread_create(&readers[i].thread, &attr, reader_run, &readers[i]) != 0)
+                accessors[i] = (Accessor){ .barrier = &barrier, .fd = fd, .n = n / depth, .bs = bs, .blocks = blocks,
+                                           .seed = i + 1, .writes = writes };
+                if (pthread_create(&accessors[i].thread, &attr, accessor_run, &accessors[i]) != 0)
                         die("thread");
         }
         (void) pthread_barrier_wait(&barrier);
         start = now_ns();
         for (unsigned i = 0; i < depth; i++)
-                (void) pthread_join(readers[i].thread, NULL);
+                (void) pthread_join(accessors[i].thread, NULL);
+        if (writes && fsync(fd) < 0)
+                die("fsync %s", argv[0]);
         report(n / depth * depth, start, n / depth * depth * bs);
 }
 
@@ -278,10 +268,10 @@ int main(int argc, char **argv) {
                 run_write(argv + 2);
         else if (argc == 4 && strcmp(command, "read") == 0)
                 run_read(argv + 2);
-        else if (argc == 6 && strcmp(command, "randread") == 0)
-                run_randread(argv + 2);
-        else if (argc == 5 && strcmp(command, "randwrite") == 0)
-                run_randwrite(argv + 2);
+        else if (argc == 6 && (strcmp(command, "randread") == 0 || strcmp(command, "bufread") == 0))
+                run_random(argv + 2, false, command[0] == 'r');
+        else if (argc == 6 && (strcmp(command, "randwrite") == 0 || strcmp(command, "bufwrite") == 0))
+                run_random(argv + 2, true, command[0] == 'r');
         else if (argc == 5 && strcmp(command, "create") == 0)
                 run_files(argv + 2, file_create);
         else if (argc == 5 && strcmp(command, "stat") == 0)

@@ -90,6 +90,8 @@ class StreamRead(Workload):
 
 
 class RandRead(Workload):
+    verb = "randread"
+
     def __init__(self, box, name, depth):
         super().__init__(box, name)
         self.depth = depth
@@ -98,7 +100,13 @@ class RandRead(Workload):
         n = self.size(column, f"randread_{self.depth}")
         if column.dir is None:
             return self.raw("randread", "shared/random", 4096, self.depth, n)
-        return self.load("randread", f"{column.dir}/shared/random", 4096, n, self.depth)
+        return self.load(self.verb, f"{column.dir}/shared/random", 4096, n, self.depth)
+
+
+class BufferedRandRead(RandRead):
+    """Through the page cache, which is empty at first and has room for all of it."""
+    verb = "bufread"
+    cold = True
 
 
 class RandReadBesideWriter(RandRead):
@@ -118,11 +126,15 @@ class RandReadBesideWriter(RandRead):
 
 
 class RandWrite(Workload):
+    def __init__(self, box, name, verb, depth, size):
+        super().__init__(box, name)
+        self.verb, self.depth, self.which = verb, depth, size
+
     def run(self, column, round_):
-        n = self.size(column, "randwrite")
-        if column.dir is None:
-            return self.raw("randwrite", f"{column.name}/random", 4096, 8, n)
-        return self.load("randwrite", f"{column.dir}/{column.name}/random", 4096, n)
+        n = self.size(column, self.which)
+        if column.dir is None: # buffered: as many at a time as a write-behind has
+            return self.raw("randwrite", f"{column.name}/random", 4096, self.depth if self.verb == "randwrite" else 8, n)
+        return self.load(self.verb, f"{column.dir}/{column.name}/random", 4096, n, self.depth)
 
 
 class Getattr(Workload):
@@ -281,7 +293,12 @@ def all_workloads(box):
         StreamRead(box, "streaming read, cold"),
         RandRead(box, "random 4K read, depth 1", 1),
         RandRead(box, "random 4K read, depth 16", 16),
-        RandWrite(box, "random 4K write, buffered"),
+        BufferedRandRead(box, "random 4K read, buffered, depth 1", 1),
+        BufferedRandRead(box, "random 4K read, buffered, depth 16", 16),
+        RandWrite(box, "random 4K write, depth 1", "randwrite", 1, "randread_1"),
+        RandWrite(box, "random 4K write, depth 16", "randwrite", 16, "randread_16"),
+        RandWrite(box, "random 4K write, buffered", "bufwrite", 1, "randwrite"),
+        RandWrite(box, "random 4K write, buffered, depth 16", "bufwrite", 16, "randwrite"),
     ]
     for procs in 1, 8:
         for name, verb, raw in (("create+write+close", "create", "create"), ("stat, cold", "stat", "lookup"),

@@ -16,6 +16,20 @@ case_mount_fuse_nfs() {
     umount "$M"
 }
 
+case_names_and_addresses() { # of a name with two addresses the one that answers; an IPv6 address
+    local host
+    printf '192.0.2.1 two-addresses\n127.0.0.1 two-addresses\n' >"$T/hosts"
+    mount --bind "$T/hosts" /etc/hosts
+    trap 'umount /etc/hosts' EXIT
+    for host in two-addresses '[::1]'; do
+        mount_at "$M" "" "$host:/export"
+        [ "$(findmnt -no SOURCE "$M")" = "$host:/export" ]
+        works "$M"
+        umount "$M"
+        wait_for 10 no_volumes
+    done
+}
+
 case_mount_t_nfs() {
     mount -t nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M"
     works "$M"

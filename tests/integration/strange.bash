@@ -35,6 +35,13 @@ case_listing_noent_with_attributes() {
     [ "$(ls -l "$M" | wc -l)" = 21 ]
 }
 
+case_listing_without_readdirplus() { # the server has none (RFC 1813, section 3.3.17)
+    strange $READDIRPLUS status 10004 0 0
+    [ "$(entries)" = 20 ] || fail "$(entries) entries"
+    [ "$(ls -l "$M" | wc -l)" = 21 ]
+    [ "$(entries)" = 20 ]
+}
+
 case_listing_noent_always() { # half a directory must not look like a whole one
     strange $READDIRPLUS status 2 0 0 $READDIR status 2 0 0
     ls "$M" 2>err && fail "listed"
