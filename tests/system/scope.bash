@@ -105,17 +105,111 @@ case_pods_come_and_go() { # 100 pods on 5 exports at once
     wait_for 10 sh -c "! systemctl list-units --all --no-legend 'nfsvol-*.scope' | grep -q ."
 }
 
-case_stopped_scope_drains() { # systemctl stop of the scope: what is written is on the server, nothing hangs
-    local start=$SECONDS
+# A pod that writes and asks for nothing: what it has written is with the daemon only. $1.written is there when that is so; at
+# $1.stop it checks all it has written, and $1.done says of how many lines, or which error ended it.
+cat >/tmp/writer.py <<'END'
+import errno, os, sys, time
+path, me = sys.argv[1:]
+def say(what, text=""):
+    with open(me + ".new", "w") as f:
+        f.write(str(text))
+    os.rename(me + ".new", f"{me}.{what}")
+n = 0
+try:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    while not os.path.exists(me + ".stop"):
+        os.write(fd, b"%08d\n" % n)
+        n += 1
+        if n == 1000:
+            say("written")
+        if n >= 1000:
+            time.sleep(0.02)
+            say("n", n)
+    os.fsync(fd)
+    assert os.pread(fd, 9 * n + 1, 0) == b"".join(b"%08d\n" % i for i in range(n))
+    os.close(fd)
+    say("done", n)
+except OSError as e:
+    say("done", errno.errorcode[e.errno])
+END
+
+E=$T/server/export
+first_lines() { [ "$(head -c 9000 "$E/$1" | cksum)" = "$(seq -f %08.0f 0 999 | cksum)" ]; }
+committed() { journalctl -b --no-pager _COMM=nfsvol-worker "_PID=$1" | grep -q 'everything written is on the server'; }
+lines_now() { cat "$T/writer.n"; }
+writes_on() { [ "$(lines_now)" -gt "$1" ]; }
+
+# writer_and_stop SECONDS: a volume whose scope has that long to stop, with a pod that has written; the scope is told to stop.
+# $stop is who waits for that.
+writer_and_stop() {
+    export NFSVOL_CONFIG=$T/nfsvol.conf
+    printf '[scope]\nTimeoutStopSec = %s\n' "$1" >"$NFSVOL_CONFIG"
+    rm -f "$T"/writer.*
     mount_at "$M"
-    head -c 5000000 /dev/urandom >"$T/data"
-    cp "$T/data" "$M/data"
     unit=$(status_of scope)
+    worker=$(worker_pid)
+    mkdir -p /tmp/pod
+    systemd-run -q --unit=pod-writer -p PrivateMounts=yes bash -c "mount --bind $M /tmp/pod && exec python3 /tmp/writer.py /tmp/pod/lines $T/writer"
+    wait_for 10 test -e "$T/writer.written"
+    [ "$(stat -c %s "$E/lines")" = 0 ] || fail "nothing is left to be flushed"
+    ${before_stop:-}
+    began=$SECONDS
+    systemctl stop "$unit" & stop=$!
+}
+
+ended() { # the pod with $1, nothing of the scope and its processes is left, and the volume can be mounted again
+    wait_for 10 test -e "$T/writer.done"
+    [ "$(cat "$T/writer.done")" = "$1" ] || fail "the pod ended with $(cat "$T/writer.done")"
+    wait_for 10 no_volumes
+    wait_for 5 sh -c "! systemctl list-units --all --no-legend '$unit' | grep -q ."
+    mount_at "$M"
+    [ "$(status_of scope)" = "$unit" ]
+    [ "$(head -n 1000 "$M/lines" | tail -n 1)" = 00000999 ]
+    rm "$M/lines"
     umount "$M"
-    systemctl stop "$unit" 2>/dev/null || : # it may have gone by itself
-    [ $((SECONDS - start)) -lt 30 ]
-    cmp "$T/data" "$T/server/export/data"
-    rm "$T/server/export/data"
+}
+
+# The scope is stopped under a pod that writes: what it has written goes to the server at once, it goes on without an error for as
+# long as it likes, and the stop ends when it does.
+case_stopped_scope_drains() {
+    writer_and_stop 60
+    wait_for 10 committed "$worker"
+    first_lines lines || fail "not all of it is on the server"
+    n=$(lines_now)
+    wait_for 10 writes_on $((n + 50))
+    [ "$(systemctl show -p ActiveState --value "$unit")" = deactivating ]
+    kill -0 $stop
+    touch "$T/writer.stop"
+    wait_for 10 test -e "$T/writer.done"
+    n=$(lines_now)
+    wait $stop
+    [ $((SECONDS - began)) -lt 20 ]
+    [ "$(stat -c %s "$E/lines")" = $((9 * n)) ]
+    ended "$n"
+}
+
+# TimeoutStopSec is over and the pod is still there: until then it sees no error, then it sees ENOTCONN, and nothing is left.
+case_stopped_scope_is_killed_in_time() {
+    writer_and_stop 3
+    wait_for 10 committed "$worker"
+    first_lines lines || fail "not all of it is on the server"
+    wait $stop
+    [ $((SECONDS - began)) -ge 2 ] || fail "it was killed early"
+    [ $((SECONDS - began)) -lt 20 ]
+    ended ENOTCONN
+}
+
+# The same with a server that does not answer: what was written cannot be flushed, and nothing hangs for it.
+case_stopped_scope_of_a_dead_server() {
+    before_stop="server pause"
+    writer_and_stop 3
+    wait $stop
+    [ $((SECONDS - began)) -lt 20 ]
+    wait_for 10 test -e "$T/writer.done"
+    [ "$(cat "$T/writer.done")" = ENOTCONN ] || fail "the pod ended with $(cat "$T/writer.done")"
+    wait_for 10 no_volumes
+    server cont
+    rm "$E/lines"
 }
 
 run_cases "$@"
