@@ -2,7 +2,14 @@
 # Under a real systemd: the daemon's scope. What it is like, how a daemon gets into one while systemd is slow or its name is
 # taken, and what happens to the volume when it is stopped.
 NEED_SYSTEMD=1
+for n in 0 1 2 3 4; do # of pods that come and go
+    G_EXPORTS+="EXPORT { Export_Id = 1$n; Path = /tmp/nfsvol-test.$$/server/pods$n; Pseudo = /pods$n;
+        Attr_Expiration_Time = 0; FSAL { Name = VFS; } } "
+done
+export G_EXPORTS
 . "$(dirname "$0")/standin.bash"
+
+before_server() { mkdir -p "$T"/server/pods{0..4}; }
 
 case_daemon_is_in_a_scope() {
     kubelet_mounts
@@ -92,17 +99,71 @@ case_systemd_is_slow() { # SIGSTOP of the bus for seconds: the mount waits for i
     umount "$M"
 }
 
+# D-Bus and systemd stand still, whatever comes: kubelet's pods come and go all the same, late. (Nobody in the box can stop its
+# first process with a signal; its cgroup can be frozen.)
+systemd_stops() {
+    bus=$(systemctl show -p MainPID --value dbus)
+    [ "$bus" -gt 1 ]
+    kill -STOP "$bus"
+    echo 1 >/sys/fs/cgroup/init.scope/cgroup.freeze
+    wait_for 5 grep -q 'frozen 1' /sys/fs/cgroup/init.scope/cgroup.events
+}
+systemd_goes_on() {
+    echo 0 >/sys/fs/cgroup/init.scope/cgroup.freeze
+    kill -CONT "$bus"
+}
+files_are() { [ "$(find "$T/pods" -name "*.$1" | wc -l)" = "$2" ]; }
+scopes_are() { [ "$(systemctl list-units --all --no-legend 'nfsvol-*.scope' | wc -l)" = "$1" ]; }
+
 limit_pods_come_and_go=120
-case_pods_come_and_go() { # 100 pods on 5 exports at once
-    local i pids=() rc=0
-    for i in $(seq 100); do
-        (mount_at "$M/$i" "rsize=$((65536 + i % 5 * 4096))" && ls "$M/$i" >/dev/null && umount "$M/$i") &
-        pids+=($!)
+case_pods_come_and_go() { # 100 pods on 5 exports at once, mounted from within kubelet's cgroup
+    local i
+    mkdir -p "$T/pods"
+    systemctl start dbus
+    cat >"$T/kubelet" <<EOF2
+#!/bin/bash
+touch $T/kubelet.ready
+pod() { # NUMBER: it comes twice, and stays until it is told to go
+    until [ -e $T/pods/come ]; do sleep 0.1; done
+    mkdir -p $M/\$1
+    for round in 1 2; do
+        env -i NFSVOL_RUNDIR=$NFSVOL_RUNDIR mount -t nfs -o $OPTIONS 127.0.0.1:/pods\$((\$1 % 5)) $M/\$1 </dev/null &&
+            echo \$1 >$M/\$1/\$1 || { touch $T/pods/\$1.failed; return; }
+        [ \$round = 2 ] || umount $M/\$1 || touch $T/pods/\$1.failed
     done
-    for i in "${pids[@]}"; do wait "$i" || rc=1; done
-    [ $rc = 0 ]
+    touch $T/pods/\$1.there
+    until [ -e $T/pods/go ]; do sleep 0.1; done
+    rm $M/\$1/\$1 && umount $M/\$1 && rmdir $M/\$1 && touch $T/pods/\$1.gone
+}
+for i in {1..100}; do pod \$i & done
+wait
+exec sleep infinity
+EOF2
+    chmod +x "$T/kubelet"
+    kubelet_starts
+    systemd_stops
+    trap systemd_goes_on EXIT
+    touch "$T/pods/come"
+    sleep 3
+    [ -n "$(daemon_pids)" ]
+    files_are there 0
+    systemd_goes_on
+    wait_for 30 files_are there 100
+    files_are failed 0
+    for i in {1..100}; do [ "$(cat "$T/server/pods$((i % 5))/$i")" = "$i" ]; done
+    [ "$(grep -c " $M/.* fuse\.nfs " /proc/self/mountinfo)" = 100 ]
+    [ "$(nfsvol list | grep -c " 20  serving ")" = 5 ]
+    in_own_scope
+    scopes_are 5
+    systemd_stops
+    touch "$T/pods/go"
+    wait_for 30 files_are gone 100 # it is not needed for that
+    sleep 1
+    systemd_goes_on
+    trap - EXIT
     wait_for 30 no_volumes
-    wait_for 10 sh -c "! systemctl list-units --all --no-legend 'nfsvol-*.scope' | grep -q ."
+    wait_for 10 scopes_are 0
+    kubelet_gone
 }
 
 # A pod that writes and asks for nothing: what it has written is with the daemon only. $1.written is there when that is so; at

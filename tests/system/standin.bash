@@ -17,6 +17,11 @@ touch $T/kubelet.ready
 exec sleep infinity
 EOF2
     chmod +x "$T/kubelet"
+    kubelet_starts
+    mountpoint -q "$M"
+}
+
+kubelet_starts() { # $T/kubelet, until it is ready
     rm -f "$T/kubelet.ready"
     cat >/run/systemd/system/kubelet.service <<EOF2
 [Service]
@@ -28,7 +33,6 @@ EOF2
     systemctl reset-failed kubelet 2>/dev/null || :
     systemctl start kubelet
     wait_for 30 test -e "$T/kubelet.ready"
-    mountpoint -q "$M"
 }
 
 kubelet_again() { # COMMAND...: what is done to it; then it is up again
