@@ -3,37 +3,88 @@
 NEED_SYSTEMD=1
 . "$(dirname "$0")/standin.bash"
 
-case_kubelet_restart() { kubelet_mounts; survives kubelet_again systemctl restart kubelet; finish; }
-case_kubelet_kill_9() { kubelet_mounts; survives kubelet_again systemctl kill -s KILL kubelet; finish; }
-case_kubelet_stop() { kubelet_mounts; survives systemctl stop kubelet; finish; }
-case_kubelet_unit_removed() { kubelet_mounts; survives kubelet_gone; wait_for 10 pods_gone; umount "$M"; }
-case_daemon_reload() { kubelet_mounts; survives systemctl daemon-reload; finish; }
-case_daemon_reexec() { kubelet_mounts; survives systemctl daemon-reexec; finish; }
+case_kubelet_restart() { kubelet_mounts; survives "kubelet_again systemctl restart kubelet"; finish; }
+case_kubelet_kill_9() { kubelet_mounts; survives "kubelet_again systemctl kill -s KILL kubelet"; finish; }
+case_kubelet_stop() { kubelet_mounts; survives "systemctl stop kubelet"; finish; }
+case_kubelet_unit_removed() { kubelet_mounts; survives kubelet_gone; finish; }
+case_daemon_reload() { kubelet_mounts; survives "systemctl daemon-reload"; finish; }
+case_daemon_reexec() { kubelet_mounts; survives "systemctl daemon-reexec"; finish; }
 
-case_kubelet_before_1_20() { # systemd-run --scope -- mount
-    PREFIX="PATH=$PATH systemd-run --description=mount --scope --"
-    kubelet_mounts
-    in_own_scope
-    survives kubelet_again systemctl restart kubelet
-    finish
-}
-
-case_users_shell() { # a session that ends
-    systemd-run -q --wait -p Slice=user.slice --unit=shell \
-        env NFSVOL_RUNDIR="$NFSVOL_RUNDIR" mount -t fuse.nfs -o "$OPTIONS" "$SRC" "$M"
-    in_own_scope
-    mountpoint -q "$M"
-    ls "$M"
-    umount "$M"
-}
-
+ISOLATE="systemctl isolate box.target"
 limit_isolate=60
 case_isolate() {
     kubelet_mounts
     POD_OF_OURS=1
-    survives systemctl isolate box.target
+    survives "$ISOLATE"
     finish
 }
+
+# All of it, one after the other.
+SYSTEMD_EVENTS=("systemctl daemon-reload" "systemctl daemon-reexec")
+SERVICE_EVENTS=("kubelet_again systemctl restart kubelet" "kubelet_again systemctl kill -s KILL kubelet" "${SYSTEMD_EVENTS[@]}"
+    "systemctl stop kubelet" kubelet_gone "$ISOLATE")
+
+case_kubelet_before_1_20() { # its literal command line
+    RUN="systemd-run '--description=Kubernetes transient mount for $M' --scope --"
+    kubelet_mounts
+    in_own_scope
+    POD_OF_OURS=1
+    survives "${SERVICE_EVENTS[@]}"
+    finish
+}
+
+case_service_with_its_own_slice() {
+    SERVICE=Slice=own.slice
+    kubelet_mounts
+    [ "$(systemctl show -p ControlGroup --value kubelet)" = /own.slice/kubelet.service ]
+    POD_OF_OURS=1
+    survives "systemctl stop own.slice" "kubelet_again systemctl start kubelet" "${SERVICE_EVENTS[@]}"
+    finish
+}
+
+# In a container that shares the host's pid namespace, /dev, D-Bus and an rshared directory, the run directory with it.
+case_kubelet_in_a_container() {
+    mkdir -p "$T/shared"
+    mount --bind "$T/shared" "$T/shared"
+    mount --make-rshared "$T/shared"
+    mkdir "$T/shared/run"
+    export NFSVOL_RUNDIR=$T/shared/run
+    M=$T/shared/pod
+    RUNNER="/usr/bin/unshare --mount --propagation unchanged --cgroup --ipc --uts "
+    SERVICE=Delegate=yes
+    PREPARE="mount --make-slave / && mount -t tmpfs none /mnt"
+    kubelet_mounts
+    POD_OF_OURS=1
+    survives "${SERVICE_EVENTS[@]}"
+    finish
+    wait_for 10 umount "$T/shared" # not before the volume has gone from it
+}
+
+# Callers that are no service: a session's, and one of systemd-run. When they have ended they are there again, as kubelet is.
+caller_starts() {
+    rm -f "$T/kubelet.ready"
+    systemd-run -q --scope --unit=caller $CALLER "$T/kubelet" & caller=$!
+    wait_for 30 test -e "$T/kubelet.ready"
+}
+caller_again() { # COMMAND...: what ends it
+    "$@"
+    wait_for 10 caller_ended
+    caller_starts
+}
+caller_ended() { ! kill -0 "$caller" 2>/dev/null && ! systemctl is-active -q caller.scope; }
+SCOPE_EVENTS=("caller_again systemctl stop caller.scope" "caller_again systemctl kill -s KILL caller.scope"
+    "${SYSTEMD_EVENTS[@]}" "systemctl stop caller.scope" "$ISOLATE")
+caller_mounts() { # EVENT...: with the options $CALLER of systemd-run
+    kubelet_script
+    caller_starts
+    mountpoint -q "$M"
+    POD_OF_OURS=1
+    survives "$@" "${SCOPE_EVENTS[@]}"
+    umount "$M"
+}
+
+case_users_shell() { CALLER="--slice=user-1000.slice"; caller_mounts "caller_again systemctl stop user-1000.slice"; }
+case_systemd_run_scope() { CALLER=; caller_mounts; }
 
 # That these tests can fail: without a scope the daemon dies with its caller.
 case_noscope_dies() {
