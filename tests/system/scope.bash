@@ -25,6 +25,18 @@ case_daemon_is_in_a_scope() {
     ! systemctl list-units --all --no-legend 'nfsvol-*.scope' | grep .
 }
 
+case_oom_scores() { # the kernel takes anybody else first; and of ours the worker, which is replaced
+    local pid want ours=-900
+    (echo -900 >/proc/self/oom_score_adj) 2>/dev/null || ours=500 # nobody may lower it here
+    (echo 500 >/proc/self/oom_score_adj; mount_at "$M")
+    for pid in $(daemon_pids); do
+        want=$ours
+        ! tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q -e --worker || want=$((ours + 50))
+        [ "$(cat "/proc/$pid/oom_score_adj")" = $want ] || fail "$(cat "/proc/$pid/oom_score_adj"): $(ps -o args= -p "$pid")"
+    done
+    umount "$M"
+}
+
 case_slice() {
     kubelet_mounts slice=pods-nfs.slice
     [ "$(cgroup_of "$(keeper_pid)")" != "${x:-}" ]
@@ -34,12 +46,12 @@ case_slice() {
 
 case_limits_from_the_configuration() {
     export NFSVOL_CONFIG=$T/nfsvol.conf
-    printf '[scope]\nSlice = nfs.slice\nMemoryMax = 512M\nTasksMax = 33\nTimeoutStopSec = 7\n' >"$NFSVOL_CONFIG"
+    printf '[scope]\nSlice = nfs.slice\nMemoryMax = 512M\nMemoryHigh = 256M\nCPUWeight = 321\nIOWeight = 123\nTasksMax = 33\nTimeoutStopSec = 7\n' >"$NFSVOL_CONFIG"
     mount_at "$M"
     unit=$(status_of scope)
-    [ "$(systemctl show -p MemoryMax --value "$unit")" = $((512 << 20)) ]
-    [ "$(systemctl show -p TasksMax --value "$unit")" = 33 ]
-    [ "$(systemctl show -p TimeoutStopUSec --value "$unit")" = 7s ]
+    for property in MemoryMax=$((512 << 20)) MemoryHigh=$((256 << 20)) CPUWeight=321 IOWeight=123 TasksMax=33 TimeoutStopUSec=7s; do
+        systemctl show "$unit" | grep -qx "$property" || fail "no $property"
+    done
     case $(cgroup_of "$(worker_pid)") in */nfs.slice/nfsvol-*) ;; *) fail "$(cgroup_of "$(worker_pid)")" ;; esac
     umount "$M"
     wait_for 10 no_volumes
@@ -112,6 +124,55 @@ systemd_goes_on() {
     echo 0 >/sys/fs/cgroup/init.scope/cgroup.freeze
     kill -CONT "$bus"
 }
+case_systemd_cannot_be_reached() { # exit 32 with the reason, nothing is left
+    local rc=0
+    unshare --mount bash -c "mount -t tmpfs none /run/dbus && mount --bind /dev/null /run/systemd/private &&
+        mount.nfs $SRC $M -o $OPTIONS" 2>err || rc=$?
+    cat err
+    [ $rc = 32 ]
+    grep -q 'cannot reach systemd' err
+    not mountpoint -q "$M"
+    no_volumes
+}
+
+case_systemd_does_not_answer() { # nor does the bus: the same within the bound, and nothing comes late
+    local rc=0
+    systemctl start dbus
+    systemd_stops
+    trap systemd_goes_on EXIT
+    timeout 30 mount.nfs "$SRC" "$M" -o "$OPTIONS" 2>err || rc=$?
+    cat err
+    no_volumes
+    systemd_goes_on
+    trap - EXIT
+    [ $rc = 32 ]
+    grep -q 'systemd does not answer' err
+    not mountpoint -q "$M"
+    wait_for 10 scopes_are 0
+    mount_at "$M"
+    in_own_scope
+    umount "$M"
+}
+
+# Without systemd: on without a scope, which status says, unless one is required.
+case_no_systemd() {
+    local rc=0
+    unshare --mount bash -c "mount -t tmpfs none /run/systemd && mount.nfs $SRC $M -o $OPTIONS,scope=required" 2>err || rc=$?
+    cat err
+    [ $rc = 32 ]
+    grep -q 'scope=required, but systemd does not run this system' err
+    no_volumes
+    unshare --mount --propagation unchanged bash -c "mount --make-slave /run && mount -t tmpfs none /run/systemd && mount.nfs $SRC $M -o $OPTIONS"
+    mountpoint -q "$M"
+    [ -z "$(status_of scope)" ]
+    nfsvol status | grep -q 'scope *none'
+    umount "$M"
+    wait_for 10 no_volumes
+    mount_at "$M" scope=required
+    in_own_scope
+    umount "$M"
+}
+
 files_are() { [ "$(find "$T/pods" -name "*.$1" | wc -l)" = "$2" ]; }
 scopes_are() { [ "$(systemctl list-units --all --no-legend 'nfsvol-*.scope' | wc -l)" = "$1" ]; }
 
@@ -164,6 +225,65 @@ EOF2
     wait_for 30 no_volumes
     wait_for 10 scopes_are 0
     kubelet_gone
+}
+
+# The name of the scope is taken. (It is made from the volume, so that it is known before.)
+scope_of_the_volume() {
+    mount_at "$M"
+    status_of scope >unit
+    umount "$M"
+    wait_for 10 no_volumes
+    wait_for 5 scopes_are 0
+    unit=$(cat unit)
+    second=${unit%.scope}-1.scope
+}
+no_names() { [ -z "$(ls "$NFSVOL_RUNDIR")" ]; }
+mounts_in() { # SCOPE
+    mount_at "$M"
+    [ "$(status_of scope)" = "$1" ] || fail "it is in $(status_of scope)"
+    case $(cgroup_of "$(worker_pid)") in */"$1") ;; *) fail "$(cgroup_of "$(worker_pid)")" ;; esac
+}
+
+case_name_is_taken_by_a_stranger() { # who goes on undisturbed
+    local stranger
+    scope_of_the_volume
+    systemd-run -q --scope --unit="$unit" sleep 300 & stranger=$!
+    wait_for 5 systemctl is-active -q "$unit"
+    mounts_in "$second"
+    umount "$M"
+    wait_for 10 no_volumes
+    [ "$(cat "/sys/fs/cgroup$(systemctl show -p ControlGroup --value "$unit")/cgroup.procs")" = $stranger ]
+    systemctl stop "$unit"
+    wait $stranger || :
+}
+
+case_name_is_taken_by_what_failed() { # one that could not be stopped in time, and that systemd keeps
+    scope_of_the_volume
+    systemd-run -q --scope --unit="$unit" -p TimeoutStopSec=1 bash -c 'trap "" TERM; touch ready; while :; do sleep 1; done' &
+    wait_for 5 test -e ready
+    systemctl stop "$unit"
+    [ "$(systemctl show -p ActiveState --value "$unit")" = failed ]
+    mounts_in "$unit"
+    umount "$M"
+}
+
+case_name_is_taken_by_one_that_drains() { # for a pod that has the volume still
+    scope_of_the_volume
+    mount_at "$M"
+    before=$(worker_pid)
+    pod_start
+    umount "$M"
+    wait_for 10 no_names
+    mounts_in "$second"
+    [ "$(worker_pid)" != "$before" ]
+    size=$(pod_size)
+    wait_for 10 pod_wrote_on "$size"
+    lock_held
+    scopes_are 2
+    pod_stop
+    wait_for 10 scopes_are 1
+    systemctl is-active -q "$second"
+    umount "$M"
 }
 
 # A pod that writes and asks for nothing: what it has written is with the daemon only. $1.written is there when that is so; at
