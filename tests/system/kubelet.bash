@@ -63,7 +63,7 @@ case_kubelet_in_a_container() {
 # Callers that are no service: a session's, and one of systemd-run. When they have ended they are there again, as kubelet is.
 caller_starts() {
     rm -f "$T/kubelet.ready"
-    systemd-run -q --scope --unit=caller $CALLER "$T/kubelet" & caller=$!
+    systemd-run -q --scope --unit=caller -p TimeoutStopSec=3 $CALLER "$T/kubelet" & caller=$!
     wait_for 30 test -e "$T/kubelet.ready"
 }
 caller_again() { # COMMAND...: what ends it
