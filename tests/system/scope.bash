@@ -98,32 +98,38 @@ case_bus_is_stopped() { # dbus-daemon hangs: systemd's own socket is used
     umount "$M"
 }
 
-limit_systemd_is_slow=60
-case_systemd_is_slow() { # SIGSTOP of the bus for seconds: the mount waits for it
-    local bus
-    systemctl start dbus
-    bus=$(systemctl show -p MainPID --value dbus)
-    kill -STOP "$bus"
-    (sleep 3; kill -CONT "$bus") &
-    mount_at "$M"
-    wait
-    in_own_scope
-    umount "$M"
+# Systemd stands still, or D-Bus as well. (Nobody in the box can stop its first process with a signal; its cgroup can be frozen.)
+systemd_freezes() {
+    echo 1 >/sys/fs/cgroup/init.scope/cgroup.freeze
+    wait_for 5 grep -q 'frozen 1' /sys/fs/cgroup/init.scope/cgroup.events
 }
-
-# D-Bus and systemd stand still, whatever comes: kubelet's pods come and go all the same, late. (Nobody in the box can stop its
-# first process with a signal; its cgroup can be frozen.)
+systemd_thaws() { echo 0 >/sys/fs/cgroup/init.scope/cgroup.freeze; }
 systemd_stops() {
     bus=$(systemctl show -p MainPID --value dbus)
     [ "$bus" -gt 1 ]
     kill -STOP "$bus"
-    echo 1 >/sys/fs/cgroup/init.scope/cgroup.freeze
-    wait_for 5 grep -q 'frozen 1' /sys/fs/cgroup/init.scope/cgroup.events
+    systemd_freezes
 }
 systemd_goes_on() {
-    echo 0 >/sys/fs/cgroup/init.scope/cgroup.freeze
+    systemd_thaws
     kill -CONT "$bus"
 }
+
+case_systemd_is_slow() { # for seconds, with a bus that is not: the mount waits for it
+    systemctl start dbus
+    systemd_freezes
+    trap systemd_thaws EXIT
+    mount_at "$M" & mount=$!
+    sleep 3
+    kill -0 $mount
+    not mountpoint -q "$M"
+    systemd_thaws
+    trap - EXIT
+    wait $mount
+    in_own_scope
+    umount "$M"
+}
+
 case_systemd_cannot_be_reached() { # exit 32 with the reason, nothing is left
     local rc=0
     unshare --mount bash -c "mount -t tmpfs none /run/dbus && mount --bind /dev/null /run/systemd/private &&
@@ -132,7 +138,7 @@ case_systemd_cannot_be_reached() { # exit 32 with the reason, nothing is left
     [ $rc = 32 ]
     grep -q 'cannot reach systemd' err
     not mountpoint -q "$M"
-    no_volumes
+    wait_for 5 no_volumes
 }
 
 case_systemd_does_not_answer() { # nor does the bus: the same within the bound, and nothing comes late
@@ -142,7 +148,7 @@ case_systemd_does_not_answer() { # nor does the bus: the same within the bound, 
     trap systemd_goes_on EXIT
     timeout 30 mount.nfs "$SRC" "$M" -o "$OPTIONS" 2>err || rc=$?
     cat err
-    no_volumes
+    wait_for 5 no_volumes
     systemd_goes_on
     trap - EXIT
     [ $rc = 32 ]
@@ -161,7 +167,7 @@ case_no_systemd() {
     cat err
     [ $rc = 32 ]
     grep -q 'scope=required, but systemd does not run this system' err
-    no_volumes
+    wait_for 5 no_volumes
     unshare --mount --propagation unchanged bash -c "mount --make-slave /run && mount -t tmpfs none /run/systemd && mount.nfs $SRC $M -o $OPTIONS"
     mountpoint -q "$M"
     [ -z "$(status_of scope)" ]
@@ -173,6 +179,7 @@ case_no_systemd() {
     umount "$M"
 }
 
+# Whatever comes: kubelet's pods come and go all the same, late.
 files_are() { [ "$(find "$T/pods" -name "*.$1" | wc -l)" = "$2" ]; }
 scopes_are() { [ "$(systemctl list-units --all --no-legend 'nfsvol-*.scope' | wc -l)" = "$1" ]; }
 
