@@ -358,11 +358,12 @@ ended() { # the pod with $1, nothing of the scope and its processes is left, and
 }
 
 # The scope is stopped under a pod that writes: what it has written goes to the server at once, it goes on without an error for as
-# long as it likes, and the stop ends when it does.
+# long as it likes, also if the worker dies meanwhile, and the stop ends when it does.
 case_stopped_scope_drains() {
     writer_and_stop 60
     wait_for 10 committed "$worker"
     first_lines lines || fail "not all of it is on the server"
+    kill -KILL "$worker"
     n=$(lines_now)
     wait_for 10 writes_on $((n + 50))
     [ "$(systemctl show -p ActiveState --value "$unit")" = deactivating ]
