@@ -67,6 +67,37 @@ case_dead_server_root_is_answered() { # hard mount, nothing cached: stat and sta
     rmdir "$T/server/export/dir"
 }
 
+# The same from a worker that never heard of the server: its memory has the root's attributes, but nothing for STATFS. That ends with
+# an error, in time, and one from which kubelet concludes that the mount is dead (mount-utils, IsCorruptedMnt): with another one the
+# pod could not be deleted.
+limit_dead_server_root_is_an_error=90
+case_dead_server_root_is_an_error() {
+    local how
+    for how in pause kill; do
+        mount_at "$M" actimeo=0
+        server $how
+        kill -KILL "$(worker_pid)"
+        timeout -s KILL 60 python3 - "$M" <<'END'
+import errno, os, sys, time
+CORRUPTED = {"ENOTCONN", "ESTALE", "EIO", "EACCES", "EHOSTDOWN"}
+for ask in os.stat, os.statvfs, os.stat, os.statvfs:
+    start = time.monotonic()
+    try:
+        ask(sys.argv[1])
+        got = "no error"
+    except OSError as e:
+        got = errno.errorcode[e.errno]
+    took = time.monotonic() - start
+    print(f"# {ask.__name__}: {got} after {took:.1f} s")
+    assert took < 8 and (got in CORRUPTED or ask is os.stat and got == "no error"), (ask.__name__, got, took)
+END
+        timeout -s KILL 20 umount "$M"
+        [ $how = kill ] || server cont
+        [ $how = pause ] || server restart
+        wait_for 20 no_volumes
+    done
+}
+
 limit_deleted_while_the_server_is_dead=90
 case_deleted_while_the_server_is_dead() { # stat, umount, umount -f, rmdir, with a process stuck inside
     mount_at "$M/v"

@@ -1,208 +1,90 @@
 #!/bin/bash
 # Under a real systemd: whoever ran mount(8) may be restarted, stopped, killed and removed; the volume stays.
-#
-# The stand-in for kubelet is a service with the default KillMode that runs kubelet's own command lines. Pods are
-# services of their own, with a mount namespace of their own.
 NEED_SYSTEMD=1
-. "$(dirname "$0")/../integration/lib.bash"
+. "$(dirname "$0")/standin.bash"
 
-OPTIONS=$MOUNT_PORTS,linger=0
+case_kubelet_restart() { kubelet_mounts; survives "kubelet_again systemctl restart kubelet"; finish; }
+case_kubelet_kill_9() { kubelet_mounts; survives "kubelet_again systemctl kill -s KILL kubelet"; finish; }
+case_kubelet_stop() { kubelet_mounts; survives "systemctl stop kubelet"; finish; }
+case_kubelet_unit_removed() { kubelet_mounts; survives kubelet_gone; finish; }
+case_daemon_reload() { kubelet_mounts; survives "systemctl daemon-reload"; finish; }
+case_daemon_reexec() { kubelet_mounts; survives "systemctl daemon-reexec"; finish; }
 
-# kubelet_mounts [OPTIONS]: starts the stand-in; it mounts at $M as kubelet since 1.20 does, and lives on
-kubelet_mounts() {
-    mkdir -p "$M"
-    cat >"$T/kubelet" <<EOF2
-#!/bin/bash
-cd /
-mountpoint -q $M || env -i NFSVOL_RUNDIR=$NFSVOL_RUNDIR ${PREFIX:-} mount -t nfs -o $OPTIONS${1:+,$1} $SRC $M </dev/null
-touch $T/kubelet.ready
-exec sleep infinity
-EOF2
-    chmod +x "$T/kubelet"
-    rm -f "$T/kubelet.ready"
-    cat >/run/systemd/system/kubelet.service <<EOF2
-[Service]
-ExecStart=$T/kubelet
-Restart=always
-TimeoutStopSec=3
-EOF2
-    systemctl daemon-reload
-    systemctl reset-failed kubelet 2>/dev/null || :
-    systemctl start kubelet
-    wait_for 30 test -e "$T/kubelet.ready"
-    mountpoint -q "$M"
-}
-
-kubelet_again() { # COMMAND...: what is done to it; then it is up again
-    rm -f "$T/kubelet.ready"
-    "$@"
-    wait_for 30 test -e "$T/kubelet.ready"
-}
-
-kubelet_gone() {
-    systemctl stop kubelet
-    rm -f /run/systemd/system/kubelet.service
-    systemctl daemon-reload
-}
-
-# A pod: its own mount namespace with a bind of the volume, an open file, a mapping, a lock. It writes a line ten
-# times a second through the descriptor and checks file and mapping; the first error ends it.
-cat >/tmp/pod.py <<'EOF2'
-import fcntl, mmap, os, sys, time
-d = sys.argv[1]
-name = d + "/pod.log"
-fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-os.write(fd, b"x" * 4096)
-fcntl.lockf(fd, fcntl.LOCK_EX)
-os.chdir(d)
-m = mmap.mmap(fd, 4096)
-n = 0
-while not os.path.exists(sys.argv[2]):
-    line = b"%08d\n" % n
-    os.pwrite(fd, line, 4096 + 9 * n)
-    m[0:8] = line[:8]
-    m.flush()
-    assert os.pread(fd, 9, 4096 + 9 * n) == line
-    assert os.fstat(fd).st_size == 4096 + 9 * (n + 1)
-    assert open("pod.log", "rb").read(8) == line[:8]
-    n += 1
-    time.sleep(0.1)
-os.close(fd)
-open(sys.argv[2] + ".done", "w").write(str(n))
-EOF2
-
-pod_start() {
-    rm -f "$T/pod.stop" "$T/pod.stop.done"
-    mkdir -p /tmp/pod
-    local runner="systemd-run -q --unit=pod -p PrivateMounts=yes"
-    [ -z "${POD_OF_OURS:-}" ] || runner="setsid unshare --mount" # not a unit that could be stopped
-    $runner bash -c "
-        mount --bind $M /tmp/pod && exec python3 /tmp/pod.py /tmp/pod $T/pod.stop" &
-    wait_for 10 test -s "$M/pod.log"
-}
-
-pod_stop() { # it has seen no error
-    touch "$T/pod.stop"
-    wait_for 10 test -e "$T/pod.stop.done" || { journalctl -u pod --no-pager | tail -20; return 1; }
-    [ "$(cat "$T/pod.stop.done")" -gt 3 ]
-    rm -f "$M/pod.log"
-}
-
-pods_gone() { ! systemctl is-active -q pod; }
-
-cgroup_of() { sed -n 's/^0:://p' "/proc/$1/cgroup"; }
-
-in_own_scope() { # every process of ours
-    local pid
-    for pid in $(daemon_pids); do
-        case $(cgroup_of "$pid") in
-        */nfsvol-*.scope) ;;
-        *) fail "$pid is in $(cgroup_of "$pid")" ;;
-        esac
-    done
-}
-
-survives() { # COMMAND...: the same daemon, the same worker, a pod without an error
-    local before after
-    pod_start
-    before="$(keeper_pid) $(worker_pid)"
-    "$@"
-    sleep 0.5
-    after="$(keeper_pid) $(worker_pid)"
-    [ "$before" = "$after" ] || fail "was $before, is $after"
-    pod_stop
-    mountpoint -q "$M"
-    echo works >"$M/after"
-    rm "$M/after"
-}
-
-finish() {
-    kubelet_gone
-    wait_for 10 pods_gone
-    umount "$M"
-}
-
-case_daemon_is_in_a_scope() {
-    kubelet_mounts
-    in_own_scope
-    unit=$(status_of scope)
-    systemctl is-active -q "$unit"
-    systemctl status --no-pager "$unit" | tee status
-    grep -q "NFS volume $SRC" status
-    grep -q 'man:nfsvold(8)' status
-    nfsvol status | grep -q "$unit"
-    finish
-    wait_for 10 sh -c "! systemctl is-active -q '$unit'"
-    ! systemctl list-units --all --no-legend 'nfsvol-*.scope' | grep .
-}
-
-case_kubelet_restart() { kubelet_mounts; survives kubelet_again systemctl restart kubelet; finish; }
-case_kubelet_kill_9() { kubelet_mounts; survives kubelet_again systemctl kill -s KILL kubelet; finish; }
-case_kubelet_stop() { kubelet_mounts; survives systemctl stop kubelet; finish; }
-case_kubelet_unit_removed() { kubelet_mounts; survives kubelet_gone; wait_for 10 pods_gone; umount "$M"; }
-case_daemon_reload() { kubelet_mounts; survives systemctl daemon-reload; finish; }
-case_daemon_reexec() { kubelet_mounts; survives systemctl daemon-reexec; finish; }
-
-case_kubelet_before_1_20() { # systemd-run --scope -- mount
-    PREFIX="PATH=$PATH systemd-run --description=mount --scope --"
-    kubelet_mounts
-    in_own_scope
-    survives kubelet_again systemctl restart kubelet
-    finish
-}
-
-case_users_shell() { # a session that ends
-    systemd-run -q --wait -p Slice=user.slice --unit=shell \
-        env NFSVOL_RUNDIR="$NFSVOL_RUNDIR" mount -t fuse.nfs -o "$OPTIONS" "$SRC" "$M"
-    in_own_scope
-    mountpoint -q "$M"
-    ls "$M"
-    umount "$M"
-}
-
-case_slice() {
-    kubelet_mounts slice=pods-nfs.slice
-    [ "$(cgroup_of "$(keeper_pid)")" != "${x:-}" ]
-    case $(cgroup_of "$(worker_pid)") in */pods-nfs.slice/nfsvol-*) ;; *) fail "$(cgroup_of "$(worker_pid)")" ;; esac
-    finish
-}
-
-case_limits_from_the_configuration() {
-    export NFSVOL_CONFIG=$T/nfsvol.conf
-    printf '[scope]\nSlice = nfs.slice\nMemoryMax = 512M\nTasksMax = 33\nTimeoutStopSec = 7\n' >"$NFSVOL_CONFIG"
-    mount_at "$M"
-    unit=$(status_of scope)
-    [ "$(systemctl show -p MemoryMax --value "$unit")" = $((512 << 20)) ]
-    [ "$(systemctl show -p TasksMax --value "$unit")" = 33 ]
-    [ "$(systemctl show -p TimeoutStopUSec --value "$unit")" = 7s ]
-    case $(cgroup_of "$(worker_pid)") in */nfs.slice/nfsvol-*) ;; *) fail "$(cgroup_of "$(worker_pid)")" ;; esac
-    umount "$M"
-    wait_for 10 no_volumes
-    printf '[scope]\nMemoryMx = 512M\n' >"$NFSVOL_CONFIG"
-    not mount_at "$M" 2>err
-    grep -q MemoryMx err
-}
-
-case_scope_refused_leaves_nothing() { # systemd says no: exit 32 with its reason
-    local rc=0
-    ln -s /dev/null /run/systemd/system/masked.slice
-    systemctl daemon-reload
-    mount.nfs "$SRC" "$M" -o "$OPTIONS,slice=masked.slice" 2>err || rc=$?
-    rm /run/systemd/system/masked.slice
-    systemctl daemon-reload
-    cat err
-    [ $rc = 32 ]
-    grep -q 'masked' err
-    not mountpoint -q "$M"
-}
-
+ISOLATE="systemctl isolate box.target"
 limit_isolate=60
 case_isolate() {
     kubelet_mounts
     POD_OF_OURS=1
-    survives systemctl isolate box.target
+    survives "$ISOLATE"
     finish
 }
+
+# All of it, one after the other.
+SYSTEMD_EVENTS=("systemctl daemon-reload" "systemctl daemon-reexec")
+SERVICE_EVENTS=("kubelet_again systemctl restart kubelet" "kubelet_again systemctl kill -s KILL kubelet" "${SYSTEMD_EVENTS[@]}"
+    "systemctl stop kubelet" kubelet_gone "$ISOLATE")
+
+case_kubelet_before_1_20() { # its literal command line
+    RUN="systemd-run '--description=Kubernetes transient mount for $M' --scope --"
+    kubelet_mounts
+    in_own_scope
+    POD_OF_OURS=1
+    survives "${SERVICE_EVENTS[@]}"
+    finish
+}
+
+case_service_with_its_own_slice() {
+    SERVICE=Slice=own.slice
+    kubelet_mounts
+    [ "$(systemctl show -p ControlGroup --value kubelet)" = /own.slice/kubelet.service ]
+    POD_OF_OURS=1
+    survives "systemctl stop own.slice" "kubelet_again systemctl start kubelet" "${SERVICE_EVENTS[@]}"
+    finish
+}
+
+# In a container that shares the host's pid namespace, /dev, D-Bus and an rshared directory, the run directory with it.
+case_kubelet_in_a_container() {
+    mkdir -p "$T/shared"
+    mount --bind "$T/shared" "$T/shared"
+    mount --make-rshared "$T/shared"
+    mkdir "$T/shared/run"
+    export NFSVOL_RUNDIR=$T/shared/run
+    M=$T/shared/pod
+    RUNNER="/usr/bin/unshare --mount --propagation unchanged --cgroup --ipc --uts "
+    SERVICE=Delegate=yes
+    PREPARE="mount --make-slave / && mount -t tmpfs none /mnt"
+    kubelet_mounts
+    POD_OF_OURS=1
+    survives "${SERVICE_EVENTS[@]}"
+    finish
+    wait_for 10 umount "$T/shared" # not before the volume has gone from it
+}
+
+# Callers that are no service: a session's, and one of systemd-run. When they have ended they are there again, as kubelet is.
+caller_starts() {
+    rm -f "$T/kubelet.ready"
+    systemd-run -q --scope --unit=caller -p TimeoutStopSec=3 $CALLER "$T/kubelet" & caller=$!
+    wait_for 30 test -e "$T/kubelet.ready"
+}
+caller_again() { # COMMAND...: what ends it
+    "$@"
+    wait_for 10 caller_ended
+    caller_starts
+}
+caller_ended() { ! kill -0 "$caller" 2>/dev/null && ! systemctl is-active -q caller.scope; }
+SCOPE_EVENTS=("caller_again systemctl stop caller.scope" "caller_again systemctl kill -s KILL caller.scope"
+    "${SYSTEMD_EVENTS[@]}" "systemctl stop caller.scope" "$ISOLATE")
+caller_mounts() { # EVENT...: with the options $CALLER of systemd-run
+    kubelet_script
+    caller_starts
+    mountpoint -q "$M"
+    POD_OF_OURS=1
+    survives "$@" "${SCOPE_EVENTS[@]}"
+    umount "$M"
+}
+
+case_users_shell() { CALLER="--slice=user-1000.slice"; caller_mounts "caller_again systemctl stop user-1000.slice"; }
+case_systemd_run_scope() { CALLER=; caller_mounts; }
 
 # That these tests can fail: without a scope the daemon dies with its caller.
 case_noscope_dies() {
@@ -213,16 +95,6 @@ case_noscope_dies() {
     systemctl stop kubelet
     wait_for 5 sh -c "! kill -0 $pid 2>/dev/null"
     finish || umount -l "$M" || : # the keeper may have unmounted it when it was told to end
-}
-
-case_two_volumes_two_scopes() {
-    mkdir -p "$M/a" "$M/b"
-    mount_at "$M/a" rsize=65536
-    mount_at "$M/b" rsize=131072
-    mount_at "$M/a2" rsize=65536
-    [ "$(systemctl list-units --no-legend 'nfsvol-*.scope' | wc -l)" = 2 ]
-    in_own_scope
-    umount "$M/a" "$M/b" "$M/a2"
 }
 
 # A container that shares the host's pid namespace, /dev, D-Bus and an rshared directory (hostPID: true).
@@ -260,60 +132,6 @@ case_container_with_its_own_pids() {
     cat err
     grep -q hostPID err
     not mountpoint -q "$M"
-}
-
-limit_bus_is_stopped=90
-case_bus_is_stopped() { # dbus-daemon hangs: systemd's own socket is used
-    local bus
-    systemctl start dbus
-    bus=$(systemctl show -p MainPID --value dbus)
-    [ "$bus" -gt 1 ]
-    kill -STOP "$bus"
-    rc=0
-    mount_at "$M" || rc=$?
-    kill -CONT "$bus"
-    [ $rc = 0 ]
-    in_own_scope
-    umount "$M"
-}
-
-limit_systemd_is_slow=60
-case_systemd_is_slow() { # SIGSTOP of the bus for seconds: the mount waits for it
-    local bus
-    systemctl start dbus
-    bus=$(systemctl show -p MainPID --value dbus)
-    kill -STOP "$bus"
-    (sleep 3; kill -CONT "$bus") &
-    mount_at "$M"
-    wait
-    in_own_scope
-    umount "$M"
-}
-
-limit_pods_come_and_go=120
-case_pods_come_and_go() { # 100 pods on 5 exports at once
-    local i pids=() rc=0
-    for i in $(seq 100); do
-        (mount_at "$M/$i" "rsize=$((65536 + i % 5 * 4096))" && ls "$M/$i" >/dev/null && umount "$M/$i") &
-        pids+=($!)
-    done
-    for i in "${pids[@]}"; do wait "$i" || rc=1; done
-    [ $rc = 0 ]
-    wait_for 30 no_volumes
-    wait_for 10 sh -c "! systemctl list-units --all --no-legend 'nfsvol-*.scope' | grep -q ."
-}
-
-case_stopped_scope_drains() { # systemctl stop of the scope: what is written is on the server, nothing hangs
-    local start=$SECONDS
-    mount_at "$M"
-    head -c 5000000 /dev/urandom >"$T/data"
-    cp "$T/data" "$M/data"
-    unit=$(status_of scope)
-    umount "$M"
-    systemctl stop "$unit" 2>/dev/null || : # it may have gone by itself
-    [ $((SECONDS - start)) -lt 30 ]
-    cmp "$T/data" "$T/server/export/data"
-    rm "$T/server/export/data"
 }
 
 # Pods with a verified load, while everything happens to kubelet, and worker and keeper are killed and upgraded in between:
