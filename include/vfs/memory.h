@@ -286,7 +286,8 @@ typedef struct Memory {
         VerifyReport verify;
 
         /* FUSE_INIT as the kernel sent it, and our answer: what was negotiated is state */
-        _Atomic uint32_t init_len;
+        _Atomic uint32_t init_len; /* published last; 0: it has not come yet */
+        uint32_t init_seal;
         uint8_t init_request[256] __attribute__((aligned(8)));
         _Atomic uint32_t init_replied;
 
@@ -310,6 +311,11 @@ int memory_new(Memory **ret, int *ret_fd);
 
 /* Maps an inherited one. -EPROTO: not one of ours, or of another version. */
 int memory_attach(int fd, Memory **ret);
+
+/* The kernel's INIT. The first one counts. */
+void memory_keep_init(Memory *memory, const void *request, size_t len);
+/* It is as it came, or has not come yet: else nobody can serve the kernel. */
+bool memory_init_is_sane(const Memory *memory);
 
 /* Makes pages resident and mapped for writing, so that no read(2) into them can fault. 0 or negative errno. */
 int memory_populate(void *start, size_t size);

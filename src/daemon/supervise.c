@@ -220,7 +220,7 @@ static bool is_fault(const Keeper *keeper, const siginfo_t *si, bool known) {
 static int worker_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         Keeper *keeper = userdata;
         KeeperRecord *record = keeper->record;
-        bool refuser = record->failing && atomic_load(&keeper->memory->worker_state) == WORKER_REFUSING;
+        bool refuser = record->failing && (!keeper->retrying || atomic_load(&keeper->memory->worker_state) == WORKER_REFUSING);
         siginfo_t si = { 0 };
         char end[128];
         bool known;

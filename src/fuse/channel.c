@@ -208,15 +208,6 @@ static void accept_forget(FuseChannel *channel, const struct fuse_in_header *hea
                 vfs_forget(vfs, one[i].nodeid, one[i].nlookup);
 }
 
-static void accept_init(FuseChannel *channel, const struct fuse_in_header *header, size_t len) {
-        Memory *memory = channel->volume->memory;
-
-        if (atomic_load(&memory->init_len) || len > sizeof memory->init_request)
-                return;
-        memcpy(memory->init_request, header, len);
-        atomic_store_explicit(&memory->init_len, (uint32_t) len, memory_order_release);
-}
-
 /* A whole request of len bytes stands in the read buffer, its slot is READING. */
 static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
         Slot *slot = fop->slot;
@@ -244,7 +235,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
                                           ((struct fuse_interrupt_in *) (void *) (header + 1))->unique);
                 return;
         case FUSE_INIT:
-                accept_init(channel, header, len);
+                memory_keep_init(channel->volume->memory, header, len);
                 break;
         }
 
@@ -544,8 +535,27 @@ static void forgive(FuseChannel *channel) {
                 channel->journal->slots[i].n_faults = 0;
 }
 
+/* INIT is in a slot from the time it was read until it is answered. */
+static bool init_is_waiting(const FuseVolume *volume) {
+        for (unsigned i = 0; i < volume->memory->n_reactors; i++) {
+                FuseChannel *channel = volume->channels[i];
+
+                for (unsigned j = 0; j < journal_slots(channel->journal); j++) {
+                        Slot *slot = &channel->journal->slots[j];
+
+                        if (atomic_load(&slot->state) != SLOT_FREE && slot->buffer >= -1 && slot->buffer < BUFFERS &&
+                            slot_header(channel, slot)->opcode == FUSE_INIT)
+                                return true;
+                }
+        }
+        return false;
+}
+
 void fuse_volume_recover(FuseVolume *volume) {
         uint32_t n = volume->memory->n_reactors;
+
+        if (atomic_load(&volume->memory->init_len) && !init_is_waiting(volume))
+                atomic_store(&volume->memory->init_replied, 1);
 
         for (unsigned i = 0; i < REACTORS_MAX; i++)
                 volume->was_doing[i] = atomic_load(&volume->memory->doing[i]);

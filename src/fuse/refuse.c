@@ -57,10 +57,8 @@ static bool leave_for_a_worker(Memory *memory, Journal *journal, const struct fu
 
                 if (atomic_load(&slot->state) != SLOT_FREE)
                         continue;
-                if (header->opcode == FUSE_INIT && header->len <= sizeof memory->init_request) {
-                        memcpy(memory->init_request, header, header->len);
-                        atomic_store(&memory->init_len, header->len);
-                }
+                if (header->opcode == FUSE_INIT)
+                        memory_keep_init(memory, header, header->len);
                 slot->len = header->len;
                 slot->unique = header->unique;
                 slot->recovered = slot->n_faults = 0;

@@ -1,13 +1,19 @@
 /*
  * What the channels of one mount share. See include/fuse/channel.h.
  */
+#include "base/log.h"
 #include "private.h"
 
 int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), void *userdata,
                     FuseVolume **ret) {
-        FuseVolume *volume = calloc(1, sizeof *volume);
+        FuseVolume *volume;
         int r;
 
+        if (!memory_init_is_sane(memory)) {
+                log_error("the recovery memory is not usable: what the kernel and we agreed on is damaged");
+                return -EPROTO;
+        }
+        volume = calloc(1, sizeof *volume);
         if (!volume)
                 return -ENOMEM;
         volume->memory = memory;

@@ -55,6 +55,7 @@ uint64_t memory_layout(void) {
                 offsetof(Memory, inodes_high),
                 offsetof(Memory, inode_generation),
                 offsetof(Memory, verify),
+                offsetof(Memory, init_seal),
                 offsetof(Memory, init_request),
                 offsetof(Memory, stats),
                 offsetof(Memory, journal),
@@ -117,12 +118,27 @@ int memory_new(Memory **ret, int *ret_fd) {
         return 0;
 }
 
+void memory_keep_init(Memory *memory, const void *request, size_t len) {
+        if (atomic_load(&memory->init_len) || len > sizeof memory->init_request)
+                return;
+        memcpy(memory->init_request, request, len);
+        memory->init_seal = memory_seal((uint32_t) len, request, len);
+        atomic_store_explicit(&memory->init_len, (uint32_t) len, memory_order_release);
+}
+
+bool memory_init_is_sane(const Memory *memory) {
+        uint32_t len = atomic_load(&memory->init_len);
+
+        if (len == 0)
+                return !atomic_load(&memory->init_replied);
+        return len <= sizeof memory->init_request && memory->init_seal == memory_seal(len, memory->init_request, len);
+}
+
 static bool memory_is_sane(const Memory *memory) {
         return memory->magic == MEMORY_MAGIC && memory->version == MEMORY_VERSION &&
                memory->size_check == (uint32_t) memory_layout() && memory->n_reactors >= 1 &&
                memory->n_reactors <= REACTORS_MAX && memory->mount.n_addrs <= NFS_ADDRS_MAX &&
-               memory->mount.root.len <= NFS_FH_MAX &&
-               atomic_load(&((Memory *) (uintptr_t) memory)->init_len) <= sizeof memory->init_request;
+               memory->mount.root.len <= NFS_FH_MAX;
 }
 
 int memory_attach(int fd, Memory **ret) {

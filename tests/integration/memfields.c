@@ -44,7 +44,7 @@ static const Field fields[] = {
         F(Memory, n_opens), F(Memory, inodes_high), F(Memory, opens_high), F(Memory, inode_generation), F(Memory, write_errors_lost),
         F(Memory, locks_high), F(Memory, lock_svid), F(Memory, n_locks), F(Memory, n_lock_waiters), F(Memory, n_locks_lost),
         F(Memory, lock_stats), F(Memory, handles_replaced), F(Memory, handles_high), F(Memory, handle_epoch), F(Memory, verify),
-        F(Memory, init_len), F(Memory, init_request), F(Memory, init_replied), F(Memory, stats),
+        F(Memory, init_len), F(Memory, init_seal), F(Memory, init_request), F(Memory, init_replied), F(Memory, stats),
 };
 
 /* The next field of the same structure begins right after this one, but for alignment. */

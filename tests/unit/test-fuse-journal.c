@@ -104,8 +104,11 @@ static void add_request(Memory *memory, unsigned i) {
 }
 
 static Memory *memory_made(int *ret_fd, int fuse_fd) {
-        struct fuse_in_header *header;
-        struct fuse_init_in *init;
+        const struct {
+                struct fuse_in_header header;
+                struct fuse_init_in in;
+        } init = { { .len = sizeof init, .opcode = FUSE_INIT },
+                   { .major = 7, .minor = 31, .max_readahead = 131072, .flags = 0x3fffff } };
         Memory *memory;
 
         cr_assert_eq(memory_new(&memory, ret_fd), 0);
@@ -118,12 +121,7 @@ static Memory *memory_made(int *ret_fd, int fuse_fd) {
         memory->mount.n_addrs = 1;
         memory->mount.addrs[0].addr.ss_family = AF_INET;
         memory->mount.port = 1;
-        header = (void *) memory->init_request;
-        init = (void *) (header + 1);
-        header->len = sizeof *header + sizeof *init;
-        header->opcode = FUSE_INIT;
-        *init = (struct fuse_init_in){ .major = 7, .minor = 31, .max_readahead = 131072, .flags = 0x3fffff };
-        atomic_store(&memory->init_len, header->len);
+        memory_keep_init(memory, &init, sizeof init);
         atomic_store(&memory->init_replied, 1);
         for (unsigned i = 0; i < 24; i++)
                 add_request(memory, i);
