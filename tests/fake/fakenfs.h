@@ -109,6 +109,12 @@ void fakenfs_set_time_grain(FakeNfs *fake, uint32_t ns);
 /* The ctime of id, and of no other, is later: it was changed, or its id was used again. */
 void fakenfs_touch(FakeNfs *fake, uint64_t id);
 
+/*
+ * An ACL: the mode bits of id say one thing, and the server lets uid have what ACCESS says (RFC 1813: 1 READ, 2 LOOKUP, 4 MODIFY,
+ * 8 EXTEND, 16 DELETE, 32 EXECUTE), which READ, WRITE, LOOKUP and READDIR* go by. Who is not named is allowed everything.
+ */
+void fakenfs_acl(FakeNfs *fake, uint64_t id, uint32_t mode, uint32_t uid, uint32_t access);
+
 /* Closes all connections. This and the next two return when it is done. */
 void fakenfs_kick(FakeNfs *fake);
 

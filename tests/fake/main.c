@@ -2,7 +2,8 @@
  * The fake server as a program: fakenfs PORT N_FILES [KEY ACTION ARG SKIP TIMES]...
  *
  * Serves until it is killed, or its stdin (a pipe) is closed. Prints "port N" when it is ready. A line of stdin adds one more
- * fault, "clear" takes all of them away, "seen KEY" prints "seen KEY N": how many such requests have been read.
+ * fault, "clear" takes all of them away, "seen KEY" prints "seen KEY N": how many such requests have been read, "acl ID MODE UID
+ * ACCESS" is fakenfs_acl().
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,9 @@ static void command(FakeNfs *fake, char *line) {
                 n++;
         if (strcmp(line, "clear") == 0)
                 fakenfs_clear(fake);
+        else if (n == 5 && strcmp(line, "acl") == 0)
+                fakenfs_acl(fake, strtoull(word[1], NULL, 0), (uint32_t) strtoul(word[2], NULL, 0), (uint32_t) atoi(word[3]),
+                            (uint32_t) strtoul(word[4], NULL, 0));
         else if (n == 5)
                 add_fault(fake, word);
         else if (n >= 2 && strcmp(line, "seen") == 0)

@@ -26,6 +26,8 @@ typedef struct Writer {
         uint8_t *start, *at;
         ProtoState *state;
         const FakeFault *fault; /* or NULL */
+        uint64_t dir;           /* LOOKUP's and READDIR*'s */
+        uint32_t uid;
 } Writer;
 
 typedef struct Reader {
@@ -141,12 +143,29 @@ static uint32_t type_of(uint64_t id) {
         return id == LINK_ID ? MODE_LNK : MODE_REG;
 }
 
+static uint32_t mode_of(const ProtoState *state, uint64_t id) {
+        uint32_t mode = type_of(id) == MODE_DIR ? 0755 : 0644;
+
+        for (uint32_t i = 0; i < state->n_acls; i++)
+                if (state->acls[i].id == id)
+                        mode = state->acls[i].mode;
+        return mode;
+}
+
+/* The ACCESS bits. */
+static uint32_t access_of(const ProtoState *state, uint64_t id, uint32_t uid) {
+        for (uint32_t i = 0; i < state->n_acls; i++)
+                if (state->acls[i].id == id && state->acls[i].uid == uid)
+                        return state->acls[i].access;
+        return 0x3f;
+}
+
 static void put_attr(Writer *w, uint64_t id) {
         uint32_t type = type_of(id);
         uint64_t size = type == MODE_DIR ? 4096 : FILE_SIZE;
 
         put32(w, faulty(w, FAKE_TYPE) ? w->fault->arg : type);
-        put32(w, type == MODE_DIR ? 0755 : 0644);
+        put32(w, mode_of(w->state, id));
         put32(w, type == MODE_DIR ? 2 : 1);
         put32(w, 0); /* uid, gid */
         put32(w, 0);
@@ -320,7 +339,7 @@ static void put_readdir(Writer *w, Reader *r, bool plus) {
         if (plus)
                 limit = get32(r);
         limit = limit > 400 ? limit - 400 : 0;
-        put_post_attr(w, ROOT_ID);
+        put_post_attr(w, w->dir);
         put64(w, 1);
         if (plus && faulty(w, FAKE_LOOP)) {
                 put_loop(w);
@@ -440,11 +459,11 @@ static void put_results(Writer *w, Reader *r, uint32_t proc, uint64_t id) {
         case 3:
                 put_handle(w, id);
                 put_post_attr(w, id);
-                put_post_attr(w, ROOT_ID);
+                put_post_attr(w, w->dir);
                 break;
         case 4:
                 put_post_attr(w, id);
-                put32(w, get32(r) & 0x3f);
+                put32(w, get32(r) & access_of(w->state, id, w->uid));
                 break;
         case 5:
                 put_readlink(w, id);
@@ -496,6 +515,13 @@ static void put_results(Writer *w, Reader *r, uint32_t proc, uint64_t id) {
         }
 }
 
+/* Whoever may execute a file may read it, as far as the protocol can tell (RFC 1813, section 4.4). */
+static bool may(const ProtoState *state, uint32_t proc, uint64_t id, uint32_t uid) {
+        static const uint32_t needs[22] = { [3] = 2, [6] = 1 | 32, [7] = 4 | 8, [16] = 1, [17] = 1 };
+
+        return needs[proc] == 0 || (access_of(state, id, uid) & needs[proc]);
+}
+
 static void reply_nfs(Writer *w, const ProtoRequest *request) {
         Reader r = { request->args, request->len, false };
         uint32_t status = faulty(w, FAKE_STATUS) ? w->fault->arg : 0;
@@ -510,6 +536,16 @@ static void reply_nfs(Writer *w, const ProtoRequest *request) {
                 status = ERR_BADHANDLE;
         else if (status == 0 && epoch != w->state->epoch)
                 status = ERR_STALE;
+        w->dir = id;
+        w->uid = request->uid;
+        if (status == 0 && !may(w->state, request->proc, id, request->uid)) {
+                put32(w, ERR_ACCES);
+                if (request->proc == 3) /* as servers do */
+                        put_post_attr(w, id);
+                else
+                        put_failure(w, request->proc);
+                return;
+        }
         if (request->proc == 3) {
                 get_name(&r, name, sizeof name);
                 id = lookup(w->state, name);
@@ -754,7 +790,7 @@ static void put_call(Writer *w) {
 }
 
 size_t proto_reply(ProtoState *state, const ProtoRequest *request, const FakeFault *fault, uint8_t *buf) {
-        Writer w = { buf, buf, state, fault };
+        Writer w = { .start = buf, .at = buf, .state = state, .fault = fault };
 
         put32(&w, faulty(&w, FAKE_BAD_XID) ? request->xid ^ 0x5a5a5a5a : request->xid);
         if (faulty(&w, FAKE_CALL)) {
