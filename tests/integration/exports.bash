@@ -83,7 +83,16 @@ case_nobody_squashed() {
     as 1001 "cat $M/private/f"
     chmod 700 "$M/private"
     denied 1001 "cat $M/private/f"
-    rm -r "$M/private" "$M/team"
+    # what others may a group may not, on names that others have just used
+    mkdir "$M/shut"
+    echo theirs >"$M/shut/f"
+    chown 0:2015 "$M/shut"
+    chmod 705 "$M/shut"
+    as 1001 "cat $M/shut/f; cd $M/shut; stat f"
+    denied 1000:2015 "cat $M/shut/f"
+    denied 1000:2015 "stat $M/shut/f"
+    as 1001 "stat $M/shut/f"
+    rm -r "$M/private" "$M/team" "$M/shut"
 }
 
 case_changed_on_the_server() { # what it allows now counts when a file is opened

@@ -166,6 +166,16 @@ PY
     done
 }
 
+# On its disk are ACLs that let some do more than mode bits do, and others less: what it says counts, for each user.
+# (nfs-ganesha as Debian builds it knows no ACLs of its disk.)
+case_acls() {
+    strange
+    umount "$M"
+    wait_for 10 no_volumes
+    mount -t fuse.nfs -o port=20690,mountport=20690,nlmport=1,linger=0 127.0.0.1:/fake "$M"
+    python3 "$here/acls.py" "$M"
+}
+
 # LOCKs and UNLOCKs that the server carries out when their connection is long gone, and newer ones have been answered.
 late() { # FUNCTION of latelocks.py, by two clients
     local client
