@@ -1,5 +1,6 @@
 #!/bin/bash
-# A server that crashes, hangs, and comes back; a cable that is cut. NFSVOL_SOAK=1: for a minute instead of seconds.
+# A server that crashes, hangs, and comes back; a cable that is cut; a clock that is another's. NFSVOL_SOAK=1: for a minute
+# instead of seconds.
 . "$(dirname "$0")/lib.bash"
 away=$(if [ -n "${NFSVOL_SOAK:-}" ]; then echo 60; else echo 8; fi)
 
@@ -167,6 +168,25 @@ PY
     rm -r "$M"/*
     umount "$M"
     wait_for 25 no_volumes
+}
+
+# The clock of the server is hours ahead of ours, or behind: nothing is cached for longer or shorter, seen earlier or later.
+limit_clocks_hours_apart=90
+case_clocks_hours_apart() {
+    local hours
+    trap 'server stop "$T/clock"' EXIT
+    for hours in 0 3 -3; do
+        G_CLOCK=$((hours * 3600)) server start "$T/clock" 20600
+        MOUNT_PORTS=port=20600,mountport=20601,nlmport=20602
+        mount_at "$M/a" acregmin=30,acdirmin=30
+        mount_at "$M/b" actimeo=1
+        python3 "$here/clocks.py" "$M/a" "$M/b" "$T/clock/export" $((hours * 3600)) >"asked.$hours"
+        diff asked.0 "asked.$hours"
+        rm -r "$M/a"/*
+        umount "$M/a" "$M/b"
+        wait_for 25 no_volumes
+        server stop "$T/clock"
+    done
 }
 
 # Another server takes over, or the same one exports the file system under another number: all handles are stale.
