@@ -100,6 +100,31 @@ wait_for() {
     done
 }
 
+monotonic_ms() { # of a clock that nobody sets
+    local up
+    read -r up _ </proc/uptime
+    echo "${up/./}0"
+}
+
+# within MS COMMAND...: it succeeds, and takes no longer than that. Says how long it took.
+within() {
+    local began took last=${*: -1} rc=0
+    began=$(monotonic_ms)
+    "${@:2}" || rc=$?
+    took=$(($(monotonic_ms) - began))
+    echo "# $2 ${last#"$T/m/"}: $took ms"
+    [ $rc = 0 ] || fail "${*:2}: exit $rc" || return 1
+    [ $took -le "$1" ] || fail "${*:2}: $took ms instead of $1"
+}
+
+killed() { # PID...: SIGKILL, until all of them are gone
+    local pid
+    kill -KILL "$@" || return 1
+    for pid; do
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done # bounded by the case's time-out
+    done
+}
+
 daemon_pids() { # every process that runs our nfsvold
     local exe
     for exe in /proc/[0-9]*/exe; do
