@@ -38,7 +38,7 @@ enum FakeAction {
         FAKE_CALL,        /* a CALL message instead of a reply */
         FAKE_TYPE,        /* attributes: file type = arg */
         FAKE_NO_ATTR,     /* replies without the attributes that are optional */
-        FAKE_COOKIES,     /* READDIR*: 0: from 2^63 on, 1: of 32 bits and descending, 2: every name twice */
+        FAKE_COOKIES,     /* READDIR*: 0: from 2^63 on, 1: of 32 bits and descending, 2: every name twice. Small replies */
         FAKE_FILE_ID,     /* attributes: another file id in each reply */
         FAKE_ENDLESS,     /* record fragments of arg bytes, none of them the last, as long as they are read */
         FAKE_FLOOD,       /* records of arg bytes under an XID nobody asked with, as long as they are read */

@@ -321,8 +321,8 @@ static uint64_t cookie_of(const Writer *w, uint64_t i) {
 }
 
 static uint64_t entry_of(const Writer *w, uint64_t cookie) {
-        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_HUGE)
-                return (cookie & ~(UINT64_C(1) << 63)) / 1000003;
+        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_HUGE && cookie != 0) /* without its highest bit it is none of them */
+                return cookie >> 63 ? (cookie & ~(UINT64_C(1) << 63)) / 1000003 : UINT64_MAX;
         if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_DESCENDING && cookie != 0)
                 return UINT32_MAX - cookie;
         return cookie;
@@ -339,6 +339,8 @@ static void put_readdir(Writer *w, Reader *r, bool plus) {
         if (plus)
                 limit = get32(r);
         limit = limit > 400 ? limit - 400 : 0;
+        if (faulty(w, FAKE_COOKIES) && limit > 8192) /* so that they are used */
+                limit = 8192;
         put_post_attr(w, w->dir);
         put64(w, 1);
         if (plus && faulty(w, FAKE_LOOP)) {

@@ -308,7 +308,7 @@ case_records_without_an_end_while_mounting() {
 # error and not wrong data, nothing crashes, and after it all is well.
 limit_every_fault=120
 case_every_fault() {
-    strange
+    n_files=200 strange
     umount "$M"
     wait_for 10 no_volumes
     mount -t fuse.nfs -o port=20690,mountport=20690,nlmport=1,linger=0,hard,timeo=5,retrans=1,actimeo=1 127.0.0.1:/fake "$M"
