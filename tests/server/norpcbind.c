@@ -73,7 +73,7 @@ static int read_all(int fd, void *buf, size_t size) {
  */
 static void *status_monitor(void *arg) {
         int fd = (int) (intptr_t) arg;
-        uint32_t marker, call[256], reply[9];
+        uint32_t marker, call[256], reply[9], n_clients = 0;
         bool last = false;
 
         while (!last && read_all(fd, &marker, sizeof marker) == 0) {
@@ -88,10 +88,11 @@ static void *status_monitor(void *arg) {
                 case SM_MON: /* succeeded, state */
                         words = 9;
                         reply[8] = htonl(1);
+                        n_clients++;
                         break;
                 case SM_UNMON:
                 case SM_UNMON_ALL: /* state */
-                        last = true;
+                        last = ntohl(call[5]) == SM_UNMON_ALL || --n_clients == 0;
                         words = 8;
                         reply[7] = htonl(1);
                         break;
