@@ -9,10 +9,10 @@ long=$(if soak; then echo 900; else echo 120; fi)
 
 python() { python3 - "$@"; }
 
-two_clients() { # [OPTIONS]: at $M/a and $M/b
+two_clients() { # [OPTIONS]: at $M/a and $M/b, each in a network of its own
     rm -rf "$T/server/export/"* # what a failed case left locked
-    mount_at "$M/a" "rsize=65536${1:+,$1}"
-    mount_at "$M/b" "rsize=131072${1:+,$1}"
+    mount_on a "$M/a" "rsize=65536${1:+,$1}"
+    mount_on b "$M/b" "rsize=131072${1:+,$1}"
     wait_for 5 keepers_are 2
 }
 
