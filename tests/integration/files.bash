@@ -252,12 +252,12 @@ case_changed_after_it_was_read_ahead() { names forgotten 20 actimeo=60; }
 case_made_elsewhere_and_no_file() { names kinds 0; }
 case_renamed_here() { names renamed 0; }
 
-# Two clients of one export, which know nothing of each other: what one has closed the other sees when it opens,
+# Two clients of one export, each in a network of its own, which know nothing of each other: what one has closed the other sees when it opens,
 # whichever way it was written; so with what is changed on the server itself.
 limit_close_to_open=$long
 case_close_to_open() {
-    mount_at "$M/a" rsize=65536
-    mount_at "$M/b" rsize=131072
+    mount_on a "$M/a"
+    mount_on b "$M/b"
     wait_for 5 keepers_are 2
     python3 - "$M/a" "$M/b" "$T/server/export" "$(if soak; then echo 10000; else echo 500; fi)" <<'PY'
 import os, random, sys
@@ -306,6 +306,41 @@ for i in range(rounds):
             assert os.fstat(f.fileno()).st_size == len(want), (i, way.__name__, where, reader)
 os.unlink(a + name)
 PY
+}
+
+# tail -f of a log that grows on another node, with the options that one has without asking: all of it, nothing else, and soon.
+limit_tail_of_a_growing_log=$long
+case_tail_of_a_growing_log() {
+    local follower
+    mount_on a "$M/a"
+    mount_on b "$M/b"
+    echo "line 0" >"$M/a/log"
+    tail -c +1 -f "$M/b/log" >"$T/tail.out" & follower=$!
+    trap "kill $follower" EXIT
+    python3 - "$M/a/log" "$(seconds 20)" "$T/tail.out" <<'PY'
+import sys, time
+path, n, followed = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+whole = b"line 0\n"
+for i in range(1, n):
+    with open(path, "ab") as f:
+        f.write(b"line %d\n" % i)
+    written = time.monotonic()
+    whole += b"line %d\n" % i
+    time.sleep(0.1)
+end = time.monotonic() + 20
+while True:
+    with open(followed, "rb") as f:
+        got = f.read()
+    assert whole.startswith(got), (len(got), got[-50:])
+    if got == whole:
+        break
+    assert time.monotonic() < end, f"{len(whole) - len(got)} bytes are not there after 20 s"
+    time.sleep(0.05)
+took = time.monotonic() - written
+print(f"# the last of {n} lines was there {took:.1f} s after it was written")
+assert took < 6 # acregmin, and the second for which tail(1) sleeps
+PY
+    rm "$M/a/log"
 }
 
 # Names that the other one makes and removes are seen once the directory's attributes are old (acdirmax), or at once
