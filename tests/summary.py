@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Counts what test runs did: summary.py TESTLOG.json... prints each failure, with the end of what it said, and "N passed, N failed, N skipped".
+"""Counts what test runs did: summary.py TESTLOG.json... prints what they have to show (their lines that begin with "# | "), each
+failure, with the end of what it said, and "N passed, N failed, N skipped".
 
 A TAP test counts by its lines, a Criterion test by its synthesis, any other as one. Exit status 1 if
 anything failed or nothing ran.
@@ -17,6 +18,9 @@ for path in sys.argv[1:]:
     for line in lines:
         test = json.loads(line)
         text = test.get("stdout", "") + test.get("stderr", "")
+        shown = re.findall(r"^# \| (.*)", text, re.M)
+        if shown:
+            print(f"{test['name']}:", *(f"    {line}" for line in shown), sep="\n")
         tap = re.findall(r"^(not ok|ok)\b([^\n]*)", text, re.M)
         criterion = re.search(r"Synthesis: Tested: .*?(\d+).*?Passing: .*?(\d+).*?Failing: .*?(\d+).*?Crashing: .*?(\d+)",
                               re.sub(r"\x1b\[[0-9;]*m", "", text))

@@ -33,6 +33,8 @@ static void access_done(NfsCall *call) {
         op->access.has_attr = call->res.has_attr;
         if (call->res.has_attr)
                 cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
+        if (op->inode->record->type == S_IFDIR && !(granted & NFS_ACCESS_LOOKUP))
+                cache_search_refused(op->reactor->vfs, op->inode);
         cache_access_store(op->inode, &op->cred, NFS_ACCESS_ALL, granted, reactor_now(op->reactor->reactor));
         op->access.then(op, access_result(op->access.mask, granted));
 }

@@ -14,12 +14,13 @@
  *
  * Names. The kernel may keep a found name as long as the directory's own attributes are believed, and
  * only if everybody may search the directory: for other directories each LOOKUP goes to the server, which
- * decides for its caller. Names not found: the same, unless lookupcache=pos|none; see absent.c. A directory that is closed to others
- * has names in the kernel's cache from before: then the kernel is told to look up everything again (Linux 6.16; on
- * older ones they are found until they would have been asked for again). Names that were read with others hold while the
- * directory is what it was: any change of ours (dir_version) or of others (ctime) ends that. A ctime can be too coarse to tell
- * two changes apart, and a server may say one that is later than what it listed: so they hold for acdirmin at most
- * (cache_dir_is()).
+ * decides for its caller. Everybody: its owner, its group and the others by the mode bits, and nobody was refused in spite of them
+ * (an ACL; that there is one is not known before). Names not found: the same, unless lookupcache=pos|none; see absent.c. A
+ * directory that is closed to somebody has names in the kernel's cache from before: then the kernel is told to look up
+ * everything again (Linux 6.16; on older ones they are found until they would have been asked for again). Names that were read
+ * with others hold while the directory is what it was: any change of ours (dir_version) or of others (ctime) ends that. A ctime
+ * can be too coarse to tell two changes apart, and a server may say one that is later than what it listed: so they hold for
+ * acdirmin at most (cache_dir_is()).
  *
  * Pages. The kernel keeps a file's pages over close and open while size, mtime and ctime are what they
  * were when it began to fill them (pages). A change of our own (weak cache consistency data proves it,
@@ -77,10 +78,15 @@ static enum Order answer_order(const Inode *inode, const NfsAttr *attr, CallTime
         return c < 0 ? ORDER_OLDER : c > 0 || attr_unchanged(attr, &inode->attr) ? ORDER_NEWER : ORDER_UNKNOWN;
 }
 
+/* May everybody search the directory, as far as its mode bits say? What the others may does not hold for its owner and group. */
+static bool mode_is_open(mode_t mode) {
+        return (mode & 0111) == 0111;
+}
+
 /* Returns whether names that the kernel holds must be looked up again. */
 static bool attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime time, enum Order order, bool changed) {
         const SessionOptions *options = vfs->options;
-        bool closed = inode->has_attr && S_ISDIR(attr->mode) && (inode->attr.mode & ~attr->mode & S_IXOTH);
+        bool closed = inode->has_attr && S_ISDIR(attr->mode) && mode_is_open(inode->attr.mode) && !mode_is_open(attr->mode);
 
         if (changed)
                 inode->attr_timeout = timeout_min(options, attr);
@@ -88,6 +94,8 @@ static bool attr_store(Vfs *vfs, Inode *inode, const NfsAttr *attr, CallTime tim
                 inode->attr_timeout = MIN(inode->attr_timeout * 2, timeout_max(options, attr));
         if (changed && time_compare(&inode->attr.ctime, &attr->ctime) != 0)
                 memset(inode->access, 0, sizeof inode->access);
+        if (inode->has_attr && inode->attr.mode != attr->mode)
+                inode->refuses = false;
         inode->has_attr = true;
         if (inode_is_root(inode))
                 atomic_store_explicit(&vfs->root_fsid, attr->fsid, memory_order_relaxed);
@@ -290,6 +298,27 @@ bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *
         return found;
 }
 
+static bool refuses(Inode *dir) {
+        bool does;
+
+        inode_lock(dir);
+        does = dir->refuses;
+        inode_unlock(dir);
+        return does;
+}
+
+void cache_search_refused(Vfs *vfs, Inode *dir) {
+        bool closed;
+
+        inode_lock(dir);
+        closed = dir->has_attr && mode_is_open(dir->attr.mode) && !dir->refuses;
+        if (closed)
+                dir->refuses = true;
+        inode_unlock(dir);
+        if (closed)
+                tell_closed(vfs);
+}
+
 uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now) {
         enum LookupCache mode = vfs->options->lookupcache;
         NfsAttr attr;
@@ -297,7 +326,7 @@ uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now) {
 
         if (mode == LOOKUP_CACHE_NONE || (mode == LOOKUP_CACHE_POSITIVE && !found))
                 return 0;
-        if (!cache_attr(dir, now, false, &attr, &left) || !(attr.mode & S_IXOTH))
+        if (!cache_attr(dir, now, false, &attr, &left) || !mode_is_open(attr.mode) || refuses(dir))
                 return 0;
         return left;
 }

@@ -119,6 +119,8 @@ static void lookup_done(NfsCall *call) {
         }
         if (call->err == ESTALE && lookup_again(op))
                 return;
+        if (call->err == EACCES && res->has_dir_attr) /* and not what RPC says of the credential */
+                cache_search_refused(vfs, op->inode);
         if (call->err)
                 return op_reply_err(op, call->err);
         ahead_missed(op);

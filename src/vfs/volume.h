@@ -102,6 +102,7 @@ struct Inode {
         uint32_t n_writing;    /* own WRITEs in flight */
         AccessEntry access[ACCESS_CACHE_SIZE];
         unsigned access_next;
+        bool refuses; /* a directory: somebody may not search it whom its mode bits let; until they are changed */
         bool lock_waits;        /* for its pending data: pending_step() tells it (locks_data_settled()) */
         struct LockFile *locks; /* Locks.mutex */
         uint32_t n_write_errors; /* so many times data was lost; those who have it open hear of it, each once */
@@ -444,6 +445,8 @@ uint64_t cache_fsid(Vfs *vfs, Inode *inode); /* the file system that it is on, a
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
 /* How long names found (found: or not found) in dir may be believed without asking: ns. */
 uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now);
+/* The server did not let somebody search dir. If its mode bits do, no name in it is believed any more: they are not for everybody. */
+void cache_search_refused(Vfs *vfs, Inode *dir);
 /* Would attributes that were true then be believed now? */
 bool cache_is_fresh(Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now);
 /* May the kernel keep its pages of this file at an open? Notes that it will fill them from now on. */

@@ -605,6 +605,14 @@ void fakenfs_link(FakeNfs *fake, uint64_t id) {
         (void) pthread_mutex_unlock(&fake->lock);
 }
 
+void fakenfs_acl(FakeNfs *fake, uint64_t id, uint32_t mode, uint32_t uid, uint32_t access) {
+        (void) pthread_mutex_lock(&fake->lock);
+        if (fake->state.n_acls == ACLS_MAX)
+                abort();
+        fake->state.acls[fake->state.n_acls++] = (FakeAcl){ id, mode, uid, access };
+        (void) pthread_mutex_unlock(&fake->lock);
+}
+
 void fakenfs_set_grace(FakeNfs *fake, bool grace) {
         (void) pthread_mutex_lock(&fake->lock);
         fake->state.grace = grace;

@@ -38,7 +38,7 @@ enum FakeAction {
         FAKE_CALL,        /* a CALL message instead of a reply */
         FAKE_TYPE,        /* attributes: file type = arg */
         FAKE_NO_ATTR,     /* replies without the attributes that are optional */
-        FAKE_COOKIES,     /* READDIR*: 0: from 2^63 on, 1: of 32 bits and descending, 2: every name twice */
+        FAKE_COOKIES,     /* READDIR*: 0: from 2^63 on, 1: of 32 bits and descending, 2: every name twice. Small replies */
         FAKE_FILE_ID,     /* attributes: another file id in each reply */
         FAKE_ENDLESS,     /* record fragments of arg bytes, none of them the last, as long as they are read */
         FAKE_FLOOD,       /* records of arg bytes under an XID nobody asked with, as long as they are read */
@@ -111,6 +111,12 @@ void fakenfs_touch(FakeNfs *fake, uint64_t id);
 
 /* The file has two names, as its attributes tell. 0: none has. */
 void fakenfs_link(FakeNfs *fake, uint64_t id);
+
+/*
+ * An ACL: the mode bits of id say one thing, and the server lets uid have what ACCESS says (RFC 1813: 1 READ, 2 LOOKUP, 4 MODIFY,
+ * 8 EXTEND, 16 DELETE, 32 EXECUTE), which READ, WRITE, LOOKUP and READDIR* go by. Who is not named is allowed everything.
+ */
+void fakenfs_acl(FakeNfs *fake, uint64_t id, uint32_t mode, uint32_t uid, uint32_t access);
 
 /* Closes all connections. This and the next two return when it is done. */
 void fakenfs_kick(FakeNfs *fake);

@@ -1,12 +1,12 @@
 /*
- * See proto.h. RFC 1813 (NFS, MOUNT), RFC 5531 (RPC), RFC 1833 (portmapper), XNFS (NLM), written out by hand.
+ * See proto.h. RFC 1813 (NFS, MOUNT), RFC 5531 (RPC), RFC 1833 (portmapper), written out by hand; the lock manager: nlm.c.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto.h"
+#include "xdr.h"
 
 #define PROG_PORTMAP 100000
 #define PROG_NFS     100003
@@ -20,88 +20,6 @@
 enum { MODE_REG = 1, MODE_DIR = 2, MODE_LNK = 5 };
 enum { ERR_NOENT = 2, ERR_ACCES = 13, ERR_EXIST = 17, ERR_STALE = 70, ERR_BADHANDLE = 10001 };
 
-/* ---- XDR ---- */
-
-typedef struct Writer {
-        uint8_t *start, *at;
-        ProtoState *state;
-        const FakeFault *fault; /* or NULL */
-} Writer;
-
-typedef struct Reader {
-        const uint8_t *at;
-        size_t left;
-        bool bad;
-} Reader;
-
-static bool faulty(const Writer *w, enum FakeAction action) {
-        return w->fault && w->fault->action == action;
-}
-
-static void put32(Writer *w, uint32_t v) {
-        v = htonl(v);
-        memcpy(w->at, &v, 4);
-        w->at += 4;
-}
-
-static void put64(Writer *w, uint64_t v) {
-        put32(w, (uint32_t) (v >> 32));
-        put32(w, (uint32_t) v);
-}
-
-static void put_bytes(Writer *w, const void *data, uint32_t len) {
-        memset(w->at + (len & ~3u), 0, 4);
-        memcpy(w->at, data, len);
-        w->at += (len + 3) & ~3u;
-}
-
-static void put_opaque(Writer *w, const void *data, uint32_t len) {
-        put32(w, len);
-        put_bytes(w, data, len);
-}
-
-static uint32_t get32(Reader *r) {
-        uint32_t v = 0;
-
-        if (r->left < 4) {
-                r->bad = true;
-                return 0;
-        }
-        memcpy(&v, r->at, 4);
-        r->at += 4;
-        r->left -= 4;
-        return ntohl(v);
-}
-
-static uint64_t get64(Reader *r) {
-        uint64_t high = get32(r);
-
-        return high << 32 | get32(r);
-}
-
-/* Where it is; its length in ret_len. */
-static const uint8_t *get_opaque(Reader *r, uint32_t *ret_len) {
-        uint32_t len = get32(r), padded = (len + 3) & ~3u;
-        const uint8_t *at = r->at;
-
-        if (padded < len || padded > r->left) {
-                r->bad = true;
-                *ret_len = 0;
-                return at;
-        }
-        r->at += padded;
-        r->left -= padded;
-        *ret_len = len;
-        return at;
-}
-
-static void get_name(Reader *r, char *buf, size_t size) {
-        uint32_t len;
-        const uint8_t *name = get_opaque(r, &len);
-
-        (void) snprintf(buf, size, "%.*s", (int) len, (const char *) name);
-}
-
 /* ---- handles and attributes ---- */
 
 void fakenfs_handle(uint64_t id, uint8_t ret[16]) {
@@ -111,20 +29,6 @@ void fakenfs_handle(uint64_t id, uint8_t ret[16]) {
 
 uint8_t fakenfs_byte(uint64_t id, uint64_t offset) {
         return (uint8_t) (id * 31 + offset * 7 + (offset >> 12));
-}
-
-/* ret_epoch: ProtoState.epoch when it was given out. */
-static uint64_t get_handle(Reader *r, uint8_t *ret_epoch) {
-        uint32_t len;
-        const uint8_t *handle = get_opaque(r, &len);
-        uint64_t id;
-
-        *ret_epoch = 0;
-        if (len != 16 || memcmp(handle, "fakenfs", 7) != 0)
-                return 0;
-        *ret_epoch = handle[7];
-        memcpy(&id, handle + 8, 8);
-        return id;
 }
 
 static void put_handle(Writer *w, uint64_t id) {
@@ -141,12 +45,29 @@ static uint32_t type_of(uint64_t id) {
         return id == LINK_ID ? MODE_LNK : MODE_REG;
 }
 
+static uint32_t mode_of(const ProtoState *state, uint64_t id) {
+        uint32_t mode = type_of(id) == MODE_DIR ? 0755 : 0644;
+
+        for (uint32_t i = 0; i < state->n_acls; i++)
+                if (state->acls[i].id == id)
+                        mode = state->acls[i].mode;
+        return mode;
+}
+
+/* The ACCESS bits. */
+static uint32_t access_of(const ProtoState *state, uint64_t id, uint32_t uid) {
+        for (uint32_t i = 0; i < state->n_acls; i++)
+                if (state->acls[i].id == id && state->acls[i].uid == uid)
+                        return state->acls[i].access;
+        return 0x3f;
+}
+
 static void put_attr(Writer *w, uint64_t id) {
         uint32_t type = type_of(id);
         uint64_t size = type == MODE_DIR ? 4096 : FILE_SIZE;
 
         put32(w, faulty(w, FAKE_TYPE) ? w->fault->arg : type);
-        put32(w, type == MODE_DIR ? 0755 : 0644);
+        put32(w, mode_of(w->state, id));
         put32(w, type == MODE_DIR || id == w->state->linked ? 2 : 1);
         put32(w, 0); /* uid, gid */
         put32(w, 0);
@@ -302,8 +223,8 @@ static uint64_t cookie_of(const Writer *w, uint64_t i) {
 }
 
 static uint64_t entry_of(const Writer *w, uint64_t cookie) {
-        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_HUGE)
-                return (cookie & ~(UINT64_C(1) << 63)) / 1000003;
+        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_HUGE && cookie != 0) /* without its highest bit it is none of them */
+                return cookie >> 63 ? (cookie & ~(UINT64_C(1) << 63)) / 1000003 : UINT64_MAX;
         if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_DESCENDING && cookie != 0)
                 return UINT32_MAX - cookie;
         return cookie;
@@ -320,7 +241,9 @@ static void put_readdir(Writer *w, Reader *r, bool plus) {
         if (plus)
                 limit = get32(r);
         limit = limit > 400 ? limit - 400 : 0;
-        put_post_attr(w, ROOT_ID);
+        if (faulty(w, FAKE_COOKIES) && limit > 8192) /* so that they are used */
+                limit = 8192;
+        put_post_attr(w, w->dir);
         put64(w, 1);
         if (plus && faulty(w, FAKE_LOOP)) {
                 put_loop(w);
@@ -440,11 +363,11 @@ static void put_results(Writer *w, Reader *r, uint32_t proc, uint64_t id) {
         case 3:
                 put_handle(w, id);
                 put_post_attr(w, id);
-                put_post_attr(w, ROOT_ID);
+                put_post_attr(w, w->dir);
                 break;
         case 4:
                 put_post_attr(w, id);
-                put32(w, get32(r) & 0x3f);
+                put32(w, get32(r) & access_of(w->state, id, w->uid));
                 break;
         case 5:
                 put_readlink(w, id);
@@ -496,6 +419,13 @@ static void put_results(Writer *w, Reader *r, uint32_t proc, uint64_t id) {
         }
 }
 
+/* Whoever may execute a file may read it, as far as the protocol can tell (RFC 1813, section 4.4). */
+static bool may(const ProtoState *state, uint32_t proc, uint64_t id, uint32_t uid) {
+        static const uint32_t needs[22] = { [3] = 2, [6] = 1 | 32, [7] = 4 | 8, [16] = 1, [17] = 1 };
+
+        return needs[proc] == 0 || (access_of(state, id, uid) & needs[proc]);
+}
+
 static void reply_nfs(Writer *w, const ProtoRequest *request) {
         Reader r = { request->args, request->len, false };
         uint32_t status = faulty(w, FAKE_STATUS) ? w->fault->arg : 0;
@@ -510,6 +440,16 @@ static void reply_nfs(Writer *w, const ProtoRequest *request) {
                 status = ERR_BADHANDLE;
         else if (status == 0 && epoch != w->state->epoch)
                 status = ERR_STALE;
+        w->dir = id;
+        w->uid = request->uid;
+        if (status == 0 && !may(w->state, request->proc, id, request->uid)) {
+                put32(w, ERR_ACCES);
+                if (request->proc == 3) /* as servers do */
+                        put_post_attr(w, id);
+                else
+                        put_failure(w, request->proc);
+                return;
+        }
         if (request->proc == 3) {
                 get_name(&r, name, sizeof name);
                 id = lookup(w->state, name);
@@ -577,132 +517,6 @@ static void reply_portmap(Writer *w, const ProtoRequest *request) {
         put32(w, port == 0 ? w->state->port : port == 1 ? 0 : port);
 }
 
-/* ---- the lock manager ---- */
-
-enum { NLM_GRANTED, NLM_DENIED, NLM_DENIED_NOLOCKS, NLM_BLOCKED, NLM_DENIED_GRACE, NLM_STALE_FH = 7 };
-
-static bool same_owner(const FakeLock *a, const FakeLock *b) {
-        return a->svid == b->svid && a->owner_len == b->owner_len && memcmp(a->owner, b->owner, a->owner_len) == 0;
-}
-
-static void lock_add(ProtoState *state, const FakeLock *lock, uint64_t start, uint64_t end) {
-        FakeLock *added = &state->locks[state->n_locks];
-
-        if (state->n_locks == LOCKS_MAX)
-                abort();
-        *added = *lock;
-        added->start = start;
-        added->end = end;
-        state->n_locks++;
-}
-
-void proto_set_lock(ProtoState *state, const FakeLock *lock, bool hold) {
-        uint32_t n = state->n_locks;
-
-        for (uint32_t i = 0; i < n; i++) {
-                FakeLock old = state->locks[i];
-
-                if (old.id != lock->id || !same_owner(&old, lock) || old.start > lock->end || old.end < lock->start)
-                        continue;
-                if (old.start < lock->start)
-                        lock_add(state, &old, old.start, lock->start - 1);
-                if (old.end > lock->end)
-                        lock_add(state, &old, lock->end + 1, old.end);
-                state->locks[i].id = 0; /* goes below */
-        }
-        for (uint32_t i = 0; i < state->n_locks;)
-                if (state->locks[i].id == 0)
-                        state->locks[i] = state->locks[--state->n_locks];
-                else
-                        i++;
-        if (hold)
-                lock_add(state, lock, lock->start, lock->end);
-}
-
-static const FakeLock *lock_in_the_way(const ProtoState *state, const FakeLock *lock) {
-        for (uint32_t i = 0; i < state->n_locks; i++) {
-                const FakeLock *other = &state->locks[i];
-
-                if (other->id == lock->id && !same_owner(other, lock) && other->start <= lock->end &&
-                    other->end >= lock->start && (other->exclusive || lock->exclusive))
-                        return other;
-        }
-        return NULL;
-}
-
-static void get_lock(Reader *r, FakeLock *ret, uint8_t *ret_epoch) {
-        uint64_t length;
-        uint32_t len;
-        const uint8_t *owner;
-
-        get_name(r, ret->caller, sizeof ret->caller);
-        ret->id = get_handle(r, ret_epoch);
-        owner = get_opaque(r, &len);
-        ret->owner_len = (uint8_t) (len < sizeof ret->owner ? len : sizeof ret->owner);
-        memcpy(ret->owner, owner, ret->owner_len);
-        ret->svid = get32(r);
-        ret->start = get64(r);
-        length = get64(r);
-        ret->end = length ? ret->start + length - 1 : UINT64_MAX;
-}
-
-static void put_holder(Writer *w, const FakeLock *holder) {
-        put32(w, holder->exclusive);
-        put32(w, holder->svid);
-        put32(w, faulty(w, FAKE_LENGTH) ? w->fault->arg : holder->owner_len);
-        put_bytes(w, holder->owner, holder->owner_len);
-        put64(w, holder->start);
-        put64(w, holder->end == UINT64_MAX ? 0 : holder->end - holder->start + 1);
-}
-
-static uint32_t lock_status(ProtoState *state, const FakeLock *lock, bool reclaim) {
-        if (reclaim != state->grace)
-                return NLM_DENIED_GRACE;
-        if (lock_in_the_way(state, lock))
-                return NLM_DENIED;
-        return NLM_GRANTED;
-}
-
-static void reply_nlm(Writer *w, const ProtoRequest *request) {
-        Reader r = { request->args, request->len, false };
-        bool kept = w->fault && (w->fault->action == FAKE_CLOSE || w->fault->action == FAKE_STATUS);
-        const FakeLock *holder = NULL;
-        FakeLock lock = { 0 };
-        uint8_t epoch;
-        const uint8_t *cookie;
-        uint32_t len, status = NLM_GRANTED;
-
-        if (request->proc == 0 || request->proc > 4)
-                return;
-        cookie = get_opaque(&r, &len);
-        if (request->proc == 2 || request->proc == 3)
-                (void) get32(&r); /* block */
-        if (request->proc < 4)
-                lock.exclusive = get32(&r) != 0;
-        get_lock(&r, &lock, &epoch);
-        if (epoch != w->state->epoch) {
-                status = NLM_STALE_FH;
-        } else if (request->proc == 1) {
-                holder = lock_in_the_way(w->state, &lock);
-                status = holder ? NLM_DENIED : NLM_GRANTED;
-        } else if (request->proc == 2) {
-                status = lock_status(w->state, &lock, get32(&r) != 0);
-        }
-        if (faulty(w, FAKE_STATUS))
-                status = w->fault->arg;
-        if (status == NLM_GRANTED && !kept && (request->proc == 2 || request->proc == 4))
-                proto_set_lock(w->state, &lock, request->proc == 2);
-
-        put32(w, faulty(w, FAKE_LENGTH) && !holder ? w->fault->arg : len);
-        if (faulty(w, FAKE_NAME))
-                put_bytes(w, "wrong cookie", len);
-        else
-                put_bytes(w, cookie, len);
-        put32(w, status);
-        if (request->proc == 1 && status == NLM_DENIED)
-                put_holder(w, holder ? holder : &lock);
-}
-
 /* ---- RPC ---- */
 
 int proto_parse(const uint8_t *record, size_t len, ProtoRequest *ret) {
@@ -754,7 +568,7 @@ static void put_call(Writer *w) {
 }
 
 size_t proto_reply(ProtoState *state, const ProtoRequest *request, const FakeFault *fault, uint8_t *buf) {
-        Writer w = { buf, buf, state, fault };
+        Writer w = { .start = buf, .at = buf, .state = state, .fault = fault };
 
         put32(&w, faulty(&w, FAKE_BAD_XID) ? request->xid ^ 0x5a5a5a5a : request->xid);
         if (faulty(&w, FAKE_CALL)) {

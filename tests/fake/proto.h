@@ -27,6 +27,13 @@ typedef struct ProtoRequest {
 
 #define LOCKS_MAX 512
 
+typedef struct FakeAcl {
+        uint64_t id;
+        uint32_t mode, uid, access;
+} FakeAcl;
+
+#define ACLS_MAX 64
+
 /* State the procedures use. */
 typedef struct ProtoState {
         const FakeNfsConfig *config;
@@ -46,6 +53,8 @@ typedef struct ProtoState {
         } made;
         uint32_t time_grain; /* ns */
         bool no_create_time; /* CREATE takes no times */
+        FakeAcl acls[ACLS_MAX];
+        uint32_t n_acls;
 } ProtoState;
 
 /* The owner's locks in the range go; then, if hold, this one is there. */

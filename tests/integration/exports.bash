@@ -83,7 +83,45 @@ case_nobody_squashed() {
     as 1001 "cat $M/private/f"
     chmod 700 "$M/private"
     denied 1001 "cat $M/private/f"
-    rm -r "$M/private" "$M/team"
+    # what others may a group may not, on names that others have just used
+    mkdir "$M/shut"
+    echo theirs >"$M/shut/f"
+    chown 0:2015 "$M/shut"
+    chmod 705 "$M/shut"
+    as 1001 "cat $M/shut/f; cd $M/shut; stat f"
+    denied 1000:2015 "cat $M/shut/f"
+    denied 1000:2015 "stat $M/shut/f"
+    as 1001 "stat $M/shut/f"
+    rm -r "$M/private" "$M/team" "$M/shut"
+}
+
+# Of a pod with a user namespace, and process ids of its own: at the server its users and groups are those that the machine knows,
+# without idmap; by the fifteenth supplementary group, too.
+case_callers_in_other_namespaces() {
+    local pid
+    unshare --user --pid --fork --kill-child sleep infinity & pid=$!
+    trap "kill -KILL $pid" EXIT
+    wait_for 5 sh -c "[ \$(readlink /proc/$pid/ns/user) != \$(readlink /proc/self/ns/user) ] && test -e /proc/$pid/ns/pid_for_children"
+    echo "0 100000 65536" >"/proc/$pid/uid_map"
+    echo "0 100000 65536" >"/proc/$pid/gid_map"
+    in_pod() { # USER:GROUPS COMMAND
+        nsenter --user="/proc/$pid/ns/user" --pid="/proc/$pid/ns/pid_for_children" --setuid 0 --setgid 0 \
+            setpriv --reuid "${1%%:*}" --regid "${1%%:*}" --groups "${1#*:}" sh -c "$2"
+    }
+    mount_at "$M"
+    mkdir "$M/team"
+    chown 0:102015 "$M/team"
+    chmod 2770 "$M/team"
+    [ "$(in_pod 33:2000 'echo $$')" -lt 20 ] # other process ids
+    in_pod "33:$(seq -s, 2001 2015)" "echo ours >$M/team/f && cat $M/team/f && test -w $M/team/f"
+    [ "$(owner export/team/f)" = 100033:102015:644 ]
+    [ "$(in_pod 33:2000 "stat -c %u:%g $M/team" 2>&1)" = 65534:2015 ] # root of the machine is nobody there
+    not in_pod "33:$(seq -s, 2001 2014)" "cat $M/team/f" 2>out
+    grep -q 'Permission denied' out
+    not in_pod "0:0" "cat $M/team/f" 2>out # and its root is nobody here
+    grep -q 'Permission denied' out
+    as "33:$(seq -s, 102001 102015)" "cat $M/team/f"
+    rm -r "$M/team"
 }
 
 case_changed_on_the_server() { # what it allows now counts when a file is opened

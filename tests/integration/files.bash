@@ -95,7 +95,8 @@ limit_nordirplus=$long
 case_nordirplus() { all_on_mount nordirplus; }
 
 # Each difference from a local directory, with its reason: the cases are run on a mount with the rules of a local directory,
-# and what fails then must be in the list (posix-differs.c), all of that must fail, and mount.fuse.nfs(8) must say it.
+# and what fails then must be in the list (posix-differs.c), all of that must fail, and mount.fuse.nfs(8) must say it. Each is the
+# protocol's or the server's doing, so that the kernel's client has it too. The table is shown by contrib/test (summary.py).
 limit_differences=$long
 case_differences() {
     mkdir "$T/differences"
@@ -117,13 +118,18 @@ page = " ".join(re.sub(r"\\f.|\\", "", re.sub(r"^\.[A-Z]+ ", "", page, flags=re.
 differ = [n for n in mount if mount[n][1] != local[n][1]]
 groups = collections.OrderedDict()
 for name, (group, _) in local.items(): groups.setdefault(group, []).append(name)
-print(f"# {'cases':9} {'local':>6} {'nfsvol':>6}  differences")
+def show(*words): print("# |", *words)
+show(f"{'cases':9} {'local':>6} {'nfsvol':>6}  POSIX on a local directory and on a mount by nfsvol (NFSv3): what differs")
 for group, names in groups.items():
-    print(f"# {group:9} {sum(local[n][1] == 'ok' for n in names):6} {sum(mount[n][1] == 'ok' for n in names):6} ",
+    show(f"{group:9} {sum(local[n][1] == 'ok' for n in names):6} {sum(mount[n][1] == 'ok' for n in names):6} ",
           " ".join(n for n in names if n in differ))
-print(f"# {'all':9} {sum(r == 'ok' for _, r in local.values()):6} {sum(r == 'ok' for _, r in mount.values()):6}  {len(differ)}")
-for name, (whose, why, man, _) in reasons.items(): print(f"# {name}: {whose}: {why}")
-wrong = [f"{n}: no reason given" for n in differ if n not in reasons]
+show(f"{'all':9} {sum(r == 'ok' for _, r in local.values()):6} {sum(r == 'ok' for _, r in mount.values()):6}  {len(differ)}")
+for name, (whose, why, man, _) in reasons.items():
+    show(f"{name}: {whose}: {why}" + ("" if name in differ else " (not this time)"))
+ours = [n for n in differ if reasons.get(n, [""])[0] not in ("protocol", "server")]
+show(f"of the {len(differ)}, {len(ours)} that the kernel's NFS client would not have", *ours)
+wrong = [f"{n}: {reasons[n][0]}: the kernel's client would not have it" for n in ours if n in reasons]
+wrong += [f"{n}: no reason given" for n in differ if n not in reasons]
 wrong += [f"{n}: has a reason, and is the same" for n, r in reasons.items() if n not in differ and r[3] == "always"]
 wrong += [f"{n}: the man page does not say \"{r[2]}\"" for n, r in reasons.items() if r[2] not in page]
 sys.exit("\n".join(wrong) if wrong or local.keys() != mount.keys() else 0)
@@ -246,12 +252,12 @@ case_changed_after_it_was_read_ahead() { names forgotten 20 actimeo=60; }
 case_made_elsewhere_and_no_file() { names kinds 0; }
 case_renamed_here() { names renamed 0; }
 
-# Two clients of one export, which know nothing of each other: what one has closed the other sees when it opens,
+# Two clients of one export, each in a network of its own, which know nothing of each other: what one has closed the other sees when it opens,
 # whichever way it was written; so with what is changed on the server itself.
 limit_close_to_open=$long
 case_close_to_open() {
-    mount_at "$M/a" rsize=65536
-    mount_at "$M/b" rsize=131072
+    mount_on a "$M/a"
+    mount_on b "$M/b"
     wait_for 5 keepers_are 2
     python3 - "$M/a" "$M/b" "$T/server/export" "$(if soak; then echo 10000; else echo 500; fi)" <<'PY'
 import os, random, sys
@@ -300,6 +306,41 @@ for i in range(rounds):
             assert os.fstat(f.fileno()).st_size == len(want), (i, way.__name__, where, reader)
 os.unlink(a + name)
 PY
+}
+
+# tail -f of a log that grows on another node, with the options that one has without asking: all of it, nothing else, and soon.
+limit_tail_of_a_growing_log=$long
+case_tail_of_a_growing_log() {
+    local follower
+    mount_on a "$M/a"
+    mount_on b "$M/b"
+    echo "line 0" >"$M/a/log"
+    tail -c +1 -f "$M/b/log" >"$T/tail.out" & follower=$!
+    trap "kill $follower" EXIT
+    python3 - "$M/a/log" "$(seconds 20)" "$T/tail.out" <<'PY'
+import sys, time
+path, n, followed = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+whole = b"line 0\n"
+for i in range(1, n):
+    with open(path, "ab") as f:
+        f.write(b"line %d\n" % i)
+    written = time.monotonic()
+    whole += b"line %d\n" % i
+    time.sleep(0.1)
+end = time.monotonic() + 20
+while True:
+    with open(followed, "rb") as f:
+        got = f.read()
+    assert whole.startswith(got), (len(got), got[-50:])
+    if got == whole:
+        break
+    assert time.monotonic() < end, f"{len(whole) - len(got)} bytes are not there after 20 s"
+    time.sleep(0.05)
+took = time.monotonic() - written
+print(f"# the last of {n} lines was there {took:.1f} s after it was written")
+assert took < 6 # acregmin, and the second for which tail(1) sleeps
+PY
+    rm "$M/a/log"
 }
 
 # Names that the other one makes and removes are seen once the directory's attributes are old (acdirmax), or at once

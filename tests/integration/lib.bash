@@ -77,6 +77,24 @@ mount_at() {
     mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0${2:+,$2}" "${3:-$SRC}" "$1"
 }
 
+# mount_on NODE DIR [OPTIONS]: as a machine of its own, a letter, would: in a network namespace from which the server is at 10.x.0.1
+mount_on() {
+    local net
+    net=10.$(printf %d "'$1").0
+    [ -e "$T/node.$1" ] || node_make "$1" "$net" || return 1
+    mkdir -p "$2"
+    nsenter --net="$T/node.$1" mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0${3:+,$3}" "$net.1:/export" "$2"
+}
+node_make() { # NODE NET
+    touch "$T/node.$1" &&
+        unshare --net="$T/node.$1" ip link set lo up &&
+        nsenter --net="$T/node.$1" ip link add cable type veth peer name "to_$1" netns $$ &&
+        ip addr add "$2.1/24" dev "to_$1" &&
+        ip link set "to_$1" up &&
+        nsenter --net="$T/node.$1" ip addr add "$2.2/24" dev cable &&
+        nsenter --net="$T/node.$1" ip link set cable up
+}
+
 status_of() { # JQ-LESS: status_of KEY: a top-level key of the only volume's status
     nfsvol status --json | python3 -c '
 import json, sys
@@ -97,6 +115,31 @@ wait_for() {
     until "$@"; do
         [ $SECONDS -lt $end ] || fail "waited in vain for: $*" || return 1
         sleep 0.05
+    done
+}
+
+monotonic_ms() { # of a clock that nobody sets
+    local up
+    read -r up _ </proc/uptime
+    echo "${up/./}0"
+}
+
+# within MS COMMAND...: it succeeds, and takes no longer than that. Says how long it took.
+within() {
+    local began took last=${*: -1} rc=0
+    began=$(monotonic_ms)
+    "${@:2}" || rc=$?
+    took=$(($(monotonic_ms) - began))
+    echo "# $2 ${last#"$T/m/"}: $took ms"
+    [ $rc = 0 ] || fail "${*:2}: exit $rc" || return 1
+    [ $took -le "$1" ] || fail "${*:2}: $took ms instead of $1"
+}
+
+killed() { # PID...: SIGKILL, until all of them are gone
+    local pid
+    kill -KILL "$@" || return 1
+    for pid; do
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done # bounded by the case's time-out
     done
 }
 

@@ -115,9 +115,9 @@ class Process:
         os.kill(self.pid, number)
 
     def reap(self, seconds=5):
-        end = time.time() + seconds
+        end = time.monotonic() + seconds
         while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
-            assert time.time() < end, f"process {self.pid} is still there after {seconds} s"
+            assert time.monotonic() < end, f"process {self.pid} is still there after {seconds} s"
             time.sleep(0.01)
         Process.all.remove(self)
 
@@ -129,9 +129,9 @@ class Process:
 
 
 def eventually(seconds, condition):
-    end = time.time() + seconds
+    end = time.monotonic() + seconds
     while not condition():
-        assert time.time() < end, f"not within {seconds} s"
+        assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.02)
 
 

@@ -1,5 +1,6 @@
 #!/bin/bash
-# A server that crashes, hangs, and comes back; a cable that is cut. NFSVOL_SOAK=1: for a minute instead of seconds.
+# A server that crashes, hangs, and comes back; a cable that is cut; a clock that is another's. NFSVOL_SOAK=1: for a minute
+# instead of seconds.
 . "$(dirname "$0")/lib.bash"
 away=$(if [ -n "${NFSVOL_SOAK:-}" ]; then echo 60; else echo 8; fi)
 
@@ -89,11 +90,18 @@ if [ -n "${NFSVOL_SOAK:-}" ]; then
     }
 fi
 
+others_go_on() { # VOLUME ANOTHER: as if no server were dead; the other one is unmounted
+    within 1000 sh -c 'echo x >"$1/y" && grep -q x "$1/y" && rm "$1/y"' sh "$1"
+    within 1000 ls "$1"
+    within 1000 df "$1"
+    within 1000 umount "$2"
+}
+
 # The server is in a network of its own, and the cable to it is cut: packets are lost, nobody says so.
 limit_cable_cut=$((2 * away + 120))
 case_cable_cut() {
     local far holder cut_at waiting
-    mkdir -p "$T/far/export" "$M/far" "$M/near"
+    mkdir -p "$T/far/export"
     unshare --net sleep infinity & holder=$!
     far="nsenter --net=/proc/$holder/ns/net"
     trap "server stop $T/far; kill $holder" EXIT
@@ -107,6 +115,7 @@ case_cable_cut() {
     NORPCBIND=$NORPCBIND $far "$here/../server/ganesha" start "$T/far" 20690
     mount_at "$M/far" port=20690,mountport=20691,nlmport=20692 10.99.0.2:/export
     mount_at "$M/near"
+    mount_at "$M/near2" rsize=65536 # a volume of its own
     echo x >"$M/far/x"
     mkdir "$M/far/w"
     load "$M/far/w" $((away + 5)) & a=$!
@@ -115,9 +124,8 @@ case_cable_cut() {
     $far ip link set cable down
     dd if="$M/far/x" of=/dev/null iflag=direct 2>/dev/null & waiting=$!
     sleep 1
-    kill -KILL $waiting # whoever waits can be killed, others do not notice
-    wait_for 5 sh -c "! kill -0 $waiting 2>/dev/null"
-    timeout 8 sh -c "echo x >'$M/near/y'; df '$M/near'; rm '$M/near/y'"
+    within 1000 killed $waiting # whoever waits can be killed, others do not notice
+    others_go_on "$M/near" "$M/near2"
     timeout 10 df "$M/far" || :
     while [ $((SECONDS - cut_at)) -lt $away ]; do sleep 0.1; done
     $far ip link set cable up
@@ -167,6 +175,25 @@ PY
     rm -r "$M"/*
     umount "$M"
     wait_for 25 no_volumes
+}
+
+# The clock of the server is hours ahead of ours, or behind: nothing is cached for longer or shorter, seen earlier or later.
+limit_clocks_hours_apart=90
+case_clocks_hours_apart() {
+    local hours
+    trap 'server stop "$T/clock"' EXIT
+    for hours in 0 3 -3; do
+        G_CLOCK=$((hours * 3600)) server start "$T/clock" 20600
+        MOUNT_PORTS=port=20600,mountport=20601,nlmport=20602
+        mount_at "$M/a" acregmin=30,acdirmin=30
+        mount_at "$M/b" actimeo=1
+        python3 "$here/clocks.py" "$M/a" "$M/b" "$T/clock/export" $((hours * 3600)) >"asked.$hours"
+        diff asked.0 "asked.$hours"
+        rm -r "$M/a"/*
+        umount "$M/a" "$M/b"
+        wait_for 25 no_volumes
+        server stop "$T/clock"
+    done
 }
 
 # Another server takes over, or the same one exports the file system under another number: all handles are stale.
@@ -223,43 +250,91 @@ case_dead_softerr() { # the same with ETIMEDOUT
 
 limit_dead_others_unaffected=90
 case_dead_others_unaffected() {
-    mkdir -p "$T/server2" "$M/dead" "$M/live"
+    mkdir -p "$T/server2" "$M/dead"
     server start "$T/server2" 20590
     mount_at "$M/live"
+    mount_at "$M/live2" rsize=65536 # a volume of its own
     mount -t fuse.nfs -o port=20590,mountport=20591,linger=0 "$SRC" "$M/dead"
     ls "$M/dead"
     server kill "$T/server2"
     cat "$M/dead/none" 2>/dev/null & reader=$!
     sleep 1
-    # the living one
-    timeout 8 sh -c "echo x >'$M/live/x'; cat '$M/live/x'; rm '$M/live/x'; df '$M/live'"
+    others_go_on "$M/live" "$M/live2"
     # the dead one: what kubelet asks is answered
     timeout 10 stat "$M/dead"
     timeout 10 df "$M/dead" || :
-    # a reader can be killed
-    kill -KILL $reader
-    wait_for 5 sh -c "! kill -0 $reader 2>/dev/null"
+    within 1000 killed $reader
     timeout 10 nfsvol status "$M/dead"
     timeout 10 umount "$M/dead"
-    timeout 8 ls "$M/live"
+    within 1000 ls "$M/live"
 }
 
 limit_killed_in_time=60
-case_killed_in_time() { # whoever waits for a dead server can be killed
-    mount_at "$M"
-    head -c 3000000 /dev/urandom >"$M/big"
-    echo 3 >/proc/sys/vm/drop_caches
-    server pause
-    cat "$M/big" >/dev/null & a=$!
-    dd if=/dev/zero of="$M/new" bs=1M count=2 2>/dev/null & b=$!
-    ls "$M/none" 2>/dev/null & c=$!
-    sleep 1
-    kill -KILL $a $b $c
-    local rc=0
-    wait_for 3 sh -c "! kill -0 $a 2>/dev/null && ! kill -0 $b 2>/dev/null && ! kill -0 $c 2>/dev/null" || rc=1
-    server cont
-    [ $rc = 0 ]
-    rm -f "$M/big" "$M/new"
+case_killed_in_time() { # whoever waits for a dead server, for whatever, can be killed, and is gone within a second
+    mount_at "$M" actimeo=60
+    python3 - "$M" "$(server pid)" <<'PY'
+import fcntl, mmap, os, signal, sys, time
+m, server = sys.argv[1], int(sys.argv[2])
+def path(name): return f"{m}/{name}/f"
+def fd_of(name): return os.open(path(name), os.O_RDWR)
+def write_and(then, fd):
+    os.pwrite(fd, b"x" * 5000, 0)
+    then(fd)
+def look_with_data_written(name): # which its exit finds, when it closes
+    os.pwrite(fd_of_data, b"x" * 50000, 0)
+    os.stat(path(name) + "none")
+def store_and_sync(fd):
+    pages = mmap.mmap(fd, 4096)
+    pages[0] = 1
+    pages.flush()
+waits = {  # each in a directory of its own; with a file that was opened before
+    "pread": lambda fd: os.pread(fd, 100, 1 << 20), "a page of a mapping": lambda fd: mmap.mmap(fd, 2 << 20)[1500000],
+    "write and fsync": lambda fd: write_and(os.fsync, fd), "write and close": lambda fd: write_and(os.close, fd),
+    "msync": store_and_sync, "lock": lambda fd: fcntl.lockf(fd, fcntl.LOCK_EX), "flock": lambda fd: fcntl.flock(fd, fcntl.LOCK_EX),
+    "ftruncate": lambda fd: os.ftruncate(fd, 10),
+    "lookup with data written": look_with_data_written,
+    "lookup": lambda name: os.stat(path(name) + "none"), "open": lambda name: fd_of(name), "list": lambda name: os.listdir(f"{m}/{name}"),
+    "create": lambda name: os.open(path(name) + "new", os.O_CREAT | os.O_EXCL), "mkdir": lambda name: os.mkdir(path(name) + "d"),
+    "symlink": lambda name: os.symlink("x", path(name) + "l"), "link": lambda name: os.link(path(name), path(name) + "h"),
+    "rename": lambda name: os.rename(path(name), path(name) + "r"), "unlink": lambda name: os.unlink(path(name)),
+    "chmod": lambda name: os.chmod(path(name), 0o600), "utime": lambda name: os.utime(path(name)), "execve": lambda name: os.execv(path(name), ["f"]),
+}
+args = {}
+for i, name in enumerate(waits):
+    os.mkdir(f"{m}/{name}")
+    with open(path(name), "wb") as f:
+        f.truncate(2 << 20)
+    os.chmod(path(name), 0o755)
+    args[name] = fd_of(name) if i < 8 else name
+fd_of_data = os.open(m + "/data", os.O_CREAT | os.O_WRONLY)
+pids = {}
+os.kill(server, signal.SIGSTOP)
+try:
+    for name, call in waits.items():
+        pids[name] = os.fork()
+        if pids[name] == 0:
+            call(args[name])
+            os._exit(0)
+    time.sleep(1)
+    early = [name for name, pid in pids.items() if os.waitpid(pid, os.WNOHANG)[0]]
+    began = time.monotonic()
+    for name in pids.keys() - set(early):
+        os.kill(pids[name], signal.SIGKILL)
+    took = {}
+    while len(took) < len(pids) - len(early) and time.monotonic() < began + 10:
+        for name in pids.keys() - took.keys() - set(early):
+            if os.waitpid(pids[name], os.WNOHANG)[0]:
+                took[name] = time.monotonic() - began
+        time.sleep(0.001)
+finally:
+    os.kill(server, signal.SIGCONT)
+last = max(took, key=took.get)
+print(f"# {len(took)} processes that waited were gone {1000 * took[last]:.0f} ms after they were killed; the last one: {last}")
+assert not early, ("do not wait", early)
+assert len(took) == len(pids), ("are still there", pids.keys() - took.keys())
+assert took[last] < 1
+PY
+    rm -r "$M"/*
 }
 
 limit_written_before_a_crash=60

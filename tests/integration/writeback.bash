@@ -57,6 +57,46 @@ END
     [ "$(head -c 1 "$E/f")" = b ] || fail "the older data are on the server"
 }
 
+# sync: each write(2) returns when its data are on the server's disk, and no sooner; without it, before they are there.
+case_sync() {
+    local options
+    for options in sync ""; do
+        proxied $options
+        python3 - "$M/sync" "$E/sync" "$P" ${options:-write_behind} <<'END'
+import os, sys, threading
+path, disk, wire, how = sys.argv[1:]
+fd = os.open(path, os.O_RDWR | os.O_CREAT)
+size = 0
+def stable():  # how the server was asked to write what it has got, by bytes; 0: UNSTABLE
+    calls = [line.split() for line in open(wire + "/log")]
+    return {byte: int(c[3]) for c in calls if c[0] == "7" for byte in range(int(c[1]), int(c[1]) + int(c[2]))}
+for n in 1, 10, 5000, 300000:
+    os.pwrite(fd, b"x" * n, size)
+    size += n
+    if how == "sync":
+        with open(disk, "rb") as f:
+            assert f.read() == b"x" * size
+        with open(wire + "/log") as log:
+            assert set(stable().values()) <= {1, 2} or log.read().split("\n")[-2] == "21", "neither FILE_SYNC nor a COMMIT"
+open(wire + "/hold-7", "w").close()
+t = threading.Thread(target=os.pwrite, args=(fd, b"y", 0))
+t.start()
+t.join(0.5)
+assert t.is_alive() == (how == "sync"), "waited" if t.is_alive() else "returned before the server had answered"
+os.unlink(wire + "/hold-7")
+t.join()
+os.close(fd)
+END
+        [ "$(head -c 1 "$E/sync")" = y ]
+        rm "$M/sync"
+        umount "$M"
+        wait_for 10 no_volumes
+        kill $proxy
+        rm -r "$P"
+    done
+    trap - EXIT
+}
+
 # A worker dies over appended data that the server does not have: what is appended next goes behind it.
 case_append_after_crash() {
     mount_at "$M"

@@ -8,6 +8,8 @@
  *
  * And one thing about the exports of the tests: on a tmpfs of Linux 6.18 the handle of a file that is just being removed gives
  * ENOMEM now and then, where every other file system says ESTALE; a request for which there is no memory the server drops.
+ *
+ * With G_CLOCK=SECONDS its clock is as much ahead of this machine's, as far as clients see it: in the times of files.
  * (Its plugins find our open_by_handle_at() only if they do not prefer the C library's: see dlopen().)
  */
 #include <arpa/inet.h>
@@ -18,8 +20,10 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PROG_STATUS 100024
@@ -69,7 +73,7 @@ static int read_all(int fd, void *buf, size_t size) {
  */
 static void *status_monitor(void *arg) {
         int fd = (int) (intptr_t) arg;
-        uint32_t marker, call[256], reply[9];
+        uint32_t marker, call[256], reply[9], n_clients = 0;
         bool last = false;
 
         while (!last && read_all(fd, &marker, sizeof marker) == 0) {
@@ -84,10 +88,11 @@ static void *status_monitor(void *arg) {
                 case SM_MON: /* succeeded, state */
                         words = 9;
                         reply[8] = htonl(1);
+                        n_clients++;
                         break;
                 case SM_UNMON:
                 case SM_UNMON_ALL: /* state */
-                        last = true;
+                        last = ntohl(call[5]) == SM_UNMON_ALL || --n_clients == 0;
                         words = 8;
                         reply[7] = htonl(1);
                         break;
@@ -149,4 +154,73 @@ int open_by_handle_at(int mount_fd, struct file_handle *handle, int flags) {
         if (fd < 0 && errno == ENOMEM)
                 errno = ESTALE;
         return fd;
+}
+
+/* ---- its clock ---- */
+
+static time_t ahead(void) {
+        const char *seconds = getenv("G_CLOCK");
+
+        return seconds ? atol(seconds) : 0;
+}
+
+static int seen(int r, struct stat64 *st) {
+        time_t by = ahead();
+
+        if (r == 0) {
+                st->st_atim.tv_sec += by;
+                st->st_mtim.tv_sec += by;
+                st->st_ctim.tv_sec += by;
+        }
+        return r;
+}
+
+int fstat64(int fd, struct stat64 *st) {
+        int (*next)(int, struct stat64 *);
+
+        *(void **) &next = dlsym(RTLD_NEXT, "fstat64");
+        return seen(next(fd, st), st);
+}
+
+int fstatat64(int fd, const char *restrict path, struct stat64 *restrict st, int flags) {
+        int (*next)(int, const char *, struct stat64 *, int);
+
+        *(void **) &next = dlsym(RTLD_NEXT, "fstatat64");
+        return seen(next(fd, path, st, flags), st);
+}
+
+int stat64(const char *restrict path, struct stat64 *restrict st) {
+        return fstatat64(AT_FDCWD, path, st, 0);
+}
+
+int lstat64(const char *restrict path, struct stat64 *restrict st) {
+        return fstatat64(AT_FDCWD, path, st, AT_SYMLINK_NOFOLLOW);
+}
+
+/* What is set to a value, and not to "now", is to be seen as that. */
+static const struct timespec *set(const struct timespec times[2], struct timespec buf[2]) {
+        if (!times)
+                return NULL;
+        for (int i = 0; i < 2; i++) {
+                buf[i] = times[i];
+                if (times[i].tv_nsec != UTIME_NOW && times[i].tv_nsec != UTIME_OMIT)
+                        buf[i].tv_sec -= ahead();
+        }
+        return buf;
+}
+
+int futimens(int fd, const struct timespec times[2]) {
+        int (*next)(int, const struct timespec[2]);
+        struct timespec buf[2];
+
+        *(void **) &next = dlsym(RTLD_NEXT, "futimens");
+        return next(fd, set(times, buf));
+}
+
+int utimensat(int fd, const char *path, const struct timespec times[2], int flags) {
+        int (*next)(int, const char *, const struct timespec[2], int);
+        struct timespec buf[2];
+
+        *(void **) &next = dlsym(RTLD_NEXT, "utimensat");
+        return next(fd, path, set(times, buf), flags);
 }

@@ -218,7 +218,8 @@ Test(cache, names_are_believed_only_where_everybody_may_search) {
                 { 0755, LOOKUP_CACHE_POSITIVE, true, true },  { 0755, LOOKUP_CACHE_POSITIVE, false, false },
                 { 0755, LOOKUP_CACHE_NONE, true, false },     { 0755, LOOKUP_CACHE_NONE, false, false },
                 { 0700, LOOKUP_CACHE_ALL, true, false },      { 0754, LOOKUP_CACHE_ALL, true, false },
-                { 0711, LOOKUP_CACHE_ALL, false, true },
+                { 0711, LOOKUP_CACHE_ALL, false, true },      { 0705, LOOKUP_CACHE_ALL, true, false },
+                { 0675, LOOKUP_CACHE_ALL, true, false },
         };
 
         for (unsigned i = 0; i < ELEMENTSOF(cases); i++) {
@@ -231,6 +232,21 @@ Test(cache, names_are_believed_only_where_everybody_may_search) {
                 cr_assert_eq(timeout, cases[i].believed ? 30 * S : 0, "case %u", i);
                 cr_assert_eq(cache_entry_timeout(vfs, dir, cases[i].found, t + 31 * S), 0, "case %u", i);
         }
+}
+
+Test(cache, names_are_not_believed_where_somebody_was_refused) {
+        NfsAttr attr = attr_at(S_IFDIR | 0755, 100, 4096);
+
+        cache_update(vfs, dir, &attr, at(1000 * S));
+        cr_assert_eq(cache_entry_timeout(vfs, dir, true, 1000 * S), 30 * S);
+        cache_search_refused(vfs, dir);
+        cr_assert_eq(cache_entry_timeout(vfs, dir, true, 1000 * S), 0);
+        attr = attr_at(S_IFDIR | 0755, 101, 4096); /* an entry was made */
+        cache_update(vfs, dir, &attr, at(1001 * S));
+        cr_assert_eq(cache_entry_timeout(vfs, dir, true, 1001 * S), 0);
+        attr = attr_at(S_IFDIR | 0775, 102, 4096); /* chmod(2), or another ACL, whose mask is the group's bits */
+        cache_update(vfs, dir, &attr, at(1002 * S));
+        cr_assert_eq(cache_entry_timeout(vfs, dir, true, 1002 * S), 30 * S);
 }
 
 Test(cache, access_is_per_credential_until_ctime_changes) {
