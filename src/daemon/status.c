@@ -186,8 +186,8 @@ static void add_lives(const Keeper *keeper, json_t *object) {
         if (!record->failing)
                 return;
         (void) snprintf(problem, sizeof problem,
-                        "every request is answered with EIO, because %u workers in a row ended without having answered "
-                        "anything, the last so: %s. The next one is tried in %d s, or now by `nfsvol upgrade %s`",
+                        "every request is answered with EIO, because workers end without having answered anything (%u in a row), "
+                        "the last so: %s. The next one is tried in %d s, or now by `nfsvol upgrade %s`",
                         record->idle_deaths, record->death, supervise_retry_s(keeper), keeper->memory->id);
         (void) json_object_set_new(object, "problem", json_string(problem));
 }

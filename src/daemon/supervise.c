@@ -147,11 +147,17 @@ int supervise_start(Keeper *keeper) {
 
 /* ---- the end of one ---- */
 
+static bool is_exit(const siginfo_t *si, bool known, int status) {
+        return known && si->si_code == CLD_EXITED && si->si_status == status;
+}
+
 static void describe_end(const Keeper *keeper, const siginfo_t *si, bool known, char *buf, size_t size) {
         if (keeper->condemned)
                 (void) snprintf(buf, size, "%s", keeper->condemned_for);
         else if (!known)
                 (void) snprintf(buf, size, "the worker ended, under a former keeper");
+        else if (is_exit(si, known, WORKER_EXIT_UNUSABLE))
+                (void) snprintf(buf, size, "the recovery memory is damaged, and none can go on with it: unmount the volume and mount it again");
         else if (si->si_code == CLD_EXITED)
                 (void) snprintf(buf, size, "the worker ended with status %d", si->si_status);
         else
@@ -177,7 +183,8 @@ static bool connection_has_ended(const Keeper *keeper) {
         return poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR);
 }
 
-static int worker_restart(Keeper *keeper) {
+/* hopeless: the next one would end in the same way. */
+static int worker_restart(Keeper *keeper, bool hopeless) {
         KeeperRecord *record = keeper->record;
         bool served = atomic_load(&keeper->memory->worker_state) == WORKER_SERVING;
 
@@ -185,9 +192,9 @@ static int worker_restart(Keeper *keeper) {
                 record->idle_deaths = 0;
         if (record->idle_deaths < IDLE_DEATHS_MAX - 1 || !served || atomic_load(&keeper->memory->worker_faulted))
                 record->idle_deaths++;
-        if (record->idle_deaths >= IDLE_DEATHS_MAX) {
+        if (hopeless || record->idle_deaths >= IDLE_DEATHS_MAX) {
                 if (!record->failing)
-                        log_error("%u workers in a row ended without having answered anything, the last so: %s. Every "
+                        log_error("workers end without having answered anything (%u in a row), the last so: %s. Every "
                                   "request is answered with EIO from now on; another worker is tried every %d s, and "
                                   "by `nfsvol upgrade %s`",
                                   record->idle_deaths, record->death, RETRY_S, keeper->args->id);
@@ -239,13 +246,13 @@ static int worker_gone(sd_event_source *source, int fd, uint32_t revents, void *
                 return 0;
         if (refuser)
                 return refuser_gone(keeper, end);
-        if (known && si.si_code == CLD_EXITED && si.si_status == WORKER_EXIT_BUSY)
+        if (is_exit(&si, known, WORKER_EXIT_BUSY))
                 return supervise_start(keeper); /* there is one already */
         supervise_mark_end(keeper, end);
         keeper->retrying = false;
         record->worker_restarts++;
         log_error("%s: starting another", end);
-        return worker_restart(keeper);
+        return worker_restart(keeper, is_exit(&si, known, WORKER_EXIT_UNUSABLE));
 }
 
 void supervise_kill(Keeper *keeper, const char *why) {

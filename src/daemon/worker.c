@@ -401,8 +401,8 @@ int worker_main(int memory_fd) {
         atomic_store(&memory->worker_state, WORKER_STARTING);
         r = worker_start(worker);
         if (r < 0) {
-                log_error("the worker cannot start: %s", strerror(-r));
-                return 1;
+                log_error("the worker cannot start: %s", r == -EPROTO ? "the recovery memory is damaged" : strerror(-r));
+                return r == -EPROTO ? WORKER_EXIT_UNUSABLE : 1;
         }
         crash_point(SERVING_SOON);
         atomic_store(&memory->worker_state, WORKER_SERVING);

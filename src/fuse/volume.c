@@ -10,7 +10,7 @@ int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), 
         int r;
 
         if (!memory_init_is_sane(memory)) {
-                log_error("the recovery memory is not usable: what the kernel and we agreed on is damaged");
+                log_error("what the kernel and we agreed on is damaged");
                 return -EPROTO;
         }
         volume = calloc(1, sizeof *volume);
