@@ -16,33 +16,33 @@
 #define _unused_           __attribute__((unused))
 
 #define ELEMENTSOF(x) (sizeof(x) / sizeof((x)[0]))
-#define MIN(a, b)                                                                                            \
-        ({                                                                                                   \
-                __typeof__(a) a_ = (a);                                                                      \
-                __typeof__(b) b_ = (b);                                                                      \
-                a_ < b_ ? a_ : b_;                                                                           \
+#define MIN(a, b)                                                                                                                \
+        ({                                                                                                                       \
+                __typeof__(a) a_ = (a);                                                                                          \
+                __typeof__(b) b_ = (b);                                                                                          \
+                a_ < b_ ? a_ : b_;                                                                                               \
         })
-#define MAX(a, b)                                                                                            \
-        ({                                                                                                   \
-                __typeof__(a) a_ = (a);                                                                      \
-                __typeof__(b) b_ = (b);                                                                      \
-                a_ > b_ ? a_ : b_;                                                                           \
+#define MAX(a, b)                                                                                                                \
+        ({                                                                                                                       \
+                __typeof__(a) a_ = (a);                                                                                          \
+                __typeof__(b) b_ = (b);                                                                                          \
+                a_ > b_ ? a_ : b_;                                                                                               \
         })
 
 #define container_of(ptr, type, member) ((type *) ((char *) (ptr) -offsetof(type, member)))
 
 /* Hands a pointer (a descriptor) over: the variable that owned it is left empty. */
-#define TAKE_PTR(p)                                                                                          \
-        ({                                                                                                   \
-                __typeof__(p) taken_ = (p);                                                                  \
-                (p) = NULL;                                                                                  \
-                taken_;                                                                                      \
+#define TAKE_PTR(p)                                                                                                              \
+        ({                                                                                                                       \
+                __typeof__(p) taken_ = (p);                                                                                      \
+                (p) = NULL;                                                                                                      \
+                taken_;                                                                                                          \
         })
-#define TAKE_FD(fd)                                                                                          \
-        ({                                                                                                   \
-                int taken_ = (fd);                                                                           \
-                (fd) = -1;                                                                                   \
-                taken_;                                                                                      \
+#define TAKE_FD(fd)                                                                                                              \
+        ({                                                                                                                       \
+                int taken_ = (fd);                                                                                               \
+                (fd) = -1;                                                                                                       \
+                taken_;                                                                                                          \
         })
 
 static inline void freep(void *p) {

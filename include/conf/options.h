@@ -18,10 +18,10 @@ enum LookupCache { LOOKUP_CACHE_ALL, LOOKUP_CACHE_POSITIVE, LOOKUP_CACHE_NONE };
 
 /* What the shared session does. Two mounts that differ here are two volumes. */
 typedef struct SessionOptions {
-        uint32_t vers;      /* 3; 0: none asked for */
+        uint32_t vers;         /* 3; 0: none asked for */
         uint32_t rsize, wsize; /* bytes; 0: the server's preference, up to 1 MiB */
-        bool soft, softerr; /* neither: hard */
-        uint32_t timeo;     /* tenths of a second, nfs(5) */
+        bool soft, softerr;    /* neither: hard */
+        uint32_t timeo;        /* tenths of a second, nfs(5) */
         uint32_t retrans;
         uint32_t acregmin, acregmax, acdirmin, acdirmax; /* seconds */
         bool noac, nocto, sync;
@@ -36,8 +36,8 @@ typedef struct SessionOptions {
         bool default_permissions;
         bool idmap; /* and default_permissions with it */
         bool nordirplus;
-        bool nosharecache; /* a volume of its own, not shared with equal ones */
-        uint32_t linger;   /* seconds that a volume without users lives on */
+        bool nosharecache;    /* a volume of its own, not shared with equal ones */
+        uint32_t linger;      /* seconds that a volume without users lives on */
         enum ScopeMode scope; /* a systemd scope: where there is systemd, always, never */
         char *slice;          /* owned, or NULL: the scope's slice */
 } SessionOptions;

@@ -18,8 +18,7 @@ typedef struct FuseChannel FuseChannel;
  * Forks the notifier (so: before there are threads) and sets vfs's notify hooks. finished(userdata) is called once, on some
  * reactor, when the kernel has no mount left and everything written is on the server. 0 or negative errno.
  */
-int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), void *userdata,
-                    FuseVolume **ret);
+int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), void *userdata, FuseVolume **ret);
 /* After the channels' threads have ended. */
 FuseVolume *fuse_volume_free(FuseVolume *volume);
 /* Checks the tables, and leaves the report in the memory (vfs/verify.h). All of the channels' threads stand still. */

@@ -162,8 +162,8 @@ typedef struct NfsArgs {
 typedef struct NfsRes {
         bool has_attr; /* GETATTR LOOKUP ACCESS READLINK READ CREATE.. LINK FSSTAT FSINFO; READDIR: the directory */
         NfsAttr attr;
-        NfsWcc wcc;    /* SETATTR WRITE COMMIT: the object; CREATE.. REMOVE RENAME LINK: the directory */
-        NfsWcc wcc2;   /* RENAME: the target directory */
+        NfsWcc wcc;  /* SETATTR WRITE COMMIT: the object; CREATE.. REMOVE RENAME LINK: the directory */
+        NfsWcc wcc2; /* RENAME: the target directory */
         bool has_dir_attr;
         NfsAttr dir_attr; /* LOOKUP */
         bool has_fh;
@@ -198,8 +198,8 @@ typedef struct NfsRes {
                         uint32_t svid;
                         uint64_t offset;
                         uint64_t length; /* 0: to the end */
-                } holder; /* NLM_TEST that is denied: a lock in the way */
-                uint16_t port; /* PORTMAP_GETPORT; 0: not registered */
+                } holder;                /* NLM_TEST that is denied: a lock in the way */
+                uint16_t port;           /* PORTMAP_GETPORT; 0: not registered */
         };
 } NfsRes;
 
@@ -230,13 +230,13 @@ struct NfsCall {
 
         /* nfs/'s own */
         NfsConn *conn;
-        bool xid_given;    /* it was not 0 then */
-        uint32_t n_sent;   /* > 1: the answer may be of an earlier execution, out of the server's cache of answers */
+        bool xid_given;  /* it was not 0 then */
+        uint32_t n_sent; /* > 1: the answer may be of an earlier execution, out of the server's cache of answers */
         uint32_t n_timeouts;
         uint32_t n_delays; /* NFS3ERR_JUKEBOX answers so far */
         uint32_t n_repeats;
-        uint64_t repeat_due; /* ns; 0: it is not repeated */
-        uint64_t ask_due;    /* ns; 0: it is not asked again */
+        uint64_t repeat_due;                  /* ns; 0: it is not repeated */
+        uint64_t ask_due;                     /* ns; 0: it is not asked again */
         uint64_t sent_at, heard_at, deadline; /* ns, monotonic */
         struct NfsFlight *flight;
         int state;

@@ -14,9 +14,9 @@
 
 /* Per-connection counters: written by the reactor's thread (relaxed atomics), read by anyone. */
 typedef struct NfsStats {
-        uint64_t calls[NFS_N_PROCS];      /* sent for the first time */
-        uint64_t resent[NFS_N_PROCS];     /* sent again */
-        uint64_t errors[NFS_N_PROCS];     /* done with err != 0 */
+        uint64_t calls[NFS_N_PROCS];  /* sent for the first time */
+        uint64_t resent[NFS_N_PROCS]; /* sent again */
+        uint64_t errors[NFS_N_PROCS]; /* done with err != 0 */
         uint64_t bytes_read, bytes_written;
         uint64_t connects, connect_failures, timeouts, jukebox, bad_replies, cancels;
         uint64_t rtt_ns_sum[NFS_N_PROCS]; /* of answered calls, from the first send */
@@ -31,15 +31,15 @@ enum NfsProtocol { NFS_PROTOCOL_V3, NFS_PROTOCOL_NLM4, NFS_PROTOCOL_PORTMAP };
 
 typedef struct NfsConnConfig {
         enum NfsProtocol protocol; /* which NfsProcs it takes */
-        const char *server; /* for messages: the name the user gave */
+        const char *server;        /* for messages: the name the user gave */
         const NfsAddr *addrs;
         uint32_t n_addrs;
         uint16_t port;
-        bool resvport;         /* use a source port below 1024, if we may */
-        bool soft, softerr;    /* neither: hard. softerr: ETIMEDOUT instead of EIO */
-        uint32_t timeo_ms;     /* nfs(5) timeo: until a call counts as unanswered; then linear back-off */
-        uint32_t retrans;      /* nfs(5) retrans: unanswered this often = "not responding"; soft: error */
-        NfsStats *stats;       /* may be in shared memory */
+        bool resvport;      /* use a source port below 1024, if we may */
+        bool soft, softerr; /* neither: hard. softerr: ETIMEDOUT instead of EIO */
+        uint32_t timeo_ms;  /* nfs(5) timeo: until a call counts as unanswered; then linear back-off */
+        uint32_t retrans;   /* nfs(5) retrans: unanswered this often = "not responding"; soft: error */
+        NfsStats *stats;    /* may be in shared memory */
         /*
          * A server's duplicate-request cache knows calls by XID and by the port they come from. In memory that outlives
          * us, or NULL: where XIDs go on (0: anywhere), and the port all connections are made from (0: any).

@@ -20,9 +20,9 @@ typedef struct NfsMountConfig {
         uint16_t mountport; /* of mountd; 0: ask the portmapper */
         enum NfsLockManager nlm;
         uint16_t nlmport; /* of the lock manager; 0: ask the portmapper */
-        int family;         /* AF_UNSPEC, AF_INET (proto=tcp), AF_INET6 (proto=tcp6) */
+        int family;       /* AF_UNSPEC, AF_INET (proto=tcp), AF_INET6 (proto=tcp6) */
         bool resvport;
-        const NfsCred *cred;  /* for GETATTR of the root */
+        const NfsCred *cred; /* for GETATTR of the root */
         uint32_t timeout_ms; /* for all of it: every address, every step */
 } NfsMountConfig;
 
@@ -30,8 +30,8 @@ typedef struct NfsMountConfig {
 enum NfsMountError {
         NFS_MOUNT_OK,
         NFS_MOUNT_UNKNOWN_HOST,
-        NFS_MOUNT_REFUSED,     /* connection refused */
-        NFS_MOUNT_NO_ROUTE,    /* host or network unreachable */
+        NFS_MOUNT_REFUSED,  /* connection refused */
+        NFS_MOUNT_NO_ROUTE, /* host or network unreachable */
         NFS_MOUNT_TIMEOUT,
         NFS_MOUNT_NO_PORTMAP,  /* nothing answers at port 111: mountport=/port= would do without */
         NFS_MOUNT_NO_PROGRAM,  /* the portmapper knows no mountd or nfsd (for v3 over TCP) */

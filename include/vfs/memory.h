@@ -26,7 +26,7 @@
 #include "nfs/mount.h"
 #include "vfs/verify.h"
 
-#define MEMORY_MAGIC   UINT64_C(0x6c6f767366766e01)
+#define MEMORY_MAGIC UINT64_C(0x6c6f767366766e01)
 #ifndef MEMORY_VERSION /* a test's program of another version */
 #define MEMORY_VERSION 4
 #endif
@@ -65,14 +65,14 @@ typedef struct Slot {
         uint16_t recovered;     /* a worker died over it */
         uint16_t n_faults;      /* as many points speak against it, of workers that died by their own doing (fuse/channel.c) */
         uint32_t reply_len;
-        uint32_t step;          /* EXEC: which changing RPC of the operation (vfs/'s numbers) */
-        _Atomic uint32_t xid;   /* EXEC: under which it went out; 0: it did not. Sent again under the same, the server's
+        uint32_t step;        /* EXEC: which changing RPC of the operation (vfs/'s numbers) */
+        _Atomic uint32_t xid; /* EXEC: under which it went out; 0: it did not. Sent again under the same, the server's
                                  * duplicate-request cache knows whether it has executed it */
-        uint32_t seal;          /* of the request, of a WRITE its head (memory_seal()): it is what the kernel sent */
-        uint32_t reply_seal;    /* of reply[] */
-        uint64_t unique;        /* the kernel's number of the request, also where that was damaged */
-        NfsFh object;           /* what the operation has made so far; len 0: nothing known */
-        uint64_t object_id;     /* EXEC: see OpReply.executing; 0: nothing known */
+        uint32_t seal;        /* of the request, of a WRITE its head (memory_seal()): it is what the kernel sent */
+        uint32_t reply_seal;  /* of reply[] */
+        uint64_t unique;      /* the kernel's number of the request, also where that was damaged */
+        NfsFh object;         /* what the operation has made so far; len 0: nothing known */
+        uint64_t object_id;   /* EXEC: see OpReply.executing; 0: nothing known */
         uint8_t reply[SLOT_REPLY_SIZE] __attribute__((aligned(8)));
         uint8_t request[SLOT_REQUEST_SIZE] __attribute__((aligned(8)));
 } Slot;
@@ -119,9 +119,9 @@ typedef struct InodeRecord {
         uint32_t type; /* S_IFMT */
         NfsFh fh;
         _Atomic int32_t write_error; /* errno latched for the next write, flush or fsync */
-        uint32_t seal;      /* of index, generation, fileid, type and fh */
-        _Atomic uint64_t silly_dir; /* unlinked while open: the directory that holds its .nfs name; 0: no */
-        _Atomic uint32_t handle;    /* the server has replaced fh: index of what it is now; 0: it has not */
+        uint32_t seal;               /* of index, generation, fileid, type and fh */
+        _Atomic uint64_t silly_dir;  /* unlinked while open: the directory that holds its .nfs name; 0: no */
+        _Atomic uint32_t handle;     /* the server has replaced fh: index of what it is now; 0: it has not */
         /* hints, for finding it again (vfs/revive.c) */
         _Atomic uint64_t parent;    /* the directory in which it was seen last; 0: none */
         _Atomic int64_t changed_at; /* ctime, as last known: ns; INT64_MAX: we have changed it since */
@@ -171,7 +171,7 @@ typedef struct LockRecord {
         uint32_t svid;  /* its number for the server */
         uint32_t pid;
         NfsCred cred;
-        uint32_t seal; /* of index, type, and all from serial on */
+        uint32_t seal;        /* of index, type, and all from serial on */
         uint64_t doubt_since; /* ASKED: ns, monotonic; settled then, and confirmed again (vfs/lockdoubt.c); 0: not settled */
 } LockRecord;
 
@@ -186,13 +186,13 @@ enum ExtentState {
         EXTENT_UNSTABLE,
 };
 
-#define EXTENT_SIZES    3
-#define EXTENTS_SMALL   16384u /* of 4 KiB */
-#define EXTENTS_MEDIUM  512u  /* of 64 KiB */
-#define EXTENTS_LARGE   128u  /* of IO_MAX */
-#define EXTENTS_MAX     (EXTENTS_SMALL + EXTENTS_MEDIUM + EXTENTS_LARGE)
-#define EXTENT_SMALL    4096u
-#define EXTENT_MEDIUM   65536u
+#define EXTENT_SIZES   3
+#define EXTENTS_SMALL  16384u /* of 4 KiB */
+#define EXTENTS_MEDIUM 512u   /* of 64 KiB */
+#define EXTENTS_LARGE  128u   /* of IO_MAX */
+#define EXTENTS_MAX    (EXTENTS_SMALL + EXTENTS_MEDIUM + EXTENTS_LARGE)
+#define EXTENT_SMALL   4096u
+#define EXTENT_MEDIUM  65536u
 
 typedef struct ExtentRecord {
         _Atomic uint32_t state; /* enum ExtentState, published last */
@@ -200,18 +200,18 @@ typedef struct ExtentRecord {
         uint64_t nodeid;
         uint64_t offset;
         NfsCred cred;
-        uint32_t seal;          /* of index, nodeid, offset and cred: it is written to that file, there, or nowhere */
-        uint64_t seq;           /* where two of a file overlap, the greater one is the newer */
-        _Atomic uint32_t done;  /* of len: what the server has taken already */
-        _Atomic uint32_t xid;   /* of the WRITE that is or was on its way; 0: none */
-        uint32_t reactor;       /* which sent it: the server knows XIDs by connection */
-        uint32_t stable;        /* enum NfsStable it is sent with */
+        uint32_t seal;               /* of index, nodeid, offset and cred: it is written to that file, there, or nowhere */
+        uint64_t seq;                /* where two of a file overlap, the greater one is the newer */
+        _Atomic uint32_t done;       /* of len: what the server has taken already */
+        _Atomic uint32_t xid;        /* of the WRITE that is or was on its way; 0: none */
+        uint32_t reactor;            /* which sent it: the server knows XIDs by connection */
+        uint32_t stable;             /* enum NfsStable it is sent with */
         uint8_t verf[NFS_VERF_SIZE]; /* UNSTABLE */
 } ExtentRecord;
 
 typedef struct ExtentStore {
         _Atomic uint32_t high[EXTENT_SIZES]; /* of each size: no record at or above was ever used */
-        ExtentRecord records[EXTENTS_MAX]; /* small, medium, large */
+        ExtentRecord records[EXTENTS_MAX];   /* small, medium, large */
         uint8_t small[EXTENTS_SMALL][EXTENT_SMALL] __attribute__((aligned(4096)));
         uint8_t medium[EXTENTS_MEDIUM][EXTENT_MEDIUM];
         uint8_t large[EXTENTS_LARGE][IO_MAX];
@@ -264,20 +264,20 @@ typedef struct Memory {
         _Atomic uint32_t worker_pid;
         _Atomic uint32_t worker_state; /* enum WorkerState */
         _Atomic uint32_t worker_starts;
-        _Atomic uint32_t worker_faulted; /* the last one died by its own doing, not by kill(2): a request may have done it */
+        _Atomic uint32_t worker_faulted;      /* the last one died by its own doing, not by kill(2): a request may have done it */
         _Atomic uint64_t doing[REACTORS_MAX]; /* unique of the request that a reactor last did something for */
         _Atomic uint32_t pongs[REACTORS_MAX];
-        _Atomic uint32_t server_up[REACTORS_MAX]; /* 2: not responding (nfs(5), retrans), else 1 */
-        _Atomic uint64_t dirty_bytes;             /* written, and not yet taken by the server */
-        _Atomic uint64_t unstable_bytes;          /* taken by it, kept until COMMIT */
+        _Atomic uint32_t server_up[REACTORS_MAX];   /* 2: not responding (nfs(5), retrans), else 1 */
+        _Atomic uint64_t dirty_bytes;               /* written, and not yet taken by the server */
+        _Atomic uint64_t unstable_bytes;            /* taken by it, kept until COMMIT */
         _Atomic uint32_t next_xid[REACTORS_MAX];    /* 0: not begun. One that comes twice would be taken for the first */
         _Atomic uint32_t source_port[REACTORS_MAX]; /* the server knows XIDs by it; 0: none yet */
         _Atomic uint64_t n_inodes, n_opens;
         _Atomic uint32_t inodes_high, opens_high; /* no entry at or above is used */
-        _Atomic uint32_t inode_generation; /* of the newest inode */
-        _Atomic uint64_t write_errors_lost; /* latched errors that nobody came to hear */
-        _Atomic uint32_t locks_high; /* as inodes_high */
-        _Atomic uint32_t lock_svid;  /* of the newest owner of locks; none comes twice */
+        _Atomic uint32_t inode_generation;        /* of the newest inode */
+        _Atomic uint64_t write_errors_lost;       /* latched errors that nobody came to hear */
+        _Atomic uint32_t locks_high;              /* as inodes_high */
+        _Atomic uint32_t lock_svid;               /* of the newest owner of locks; none comes twice */
         _Atomic uint64_t n_locks, n_lock_waiters, n_locks_lost;
         NfsStats lock_stats; /* of the connection to the lock manager; its thread is the first reactor's */
         _Atomic uint64_t handles_replaced;

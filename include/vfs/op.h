@@ -40,10 +40,10 @@ typedef struct VfsLock {
 typedef struct ReviveWait {
         VfsReactor *reactor;
         void (*done)(struct ReviveWait *wait); /* on reactor; not before revive() has returned */
-        bool revived; /* inode_fh() is to be tried now */
+        bool revived;                          /* inode_fh() is to be tried now */
         /* private */
         struct Revival *revival; /* NULL: it has been told, or is about to be */
-        unsigned n; /* so often for one call */
+        unsigned n;              /* so often for one call */
         Task task;
         TAILQ_ENTRY(ReviveWait) wait_link;
 } ReviveWait;
@@ -64,8 +64,7 @@ typedef struct OpReply {
         void (*written)(Op *op, size_t count);
         void (*statfs)(Op *op, const NfsFsStat *stat, uint32_t bsize, uint32_t name_max);
         /* READDIR: adds an entry; false: it does not fit. entry NULL: no READDIRPLUS data for it. */
-        bool (*dirent)(Op *op, const char *name, uint64_t ino, mode_t type, uint64_t offset,
-                       const VfsEntry *entry);
+        bool (*dirent)(Op *op, const char *name, uint64_t ino, mode_t type, uint64_t offset, const VfsEntry *entry);
         void (*dir)(Op *op); /* sends what dirent() gathered; nothing gathered: end of directory */
         /*
          * The server may change from here on, by the changing RPC number step of this operation: the journal notes it,
@@ -86,37 +85,37 @@ struct Op {
         VfsReactor *reactor;
         uid_t uid;
         gid_t gid;
-        pid_t pid;       /* thread id of the caller; 0: the kernel itself */
-        bool replayed;   /* a worker died after executing() */
-        bool recovered;  /* a worker died over it, before or after that */
-        bool plus;       /* READDIRPLUS */
-        const NfsFh *object; /* what executing() was given before the crash, or NULL */
-        uint64_t object_id;  /* ... or 0 */
-        unsigned replayed_step; /* ... and the step */
-        uint32_t replayed_xid;  /* under which that RPC went out; 0: it did not, or is sent again already */
+        pid_t pid;                  /* thread id of the caller; 0: the kernel itself */
+        bool replayed;              /* a worker died after executing() */
+        bool recovered;             /* a worker died over it, before or after that */
+        bool plus;                  /* READDIRPLUS */
+        const NfsFh *object;        /* what executing() was given before the crash, or NULL */
+        uint64_t object_id;         /* ... or 0 */
+        unsigned replayed_step;     /* ... and the step */
+        uint32_t replayed_xid;      /* under which that RPC went out; 0: it did not, or is sent again already */
         _Atomic uint32_t *xid_note; /* where the XID of the changing RPC is kept for a successor */
-        uint64_t unique; /* the request's number: makes verifiers and marks its own */
+        uint64_t unique;            /* the request's number: makes verifiers and marks its own */
 
         /* vfs/ */
         NfsCred cred;
-        NfsCall call;       /* the RPC in flight, if any */
-        uint32_t n_doubts;  /* Inode.n_doubts of inode before it was sent */
+        NfsCall call;                    /* the RPC in flight, if any */
+        uint32_t n_doubts;               /* Inode.n_doubts of inode before it was sent */
         void (*answered)(NfsCall *call); /* its done() */
-        struct { /* its handle is stale: another is looked for (revive.c) */
+        struct {                         /* its handle is stale: another is looked for (revive.c) */
                 bool waiting;
                 ReviveWait wait;
                 unsigned which; /* of the call's handles */
                 bool resent;    /* the call had been sent before, and not answered */
         } revive;
         bool call_pending;
-        bool interrupted;   /* answer EINTR as soon as the call is cancelled */
-        bool any_signal;    /* any signal ends it, not only a deadly one */
-        bool out_of_time;   /* the bound of an operation that must answer fired */
+        bool interrupted; /* answer EINTR as soon as the call is cancelled */
+        bool any_signal;  /* any signal ends it, not only a deadly one */
+        bool out_of_time; /* the bound of an operation that must answer fired */
         Timer bound;
         Task aborted;
-        bool held; /* a WRITE that may take long to be one that READs see (reread.c) */
+        bool held;             /* a WRITE that may take long to be one that READs see (reread.c) */
         Inode *inode, *inode2; /* pinned until the reply */
-        Inode *victim; /* the same: the open file that is being hidden */
+        Inode *victim;         /* the same: the open file that is being hidden */
         Open *open;
         struct DirStream *stream; /* referenced */
         union {
@@ -127,18 +126,18 @@ struct Op {
                         dev_t rdev;
                         int flags;
                         unsigned answer, step, n_stale;
-                        uint64_t made_id; /* the file id of what CREATE made; 0: not known */
-                        uint64_t mark;    /* its access time (mark.c); 0: none */
-                        bool in_doubt;    /* is what is there what op made? */
-                        int refused;      /* a CREATE, and why: with a mark, then it is tried without; or another */
-                        const char *asked; /* LOOKUP: the name, in the request */
+                        uint64_t made_id;     /* the file id of what CREATE made; 0: not known */
+                        uint64_t mark;        /* its access time (mark.c); 0: none */
+                        bool in_doubt;        /* is what is there what op made? */
+                        int refused;          /* a CREATE, and why: with a mark, then it is tried without; or another */
+                        const char *asked;    /* LOOKUP: the name, in the request */
                         uint64_t dir_version; /* of the directory, before it was sent */
                         NfsFh fh;
                         /* RMDIR of what is not empty: .nfs names may be going (remove.c) */
                         uint64_t n_gone; /* when it was sent */
                         unsigned n_again, n_looks;
                         bool waited;
-                        char *hidden; /* owned: the .nfs name of what a rename goes over */
+                        char *hidden;    /* owned: the .nfs name of what a rename goes over */
                         bool was_hidden; /* victim: it has a .nfs name already, or may yet get one */
                 } name;
                 struct {
@@ -147,9 +146,9 @@ struct Op {
                         uint64_t offset;
                         uint32_t size, done;
                         bool appends;
-                        bool from_pages; /* WRITE: VFS_WRITE_PAGES */
-                        bool drops;      /* WRITE: pages, before the answer (reread.c) */
-                        bool waited; /* WRITE: for room */
+                        bool from_pages;               /* WRITE: VFS_WRITE_PAGES */
+                        bool drops;                    /* WRITE: pages, before the answer (reread.c) */
+                        bool waited;                   /* WRITE: for room */
                         unsigned n_rewritten, n_again; /* READ: reread.c */
                 } io;
                 struct {
@@ -162,10 +161,10 @@ struct Op {
                 } attr;
         };
         /* OPEN against unlink and rename (open.c) */
-        VfsEntry entry;     /* LOOKUP and its like, while it waits */
-        bool opening;       /* the inode is counted as open */
-        uint64_t barrier;   /* the last removal that began before this OPEN did */
-        uint64_t removal;   /* 0, or this one's number among them */
+        VfsEntry entry;       /* LOOKUP and its like, while it waits */
+        bool opening;         /* the inode is counted as open */
+        uint64_t barrier;     /* the last removal that began before this OPEN did */
+        uint64_t removal;     /* 0, or this one's number among them */
         uint64_t removing_in; /* the directory's node id */
         TAILQ_ENTRY(Op) removal_link;
         struct {
@@ -173,14 +172,14 @@ struct Op {
                 bool has_attr; /* the attributes are as new as the answer */
                 void (*then)(Op *op, int err);
         } access;
-        struct { /* for what was written (pending.c), or for room for what is to be (extent.c) */
-                bool in_file, for_room; /* which list it is in; the lock of that */
+        struct {                                 /* for what was written (pending.c), or for room for what is to be (extent.c) */
+                bool in_file, for_room;          /* which list it is in; the lock of that */
                 _Atomic(struct Drop *) for_drop; /* the inode's lock (coherence.c) */
-                bool stable;     /* until it is on stable storage, not only on the server */
-                Open *hearer;    /* who is told of what was lost; NULL: nobody */
-                uint64_t seq;    /* everything up to here */
+                bool stable;                     /* until it is on stable storage, not only on the server */
+                Open *hearer;                    /* who is told of what was lost; NULL: nobody */
+                uint64_t seq;                    /* everything up to here */
                 int err;
-                uint32_t heard;  /* Inode.n_write_errors of which err tells; 0: of none */
+                uint32_t heard; /* Inode.n_write_errors of which err tells; 0: of none */
                 void (*done)(Op *op);
                 Task wake;
                 TAILQ_ENTRY(Op) wait_link;

@@ -110,13 +110,12 @@ void vfs_symlink(Op *op, uint64_t parent, const char *name, const char *target);
 void vfs_link(Op *op, uint64_t nodeid, uint64_t parent, const char *name);
 void vfs_unlink(Op *op, uint64_t parent, const char *name);
 void vfs_rmdir(Op *op, uint64_t parent, const char *name);
-void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, const char *to_name,
-                unsigned flags);
+void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, const char *to_name, unsigned flags);
 void vfs_create(Op *op, uint64_t parent, const char *name, mode_t mode, int flags);
 
 /* attr.c */
 void vfs_getattr(Op *op, uint64_t nodeid);
-#define VFS_NO_FH UINT64_MAX
+#define VFS_NO_FH   UINT64_MAX
 #define VFS_GONE_FH (UINT64_MAX - 1) /* a lock owner's that was released */
 /* fh: an open file's, or VFS_NO_FH; ftruncate(2) is allowed by the open, not by the mode. */
 void vfs_setattr(Op *op, uint64_t nodeid, const NfsSetAttr *attr, uint64_t fh);
@@ -137,8 +136,7 @@ enum VfsWriteKind {
         VFS_WRITE_PLACED, /* ours: OpReply.placed() of a former worker */
         VFS_WRITE_PAGES,  /* pages that were changed through mmap have their place, through whichever descriptor they come */
 };
-void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size,
-               enum VfsWriteKind kind);
+void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size, enum VfsWriteKind kind);
 /* close(2): with all POSIX locks of owner. */
 void vfs_flush(Op *op, uint64_t nodeid, uint64_t fh, uint64_t owner);
 void vfs_fsync(Op *op, uint64_t nodeid, uint64_t fh);

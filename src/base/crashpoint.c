@@ -21,7 +21,7 @@ static const struct {
         uint32_t every;
         const char *window;
 } points[CRASH_N_POINTS] = {
-#define CRASH_POINT_(id, name, every, window) {name, every, window},
+#define CRASH_POINT_(id, name, every, window) { name, every, window },
         CRASH_POINTS(CRASH_POINT_)
 #undef CRASH_POINT_
 };

@@ -58,9 +58,8 @@ void log_set_max_level(int level) {
 
 static bool write_journal(int level, const char *text) {
         char head[VOLUME_SIZE + 128];
-        int n = snprintf(head, sizeof head, "PRIORITY=%d\nSYSLOG_IDENTIFIER=%s\n%s%s%sMESSAGE=", level,
-                         log_state.ident, *log_state.volume ? "VOLUME=" : "", log_state.volume,
-                         *log_state.volume ? "\n" : "");
+        int n = snprintf(head, sizeof head, "PRIORITY=%d\nSYSLOG_IDENTIFIER=%s\n%s%s%sMESSAGE=", level, log_state.ident,
+                         *log_state.volume ? "VOLUME=" : "", log_state.volume, *log_state.volume ? "\n" : "");
         struct iovec iov[] = {
                 { head, (size_t) n },
                 { (char *) text, strlen(text) },
@@ -73,8 +72,8 @@ static bool write_journal(int level, const char *text) {
 
 static bool write_stderr(const char *text) {
         char line[LINE_SIZE + VOLUME_SIZE + 64];
-        int n = snprintf(line, sizeof line, "%s: %s%s%s\n", log_state.ident, log_state.volume,
-                         *log_state.volume ? ": " : "", text);
+        int n = snprintf(line, sizeof line, "%s: %s%s%s\n", log_state.ident, log_state.volume, *log_state.volume ? ": " : "",
+                         text);
 
         return write(STDERR_FILENO, line, MIN((size_t) n, sizeof line - 1)) >= 0;
 }

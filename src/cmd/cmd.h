@@ -68,8 +68,7 @@ typedef struct BoundedResult {
  * Runs call(arg, &result) in a child, with none of our descriptors. 0, -ETIMEDOUT (killed; or it will
  * die before it returns to user space), -EINTR (interrupted; killed), -EIO (died) or another errno.
  */
-int bounded_call(void (*call)(void *arg, BoundedResult *result), void *arg, uint64_t deadline,
-                 BoundedResult *ret);
+int bounded_call(void (*call)(void *arg, BoundedResult *result), void *arg, uint64_t deadline, BoundedResult *ret);
 
 /* Does somebody answer for what is mounted at path? Not to be asked of a server: a daemon answers this without one. */
 enum MountLife {
@@ -122,8 +121,7 @@ enum StartResult {
 /* Its daemon lives, and what it had mounted for it somebody has unmounted. The volume's lock is held. */
 bool volume_is_lost(const char *id);
 /* The volume's lock is held. 0 or an exit code. ret_export is owned by the caller. */
-int volume_start(const StartRequest *request, enum StartResult *ret_result, char **ret_export,
-                 Failure *failure);
+int volume_start(const StartRequest *request, enum StartResult *ret_result, char **ret_export, Failure *failure);
 /*
  * Of the mounted volume with this device, without its lock. MOUNT_UNKNOWN: it is none of those in our run directory. SILENT, ENDED: only
  * if it surely has neither keeper nor worker.
@@ -142,8 +140,7 @@ int daemon_find(char *buf, size_t size);
 
 /* Running nfsvold (spawn.c). 0 and its status line without the newline, or an exit code; on an error it is
  * gone. */
-int daemon_spawn(const StartRequest *request, pid_t *ret_pid, char ret_line[static DAEMON_STATUS_MAX],
-                 Failure *failure);
+int daemon_spawn(const StartRequest *request, pid_t *ret_pid, char ret_line[static DAEMON_STATUS_MAX], Failure *failure);
 /* Waits a little for a daemon that said it goes, then makes it go. */
 void daemon_reap(pid_t pid, bool kill_now);
 

@@ -38,8 +38,7 @@ int failure_no_memory(Failure *failure) {
 void failure_print(const Failure *failure, const char *program, const char *subject) {
         _cleanup_(freep) char *line = NULL;
 
-        if (asprintf(&line, "%s: %s%s%s\n", program, subject ? subject : "", subject ? ": " : "",
-                     failure->text) < 0)
+        if (asprintf(&line, "%s: %s%s%s\n", program, subject ? subject : "", subject ? ": " : "", failure->text) < 0)
                 line = NULL;
         /* One write: 50 helpers may share the terminal. */
         (void) fputs(line ? line : "out of memory\n", stderr);
@@ -64,8 +63,8 @@ void interrupt_init(void) {
 bool interrupted(void) {
         sigset_t set;
 
-        return sigpending(&set) == 0 && (sigismember(&set, SIGTERM) == 1 || sigismember(&set, SIGINT) == 1 ||
-                                         sigismember(&set, SIGHUP) == 1);
+        return sigpending(&set) == 0 &&
+               (sigismember(&set, SIGTERM) == 1 || sigismember(&set, SIGINT) == 1 || sigismember(&set, SIGHUP) == 1);
 }
 
 int interrupt_fd(void) {
@@ -98,7 +97,7 @@ static int ms_until(uint64_t deadline) {
 }
 
 bool sleep_until(uint64_t deadline) {
-        struct pollfd pfd = {.fd = interrupt_fd(), .events = POLLIN};
+        struct pollfd pfd = { .fd = interrupt_fd(), .events = POLLIN };
 
         while (now_ns() < deadline && !interrupted())
                 (void) poll(&pfd, 1, ms_until(deadline));
@@ -132,7 +131,7 @@ void descriptors_close(void) {
 int wait_child(pid_t pid, uint64_t deadline, int *ret_status) {
         for (;;) {
                 pid_t r = waitpid(pid, ret_status, WNOHANG);
-                struct timespec pause = {.tv_nsec = 2 * (long) NSEC_PER_MSEC};
+                struct timespec pause = { .tv_nsec = 2 * (long) NSEC_PER_MSEC };
 
                 if (r == pid)
                         return 0;
@@ -145,7 +144,7 @@ int wait_child(pid_t pid, uint64_t deadline, int *ret_status) {
 }
 
 static _Noreturn void bounded_child(void (*call)(void *arg, BoundedResult *result), void *arg, int pipe_fd) {
-        BoundedResult result = {0};
+        BoundedResult result = { 0 };
 
         signals_reset();
         stdio_detach();
@@ -160,7 +159,7 @@ static _Noreturn void bounded_child(void (*call)(void *arg, BoundedResult *resul
 
 /* The result, if it came until deadline. 0, -ETIMEDOUT, -EINTR, -EIO. */
 static int bounded_read(int fd, uint64_t deadline, BoundedResult *ret) {
-        struct pollfd pfds[2] = {{.fd = fd, .events = POLLIN}, {.fd = interrupt_fd(), .events = POLLIN}};
+        struct pollfd pfds[2] = { { .fd = fd, .events = POLLIN }, { .fd = interrupt_fd(), .events = POLLIN } };
 
         for (;;) {
                 int n = poll(pfds, 2, ms_until(deadline));
@@ -176,8 +175,7 @@ static int bounded_read(int fd, uint64_t deadline, BoundedResult *ret) {
         }
 }
 
-int bounded_call(void (*call)(void *arg, BoundedResult *result), void *arg, uint64_t deadline,
-                 BoundedResult *ret) {
+int bounded_call(void (*call)(void *arg, BoundedResult *result), void *arg, uint64_t deadline, BoundedResult *ret) {
         int fds[2], status, r;
         pid_t pid;
 
@@ -214,7 +212,7 @@ static void life_statfs(void *arg, BoundedResult *result) {
 }
 
 enum MountLife mount_life(const char *path) {
-        BoundedResult result = {0};
+        BoundedResult result = { 0 };
         int r = bounded_call(life_statfs, (void *) (uintptr_t) path, now_ns() + LIFE_TIMEOUT, &result);
 
         if (r == -ETIMEDOUT)

@@ -18,7 +18,7 @@
 #define ANSWER_MAX (4 << 20)
 
 int control_connect(const char *id, int *ret_fd) {
-        struct sockaddr_un addr = {.sun_family = AF_UNIX};
+        struct sockaddr_un addr = { .sun_family = AF_UNIX };
         _cleanup_(fd_closep) int fd = -1;
         int r;
 
@@ -51,7 +51,7 @@ bool control_is_alive(const char *id) {
 /* Waits for events until deadline. 0, -ETIMEDOUT or -EINTR. */
 static int control_wait(int fd, short events, uint64_t deadline) {
         for (;;) {
-                struct pollfd pfd = {.fd = fd, .events = events};
+                struct pollfd pfd = { .fd = fd, .events = events };
                 uint64_t now = now_ns();
 
                 if (interrupted())

@@ -75,19 +75,19 @@ static int list_print(const VolumeList *list) {
 
                 if (pid > 0)
                         (void) snprintf(pid_text, sizeof pid_text, "%lld", pid);
-                (void) printf("%-16s  %8s  %5zu  %-22s  %s\n", info->id[0] ? info->id : "-", pid_text,
-                              info->users, info->state, info->source);
+                (void) printf("%-16s  %8s  %5zu  %-22s  %s\n", info->id[0] ? info->id : "-", pid_text, info->users, info->state,
+                              info->source);
         }
         return EXIT_CODE_OK;
 }
 
 int cmd_list(int argc, char **argv) {
         static const struct option options[] = {
-                {"json", no_argument, NULL, 'j'},
-                {"help", no_argument, NULL, 'h'},
-                {0},
+                { "json", no_argument, NULL, 'j' },
+                { "help", no_argument, NULL, 'h' },
+                { 0 },
         };
-        _cleanup_(volume_list_done) VolumeList list = {0};
+        _cleanup_(volume_list_done) VolumeList list = { 0 };
         bool json = false;
         int c, r;
 

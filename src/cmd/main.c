@@ -23,19 +23,18 @@ static int cmd_help(int argc, char **argv);
 static int cmd_version(int argc, char **argv);
 
 static const Verb verbs[] = {
-        {"mount", cmd_mount, "HOST:/PATH DIR [-o OPTIONS]   mount a directory of an NFS server"},
-        {"umount", cmd_umount, "[-fl] DIR                    unmount it again, without touching other users"},
-        {"list", cmd_list, "[--json]                       the volumes of this machine"},
-        {"status", cmd_status, "[--json] [--verify] [DIR|SOURCE|ID]   how they are"},
-        {"upgrade", cmd_upgrade, "--all | DIR|SOURCE|ID...       go on with the installed version"},
-        {"help", cmd_help, "[options]                      this, or all mount options"},
-        {"version", cmd_version, "                            the version"},
+        { "mount", cmd_mount, "HOST:/PATH DIR [-o OPTIONS]   mount a directory of an NFS server" },
+        { "umount", cmd_umount, "[-fl] DIR                    unmount it again, without touching other users" },
+        { "list", cmd_list, "[--json]                       the volumes of this machine" },
+        { "status", cmd_status, "[--json] [--verify] [DIR|SOURCE|ID]   how they are" },
+        { "upgrade", cmd_upgrade, "--all | DIR|SOURCE|ID...       go on with the installed version" },
+        { "help", cmd_help, "[options]                      this, or all mount options" },
+        { "version", cmd_version, "                            the version" },
 };
 
 static const Verb names[] = {
-        {"mount.fuse.nfs", cmd_mount, NULL}, {"mount.nfs", cmd_mount, NULL},
-        {"mount.nfs4", cmd_mount, NULL},     {"umount.fuse.nfs", cmd_umount, NULL},
-        {"umount.nfs", cmd_umount, NULL},    {"umount.nfs4", cmd_umount, NULL},
+        { "mount.fuse.nfs", cmd_mount, NULL },   { "mount.nfs", cmd_mount, NULL },   { "mount.nfs4", cmd_mount, NULL },
+        { "umount.fuse.nfs", cmd_umount, NULL }, { "umount.nfs", cmd_umount, NULL }, { "umount.nfs4", cmd_umount, NULL },
 };
 
 static void print_help(FILE *out) {

@@ -14,8 +14,8 @@
 /* Compares as paths on the server: host:/export/a with subdirectory b is host:/export with a/b. */
 static bool entry_is_job(const MountEntry *entry, const MountJob *job) {
         _cleanup_(freep) char *message = NULL, *present = NULL, *wanted = NULL;
-        _cleanup_(source_done) Source mounted = {0};
-        _cleanup_(source_done) Source a = {0}, b = {0};
+        _cleanup_(source_done) Source mounted = { 0 };
+        _cleanup_(source_done) Source a = { 0 }, b = { 0 };
 
         if (source_parse(entry->source, &mounted, &message) < 0)
                 return false;
@@ -23,14 +23,12 @@ static bool entry_is_job(const MountEntry *entry, const MountJob *job) {
                 present = NULL;
                 return false;
         }
-        if (asprintf(&wanted, "%s/%s", job->source.text, job->options.subdir ? job->options.subdir : "") <
-            0) {
+        if (asprintf(&wanted, "%s/%s", job->source.text, job->options.subdir ? job->options.subdir : "") < 0) {
                 wanted = NULL;
                 return false;
         }
         /* Once more through the parser, for the slashes. */
-        return source_parse(present, &a, &message) >= 0 && source_parse(wanted, &b, &message) >= 0 &&
-               strcmp(a.text, b.text) == 0;
+        return source_parse(present, &a, &message) >= 0 && source_parse(wanted, &b, &message) >= 0 && strcmp(a.text, b.text) == 0;
 }
 
 /* Of what is mounted at the target. Whose daemon is not seen from here may be silent for other reasons. */
@@ -43,7 +41,7 @@ static enum MountLife target_life(const MountTable *table, const MountEntry *ent
 }
 
 int mount_present(const MountJob *job, bool *ret_is, Failure *failure) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         const MountEntry *entry;
         enum MountLife life;
         int r;
@@ -51,8 +49,7 @@ int mount_present(const MountJob *job, bool *ret_is, Failure *failure) {
         *ret_is = false;
         r = mount_table_read(&table);
         if (r < 0)
-                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot read the mount table: %s",
-                                   strerror(-r));
+                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot read the mount table: %s", strerror(-r));
         entry = mount_table_find(&table, job->target);
         if (!entry || !entry_is_job(entry, job))
                 return 0;
@@ -61,8 +58,7 @@ int mount_present(const MountJob *job, bool *ret_is, Failure *failure) {
                 mount_say(job, "detaching the mount that a daemon, dead by now, left on %s", job->target);
                 r = mount_end(job->target, entry->dev, life, MNT_DETACH);
                 if (r < 0)
-                        return failure_set(failure, EXIT_CODE_FAILED,
-                                           "cannot detach the mount that a dead daemon left on %s: %s",
+                        return failure_set(failure, EXIT_CODE_FAILED, "cannot detach the mount that a dead daemon left on %s: %s",
                                            job->target, strerror(-r));
                 return 0;
         }

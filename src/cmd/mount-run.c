@@ -31,9 +31,8 @@
 #define RETRY_MOST_BG (60 * NSEC_PER_SEC)
 
 /* What a bind mount inherits from the mount that it copies. */
-#define BIND_FLAGS                                                                                           \
-        (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR__ATIME |  \
-         MOUNT_ATTR_NODIRATIME)
+#define BIND_FLAGS                                                                                                               \
+        (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME)
 
 /* An attempt: which volume, and where in it. */
 typedef struct Attempt {
@@ -72,21 +71,18 @@ static int target_resolve(MountJob *job, Failure *failure) {
         ssize_t n;
 
         if (fd < 0 && errno == ENOENT)
-                return failure_set(failure, EXIT_CODE_FAILED,
-                                   "mount point %s does not exist; create the directory first",
+                return failure_set(failure, EXIT_CODE_FAILED, "mount point %s does not exist; create the directory first",
                                    job->target_text);
         if (fd < 0 && errno == ENOTDIR)
-                return failure_set(failure, EXIT_CODE_FAILED, "mount point %s is not a directory",
-                                   job->target_text);
+                return failure_set(failure, EXIT_CODE_FAILED, "mount point %s is not a directory", job->target_text);
         if (fd < 0)
-                return failure_set(failure, EXIT_CODE_FAILED, "cannot open mount point %s: %s",
-                                   job->target_text, strerror(errno));
+                return failure_set(failure, EXIT_CODE_FAILED, "cannot open mount point %s: %s", job->target_text,
+                                   strerror(errno));
         (void) snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
         n = readlink(link, path, sizeof path);
         if (n <= 0 || (size_t) n >= sizeof path)
-                return failure_set(failure, EXIT_CODE_SYSTEM,
-                                   "cannot resolve mount point %s: %s (is /proc mounted?)", job->target_text,
-                                   n < 0 ? strerror(errno) : "too long");
+                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot resolve mount point %s: %s (is /proc mounted?)",
+                                   job->target_text, n < 0 ? strerror(errno) : "too long");
         job->target = strndup(path, (size_t) n);
         return job->target ? 0 : failure_no_memory(failure);
 }
@@ -98,24 +94,21 @@ static int fuse_check(Failure *failure) {
                 return 0;
         if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
                 return failure_set(failure, EXIT_CODE_FAILED,
-                                   "/dev/fuse is missing (%s): load the kernel's fuse module (modprobe fuse)",
-                                   strerror(errno));
+                                   "/dev/fuse is missing (%s): load the kernel's fuse module (modprobe fuse)", strerror(errno));
         return failure_set(failure, EXIT_CODE_FAILED, "cannot open /dev/fuse: %s%s", strerror(errno),
                            errno == EPERM ? " (does this container or cgroup allow the device?)" : "");
 }
 
 static int mount_remount(const MountJob *job, Failure *failure) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         _cleanup_(freep) char *session = NULL;
         int r;
 
         r = mount_table_read(&table);
         if (r < 0)
-                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot read the mount table: %s",
-                                   strerror(-r));
+                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot read the mount table: %s", strerror(-r));
         if (!mount_table_find(&table, job->target))
-                return failure_set(failure, EXIT_CODE_FAILED,
-                                   "cannot remount %s: no NFS volume is mounted there", job->target);
+                return failure_set(failure, EXIT_CODE_FAILED, "cannot remount %s: no NFS volume is mounted there", job->target);
         session = session_options_format(&job->options.session);
         if (session && *session)
                 mount_say(job, "a remount changes only the flags of the mount, not %s", session);
@@ -123,12 +116,10 @@ static int mount_remount(const MountJob *job, Failure *failure) {
                 return 0;
         r = mount_change(job->target, job->options.attr_set, job->options.attr_clr);
         if (r == -EBUSY)
-                return failure_set(failure, EXIT_CODE_FAILED,
-                                   "cannot remount %s read-only: files are open for writing there",
+                return failure_set(failure, EXIT_CODE_FAILED, "cannot remount %s read-only: files are open for writing there",
                                    job->target);
         if (r < 0)
-                return failure_set(failure, EXIT_CODE_FAILED, "cannot remount %s: %s", job->target,
-                                   strerror(-r));
+                return failure_set(failure, EXIT_CODE_FAILED, "cannot remount %s: %s", job->target, strerror(-r));
         return 0;
 }
 
@@ -153,7 +144,7 @@ static void bind_call(void *arg, BoundedResult *result) {
 
 /* The bind process had to be killed: it may have got there. */
 static bool bind_landed(const Attempt *attempt) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         const MountEntry *volume, *entry;
         char path[PATH_MAX];
 
@@ -166,11 +157,10 @@ static bool bind_landed(const Attempt *attempt) {
 
 static int attempt_bind(const Attempt *attempt, Failure *failure) {
         const char *target = attempt->job->target;
-        BoundedResult result = {0};
+        BoundedResult result = { 0 };
         int r;
 
-        r = bounded_call(bind_call, (void *) (uintptr_t) attempt,
-                         now_ns() + MIN(BIND_TIMEOUT, attempt->start_timeout), &result);
+        r = bounded_call(bind_call, (void *) (uintptr_t) attempt, now_ns() + MIN(BIND_TIMEOUT, attempt->start_timeout), &result);
         if (r < 0) {
                 if (bind_landed(attempt))
                         return 0;
@@ -185,18 +175,15 @@ static int attempt_bind(const Attempt *attempt, Failure *failure) {
         if (r == 0)
                 return 0;
         if (strcmp(result.text, "open the subdirectory") == 0)
-                return failure_set(failure, EXIT_CODE_FAILED, "cannot mount the directory %s of %s: %s",
-                                   attempt->subdir, attempt->source, strerror(-r));
-        if (strcmp(result.text, "open the target") == 0 ||
-            (r == -ENOENT && strcmp(result.text, "move_mount") == 0))
-                return failure_set(failure, EXIT_CODE_FAILED,
-                                   "mount point %s went away while the volume was being started: %s", target,
-                                   strerror(-r));
+                return failure_set(failure, EXIT_CODE_FAILED, "cannot mount the directory %s of %s: %s", attempt->subdir,
+                                   attempt->source, strerror(-r));
+        if (strcmp(result.text, "open the target") == 0 || (r == -ENOENT && strcmp(result.text, "move_mount") == 0))
+                return failure_set(failure, EXIT_CODE_FAILED, "mount point %s went away while the volume was being started: %s",
+                                   target, strerror(-r));
         if (r == -ENOSYS)
-                return failure_set(failure, EXIT_CODE_FAILED, "%s: this kernel is too old (5.12 is needed)",
-                                   result.text);
-        return failure_set(failure, EXIT_CODE_FAILED, "cannot mount on %s: %s: %s%s", target, result.text,
-                           strerror(-r), r == -EPERM ? " (CAP_SYS_ADMIN is needed)" : "");
+                return failure_set(failure, EXIT_CODE_FAILED, "%s: this kernel is too old (5.12 is needed)", result.text);
+        return failure_set(failure, EXIT_CODE_FAILED, "cannot mount on %s: %s: %s%s", target, result.text, strerror(-r),
+                           r == -EPERM ? " (CAP_SYS_ADMIN is needed)" : "");
 }
 
 /* In slices, for the sake of signals. */
@@ -217,8 +204,7 @@ static int attempt_lock(const Attempt *attempt, int *ret_fd, Failure *failure) {
                 failure->again = true;
                 return failure->exit;
         }
-        return failure_set(failure, EXIT_CODE_SYSTEM, "cannot lock volume %s in %s: %s", attempt->id,
-                           rundir(), strerror(-r));
+        return failure_set(failure, EXIT_CODE_SYSTEM, "cannot lock volume %s in %s: %s", attempt->id, rundir(), strerror(-r));
 }
 
 /* A daemon that has lost its mountpoint goes out of the way as soon as it has noticed, and has the lock. */
@@ -235,10 +221,9 @@ static int attempt_lock_settled(const Attempt *attempt, int *ret_fd, Failure *fa
 }
 
 /* The daemon says that a parent of our path is exported: go there. *ret_subdir: the way back. */
-static int attempt_redirect(const MountJob *job, const char *export, Source *ret_source, char **ret_subdir,
-                            Failure *failure) {
+static int attempt_redirect(const MountJob *job, const char *export, Source *ret_source, char **ret_subdir, Failure *failure) {
         _cleanup_(freep) char *text = NULL, *message = NULL;
-        _cleanup_(source_done) Source source = {0};
+        _cleanup_(source_done) Source source = { 0 };
         const char *rest;
         size_t len;
         int r;
@@ -252,14 +237,14 @@ static int attempt_redirect(const MountJob *job, const char *export, Source *ret
         len = r < 0 || strcmp(source.path, "/") == 0 ? 0 : strlen(source.path);
         if (r < 0 || strncmp(job->source.path, source.path, len) != 0 || job->source.path[len] != '/' ||
             strcmp(job->source.path, source.path) == 0)
-                return failure_set(failure, EXIT_CODE_SOFTWARE, "nfsvold wants the export %.256s for %s",
-                                   export, job->source.path);
+                return failure_set(failure, EXIT_CODE_SOFTWARE, "nfsvold wants the export %.256s for %s", export,
+                                   job->source.path);
         rest = job->source.path + len + 1;
         *ret_subdir = path_join(rest, job->options.subdir);
         if (!*ret_subdir)
                 return failure_no_memory(failure);
         *ret_source = source;
-        source = (Source){0};
+        source = (Source){ 0 };
         return 0;
 }
 
@@ -313,7 +298,7 @@ static uint64_t start_timeout(void) {
 
 static int mount_attempt(const MountJob *job, const char *session, uint64_t unique, Failure *failure) {
         _cleanup_(freep) char *export = NULL, *subdir = NULL, *ignored = NULL;
-        _cleanup_(source_done) Source parent = {0};
+        _cleanup_(source_done) Source parent = { 0 };
         Attempt attempt = {
                 .job = job,
                 .source = job->source.text,
@@ -329,10 +314,8 @@ static int mount_attempt(const MountJob *job, const char *session, uint64_t uniq
                 return r;
         r = rundir_make();
         if (r < 0)
-                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot use the directory %s: %s%s", rundir(),
-                                   strerror(-r),
-                                   r == -EPERM ? " (it must belong to root, and only root may write to it)"
-                                               : "");
+                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot use the directory %s: %s%s", rundir(), strerror(-r),
+                                   r == -EPERM ? " (it must belong to root, and only root may write to it)" : "");
         volume_id(attempt.source, session, unique, attempt.id);
         r = attempt_once(&attempt, &export, failure);
         if (r != 0 || !export)
@@ -346,8 +329,7 @@ static int mount_attempt(const MountJob *job, const char *session, uint64_t uniq
         volume_id(attempt.source, session, unique, attempt.id);
         r = attempt_once(&attempt, &ignored, failure);
         if (r == 0 && ignored)
-                return failure_set(failure, EXIT_CODE_SOFTWARE, "nfsvold wants the export %.256s, after %s",
-                                   ignored, export);
+                return failure_set(failure, EXIT_CODE_SOFTWARE, "nfsvold wants the export %.256s, after %s", ignored, export);
         return r;
 }
 
@@ -355,13 +337,11 @@ static int mount_attempt(const MountJob *job, const char *session, uint64_t uniq
 static int mount_background(MountJob *job, const Failure *why, Failure *failure) {
         pid_t pid;
 
-        (void) fprintf(stderr, "%s: %s: %s; trying again in the background\n", job->program, job->source_text,
-                       why->text);
+        (void) fprintf(stderr, "%s: %s: %s; trying again in the background\n", job->program, job->source_text, why->text);
         (void) fflush(NULL);
         pid = fork();
         if (pid < 0)
-                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot go into the background: %s",
-                                   strerror(errno));
+                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot go into the background: %s", strerror(errno));
         if (pid > 0)
                 _exit(EXIT_CODE_OK);
         (void) setsid();
@@ -441,8 +421,7 @@ int mount_run(MountJob *job, Failure *failure) {
         session = session_options_format(&job->options.session);
         if (!session)
                 return failure_no_memory(failure);
-        if (job->options.session.nosharecache &&
-            getrandom(&unique, sizeof unique, 0) != (ssize_t) sizeof unique)
+        if (job->options.session.nosharecache && getrandom(&unique, sizeof unique, 0) != (ssize_t) sizeof unique)
                 unique = now_ns();
         return mount_retry(job, session, unique, failure);
 }

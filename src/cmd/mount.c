@@ -51,21 +51,21 @@ static int options_append(char **options, const char *text) {
 enum { OPT_HELP_OPTIONS = 256 };
 
 static const struct option long_options[] = {
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {"fake", no_argument, NULL, 'f'},
-        {"no-mtab", no_argument, NULL, 'n'},
-        {"read-only", no_argument, NULL, 'r'},
-        {"ro", no_argument, NULL, 'r'},
-        {"read-write", no_argument, NULL, 'w'},
-        {"rw", no_argument, NULL, 'w'},
-        {"sloppy", no_argument, NULL, 's'},
-        {"verbose", no_argument, NULL, 'v'},
-        {"options", required_argument, NULL, 'o'},
-        {"types", required_argument, NULL, 't'},
-        {"namespace", required_argument, NULL, 'N'},
-        {"help-options", no_argument, NULL, OPT_HELP_OPTIONS},
-        {0},
+        { "help", no_argument, NULL, 'h' },
+        { "version", no_argument, NULL, 'V' },
+        { "fake", no_argument, NULL, 'f' },
+        { "no-mtab", no_argument, NULL, 'n' },
+        { "read-only", no_argument, NULL, 'r' },
+        { "ro", no_argument, NULL, 'r' },
+        { "read-write", no_argument, NULL, 'w' },
+        { "rw", no_argument, NULL, 'w' },
+        { "sloppy", no_argument, NULL, 's' },
+        { "verbose", no_argument, NULL, 'v' },
+        { "options", required_argument, NULL, 'o' },
+        { "types", required_argument, NULL, 't' },
+        { "namespace", required_argument, NULL, 'N' },
+        { "help-options", no_argument, NULL, OPT_HELP_OPTIONS },
+        { 0 },
 };
 
 /* One more word that is not an option. */
@@ -123,8 +123,7 @@ static int job_parse(MountJob *job, int argc, char **argv, char **options_text) 
                         job->nfs4 = job->nfs4 || strcmp(optarg, "nfs4") == 0;
                         break;
                 case 'N':
-                        return usage_error(job->program,
-                                           "-N (another mount namespace) is not supported; use nsenter(1)");
+                        return usage_error(job->program, "-N (another mount namespace) is not supported; use nsenter(1)");
                 case ':':
                         return usage_error(job->program, "an option lacks its value");
                 default:
@@ -158,19 +157,17 @@ static int job_check(MountJob *job, const char *options_text, Failure *failure) 
         if (r >= 0)
                 r = mount_options_parse(&job->options, options_text, &message);
         if (r < 0)
-                return message ? failure_set(failure, EXIT_CODE_FAILED, "%s", message)
-                               : failure_no_memory(failure);
+                return message ? failure_set(failure, EXIT_CODE_FAILED, "%s", message) : failure_no_memory(failure);
         if (job->nfs4 && job->options.session.vers != 3)
-                return failure_set(
-                        failure, EXIT_CODE_FAILED,
-                        "NFS version 4 is not supported yet; use -t nfs or -t fuse.nfs, or vers=3");
+                return failure_set(failure, EXIT_CODE_FAILED,
+                                   "NFS version 4 is not supported yet; use -t nfs or -t fuse.nfs, or vers=3");
         return 0;
 }
 
 int cmd_mount(int argc, char **argv) {
-        MountJob job = {.program = argv[0], .nfs4 = strcmp(argv[0], "mount.nfs4") == 0};
+        MountJob job = { .program = argv[0], .nfs4 = strcmp(argv[0], "mount.nfs4") == 0 };
         _cleanup_(freep) char *options_text = NULL;
-        Failure failure = {0};
+        Failure failure = { 0 };
         int r;
 
         mount_options_init(&job.options);

@@ -44,14 +44,14 @@ int daemon_find(char *buf, size_t size) {
 }
 
 static _Noreturn void daemon_exec(const char *path, const StartRequest *request, int pipe_fd) {
-        char *argv[] = {(char *) (uintptr_t) "nfsvold",        (char *) (uintptr_t) "--id",
-                        (char *) (uintptr_t) request->id,      (char *) (uintptr_t) "--source",
-                        (char *) (uintptr_t) request->source,  (char *) (uintptr_t) "--options",
-                        (char *) (uintptr_t) request->session, (char *) (uintptr_t) "--status-fd",
-                        (char *) (uintptr_t) STATUS_FD_TEXT,   (char *) (uintptr_t) "--lock-fd",
-                        (char *) (uintptr_t) LOCK_FD_TEXT,     (char *) (uintptr_t) "--target",
-                        (char *) (uintptr_t) request->target,  NULL};
-        char *envp[ENV_MAX + 2] = {(char *) (uintptr_t) DAEMON_PATH};
+        char *argv[] = { (char *) (uintptr_t) "nfsvold",        (char *) (uintptr_t) "--id",
+                         (char *) (uintptr_t) request->id,      (char *) (uintptr_t) "--source",
+                         (char *) (uintptr_t) request->source,  (char *) (uintptr_t) "--options",
+                         (char *) (uintptr_t) request->session, (char *) (uintptr_t) "--status-fd",
+                         (char *) (uintptr_t) STATUS_FD_TEXT,   (char *) (uintptr_t) "--lock-fd",
+                         (char *) (uintptr_t) LOCK_FD_TEXT,     (char *) (uintptr_t) "--target",
+                         (char *) (uintptr_t) request->target,  NULL };
+        char *envp[ENV_MAX + 2] = { (char *) (uintptr_t) DAEMON_PATH };
         size_t n = 1;
         int lock_fd;
 
@@ -77,7 +77,7 @@ static _Noreturn void daemon_exec(const char *path, const StartRequest *request,
 
 /* One line, without its newline. 0, -ETIMEDOUT, -EINTR, -EPIPE (the end without a line), -EMSGSIZE. */
 static int status_read(int fd, uint64_t deadline, char line[static DAEMON_STATUS_MAX]) {
-        struct pollfd pfds[2] = {{.fd = fd, .events = POLLIN}, {.fd = interrupt_fd(), .events = POLLIN}};
+        struct pollfd pfds[2] = { { .fd = fd, .events = POLLIN }, { .fd = interrupt_fd(), .events = POLLIN } };
         size_t len = 0;
 
         for (;;) {
@@ -131,27 +131,23 @@ static int daemon_died(pid_t pid, Failure *failure) {
 
         if (wait_child(pid, now_ns() + NSEC_PER_SEC, &status) < 0) {
                 daemon_reap(pid, true);
-                return failure_set(failure, EXIT_CODE_FAILED,
-                                   "nfsvold closed its status pipe without a word (see its log)");
+                return failure_set(failure, EXIT_CODE_FAILED, "nfsvold closed its status pipe without a word (see its log)");
         }
         if (WIFSIGNALED(status))
                 return failure_set(failure, EXIT_CODE_FAILED,
-                                   "nfsvold was killed by signal %d (%s) before it was ready (see its log)",
-                                   WTERMSIG(status), strsignal(WTERMSIG(status)));
-        return failure_set(failure, EXIT_CODE_FAILED,
-                           "nfsvold ended with exit code %d before it was ready (see its log)",
+                                   "nfsvold was killed by signal %d (%s) before it was ready (see its log)", WTERMSIG(status),
+                                   strsignal(WTERMSIG(status)));
+        return failure_set(failure, EXIT_CODE_FAILED, "nfsvold ended with exit code %d before it was ready (see its log)",
                            WEXITSTATUS(status));
 }
 
-int daemon_spawn(const StartRequest *request, pid_t *ret_pid, char ret_line[static DAEMON_STATUS_MAX],
-                 Failure *failure) {
+int daemon_spawn(const StartRequest *request, pid_t *ret_pid, char ret_line[static DAEMON_STATUS_MAX], Failure *failure) {
         char path[PATH_MAX];
         int fds[2], r;
         pid_t pid;
 
         if (daemon_find(path, sizeof path) < 0)
-                return failure_set(failure, EXIT_CODE_SYSTEM,
-                                   "cannot run %s: %s (is nfsvol installed completely?)", path,
+                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot run %s: %s (is nfsvol installed completely?)", path,
                                    strerror(errno));
         if (pipe2(fds, O_CLOEXEC) < 0)
                 return failure_set(failure, EXIT_CODE_SYSTEM, "cannot make a pipe: %s", strerror(errno));
@@ -166,8 +162,7 @@ int daemon_spawn(const StartRequest *request, pid_t *ret_pid, char ret_line[stat
                 daemon_exec(path, request, fds[1]);
         (void) close(fds[1]);
         if (request->verbose)
-                (void) printf("%s: started %s, pid %d, for volume %s\n", request->program, path, (int) pid,
-                              request->id);
+                (void) printf("%s: started %s, pid %d, for volume %s\n", request->program, path, (int) pid, request->id);
         r = status_read(fds[0], request->deadline, ret_line);
         (void) close(fds[0]);
         if (r == 0) {
@@ -180,8 +175,7 @@ int daemon_spawn(const StartRequest *request, pid_t *ret_pid, char ret_line[stat
         if (r == -EINTR)
                 return failure_set(failure, EXIT_CODE_INTERRUPTED, "interrupted by a signal");
         if (r == -ETIMEDOUT) {
-                (void) failure_set(failure, EXIT_CODE_FAILED,
-                                   "timed out: nfsvold did not get ready (see its log)");
+                (void) failure_set(failure, EXIT_CODE_FAILED, "timed out: nfsvold did not get ready (see its log)");
                 failure->again = true;
                 return failure->exit;
         }

@@ -14,15 +14,14 @@
 #define VERIFY_TIMEOUT (10 * NSEC_PER_SEC) /* the keeper gives up before */
 
 static void status_usage(FILE *out, const char *program) {
-        (void) fprintf(
-                out,
-                "Usage: %s [--json] [--verify] [DIR | HOST:/PATH | ID]\n"
-                "\n"
-                "Says how the volume mounted on DIR, those of a source, the one with that id, or all are.\n"
-                "\n"
-                "  --json    as JSON\n"
-                "  --verify  the daemon checks its tables against each other, too: exit code 4 if they do not agree\n",
-                program);
+        (void) fprintf(out,
+                       "Usage: %s [--json] [--verify] [DIR | HOST:/PATH | ID]\n"
+                       "\n"
+                       "Says how the volume mounted on DIR, those of a source, the one with that id, or all are.\n"
+                       "\n"
+                       "  --json    as JSON\n"
+                       "  --verify  the daemon checks its tables against each other, too: exit code 4 if they do not agree\n",
+                       program);
 }
 
 static void print_line(const char *name, const char *text) {
@@ -52,14 +51,13 @@ static void print_uptime(const json_t *status) {
 
         if (!json_is_number(value))
                 return;
-        (void) snprintf(text, sizeof text, "%lldd %02lld:%02lld:%02lld", seconds / 86400, seconds / 3600 % 24,
-                        seconds / 60 % 60, seconds % 60);
+        (void) snprintf(text, sizeof text, "%lldd %02lld:%02lld:%02lld", seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60,
+                        seconds % 60);
         print_line("up for", text);
 }
 
 static void print_processes(const json_t *status) {
-        const json_t *keeper = json_object_get(status, "keeper_pid"),
-                     *worker = json_object_get(status, "worker_pid");
+        const json_t *keeper = json_object_get(status, "keeper_pid"), *worker = json_object_get(status, "worker_pid");
         const json_t *standby = json_object_get(status, "standby_pid");
         char text[128];
         int n = 0;
@@ -68,11 +66,9 @@ static void print_processes(const json_t *status) {
                 return;
         n = snprintf(text, sizeof text, "keeper %lld", (long long) json_integer_value(keeper));
         if (json_is_integer(worker))
-                n += snprintf(text + n, sizeof text - (size_t) n, ", worker %lld",
-                              (long long) json_integer_value(worker));
+                n += snprintf(text + n, sizeof text - (size_t) n, ", worker %lld", (long long) json_integer_value(worker));
         if (json_integer_value(standby) > 0)
-                (void) snprintf(text + n, sizeof text - (size_t) n, ", standby %lld",
-                                (long long) json_integer_value(standby));
+                (void) snprintf(text + n, sizeof text - (size_t) n, ", standby %lld", (long long) json_integer_value(standby));
         print_line("processes", text);
 }
 
@@ -112,10 +108,7 @@ static void print_server(const json_t *status) {
                 (void) printf(" (%s", address);
         if (address && json_is_integer(port))
                 (void) printf(" port %lld", (long long) json_integer_value(port));
-        (void) printf("%s%s", address ? ")" : "",
-                      json_is_true(up)    ? ", up"
-                      : json_is_false(up) ? ", DOWN"
-                                          : "");
+        (void) printf("%s%s", address ? ")" : "", json_is_true(up) ? ", up" : json_is_false(up) ? ", DOWN" : "");
         if (json_is_integer(connections))
                 (void) printf(", %lld connection%s", (long long) json_integer_value(connections),
                               json_integer_value(connections) == 1 ? "" : "s");
@@ -179,10 +172,9 @@ static void print_verify(const json_t *status) {
         (void) snprintf(text, sizeof text, "%lld violations",
                         (long long) json_integer_value(json_object_get(verify, "n_violations")));
         print_line("tables", json_is_true(json_object_get(verify, "consistent")) ? "consistent" : text);
-        json_array_foreach(json_object_get(verify, "violations"), i, violation)
-                (void) printf("    %s\n", json_string_value(violation) ? json_string_value(violation) : "?");
-        json_object_foreach(counts, name, value)
-                (void) printf("    %-28s %12lld\n", name, (long long) json_integer_value(value));
+        json_array_foreach(json_object_get(verify, "violations"), i, violation)(void)
+                printf("    %s\n", json_string_value(violation) ? json_string_value(violation) : "?");
+        json_object_foreach(counts, name, value)(void) printf("    %-28s %12lld\n", name, (long long) json_integer_value(value));
 }
 
 static void status_print(const VolumeList *list, const VolumeInfo *info) {
@@ -211,8 +203,7 @@ static void status_print(const VolumeList *list, const VolumeInfo *info) {
                 const MountEntry *entry = &list->table.entries[i];
 
                 if (info->dev != 0 && entry->dev == info->dev)
-                        (void) printf("    %s%s%s (%s)\n", entry->target,
-                                      strcmp(entry->root, "/") == 0 ? "" : " from ",
+                        (void) printf("    %s%s%s (%s)\n", entry->target, strcmp(entry->root, "/") == 0 ? "" : " from ",
                                       strcmp(entry->root, "/") == 0 ? "" : entry->root, entry->options);
         }
         print_rpcs(status);
@@ -292,12 +283,12 @@ static int status_report(const VolumeList *list, const char *what, bool json, bo
 
 int cmd_status(int argc, char **argv) {
         static const struct option options[] = {
-                {"json", no_argument, NULL, 'j'},
-                {"verify", no_argument, NULL, 'v'},
-                {"help", no_argument, NULL, 'h'},
-                {0},
+                { "json", no_argument, NULL, 'j' },
+                { "verify", no_argument, NULL, 'v' },
+                { "help", no_argument, NULL, 'h' },
+                { 0 },
         };
-        _cleanup_(volume_list_done) VolumeList list = {0};
+        _cleanup_(volume_list_done) VolumeList list = { 0 };
         bool json = false, verify = false;
         int c, r;
 

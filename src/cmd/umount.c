@@ -39,15 +39,15 @@ static void umount_usage(FILE *out, const char *program) {
 /* -1: go on; otherwise the exit code. */
 static int job_parse(UmountJob *job, int argc, char **argv) {
         static const struct option options[] = {
-                {"help", no_argument, NULL, 'h'},
-                {"version", no_argument, NULL, 'V'},
-                {"force", no_argument, NULL, 'f'},
-                {"lazy", no_argument, NULL, 'l'},
-                {"verbose", no_argument, NULL, 'v'},
-                {"no-mtab", no_argument, NULL, 'n'},
-                {"read-only", no_argument, NULL, 'r'},
-                {"types", required_argument, NULL, 't'},
-                {0},
+                { "help", no_argument, NULL, 'h' },
+                { "version", no_argument, NULL, 'V' },
+                { "force", no_argument, NULL, 'f' },
+                { "lazy", no_argument, NULL, 'l' },
+                { "verbose", no_argument, NULL, 'v' },
+                { "no-mtab", no_argument, NULL, 'n' },
+                { "read-only", no_argument, NULL, 'r' },
+                { "types", required_argument, NULL, 't' },
+                { 0 },
         };
         int c;
 
@@ -89,15 +89,14 @@ static int job_parse(UmountJob *job, int argc, char **argv) {
 
 /* Finds the mount by name alone; only what is no mount of ours is looked at more closely. */
 static int target_find(UmountJob *job, Failure *failure) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         _cleanup_(freep) char *path = NULL, *real = NULL;
         const MountEntry *entry;
         int r;
 
         r = mount_table_read(&table);
         if (r < 0)
-                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot read the mount table: %s",
-                                   strerror(-r));
+                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot read the mount table: %s", strerror(-r));
         r = path_canonical_parent(job->target_text, &path);
         if (r < 0)
                 return failure_set(failure, EXIT_CODE_FAILED, "cannot find it: %s", strerror(-r));
@@ -128,11 +127,10 @@ static int umount_run(UmountJob *job, Failure *failure) {
         r = mount_end(job->target, job->dev, job->life, flags);
         if (r == 0) {
                 if (job->life == MOUNT_SILENT)
-                        (void) printf("%s: the daemon of %s was dead: what waited for its files has been told so\n",
-                                      job->program, job->target);
+                        (void) printf("%s: the daemon of %s was dead: what waited for its files has been told so\n", job->program,
+                                      job->target);
                 if (job->verbose)
-                        (void) printf("%s: %s %s\n", job->program, job->target,
-                                      flags & MNT_DETACH ? "detached" : "unmounted");
+                        (void) printf("%s: %s %s\n", job->program, job->target, flags & MNT_DETACH ? "detached" : "unmounted");
                 return 0;
         }
         if (r == -EBUSY && job->read_only && mount_change(job->target, MOUNT_ATTR_RDONLY, 0) == 0) {
@@ -140,15 +138,14 @@ static int umount_run(UmountJob *job, Failure *failure) {
                 return 0;
         }
         if (r == -EBUSY)
-                return failure_set(
-                        failure, EXIT_CODE_FAILED,
-                        "it is busy: something uses it (fuser -vm shows what); -l detaches it anyway");
+                return failure_set(failure, EXIT_CODE_FAILED,
+                                   "it is busy: something uses it (fuser -vm shows what); -l detaches it anyway");
         return failure_set(failure, EXIT_CODE_FAILED, "cannot unmount it: %s", strerror(-r));
 }
 
 int cmd_umount(int argc, char **argv) {
-        UmountJob job = {.program = argv[0]};
-        Failure failure = {0};
+        UmountJob job = { .program = argv[0] };
+        Failure failure = { 0 };
         int r;
 
         r = job_parse(&job, argc, argv);

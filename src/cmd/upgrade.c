@@ -104,8 +104,7 @@ static int job_prepare(UpgradeJob *job, const char *program) {
         else if (!realpath(program, job->program))
                 r = -errno;
         if (r < 0) {
-                (void) fprintf(stderr, "%s: cannot run %s: %s\n", job->argv0, program ? program : job->program,
-                               strerror(-r));
+                (void) fprintf(stderr, "%s: cannot run %s: %s\n", job->argv0, program ? program : job->program, strerror(-r));
                 return EXIT_CODE_FAILED;
         }
         object = json_pack("{s:s, s:s}", "verb", "upgrade", "program", job->program);
@@ -117,7 +116,7 @@ static int job_prepare(UpgradeJob *job, const char *program) {
 }
 
 static int upgrade_run(UpgradeJob *job, bool all, char **names) {
-        _cleanup_(volume_list_done) VolumeList list = {0};
+        _cleanup_(volume_list_done) VolumeList list = { 0 };
         int r, result;
 
         r = volume_list_read(&list, false);
@@ -137,12 +136,12 @@ static int upgrade_run(UpgradeJob *job, bool all, char **names) {
 
 int cmd_upgrade(int argc, char **argv) {
         static const struct option options[] = {
-                {"all", no_argument, NULL, 'a'},
-                {"program", required_argument, NULL, 'p'},
-                {"help", no_argument, NULL, 'h'},
-                {0},
+                { "all", no_argument, NULL, 'a' },
+                { "program", required_argument, NULL, 'p' },
+                { "help", no_argument, NULL, 'h' },
+                { 0 },
         };
-        UpgradeJob job = {.argv0 = argv[0]};
+        UpgradeJob job = { .argv0 = argv[0] };
         const char *program = NULL;
         bool all = false;
         int c, r;

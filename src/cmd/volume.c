@@ -16,7 +16,7 @@
 
 /* 1: mounted in our mount namespace, 0: not, or negative errno. */
 static int volume_is_mounted(const char *id) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         char path[PATH_MAX];
         int r;
 
@@ -99,7 +99,7 @@ enum MountLife volume_life(const MountTable *table, dev_t dev) {
 }
 
 int mount_end(const char *target, dev_t dev, enum MountLife life, int flags) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         const MountEntry *entry;
         char id[VOLUME_ID_SIZE];
 
@@ -119,7 +119,7 @@ void volume_clean(const char *id) {
                 return;
         /* Mounts of a daemon that died stand over each other if that happened more than once. */
         for (int i = 0; i < 16; i++) {
-                _cleanup_(mount_table_done) MountTable table = {0};
+                _cleanup_(mount_table_done) MountTable table = { 0 };
                 const MountEntry *entry;
 
                 if (mount_table_read(&table) < 0)
@@ -143,8 +143,7 @@ static int volume_verify(const char *id, Failure *failure) {
         int r = volume_is_mounted(id);
 
         if (r < 0)
-                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot read the mount table: %s",
-                                   strerror(-r));
+                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot read the mount table: %s", strerror(-r));
         if (r == 0)
                 return failure_set(failure, EXIT_CODE_FAILED,
                                    "the daemon of volume %s has its mount in another mount namespace; "
@@ -154,8 +153,7 @@ static int volume_verify(const char *id, Failure *failure) {
 }
 
 /* What a daemon of ours said. It goes by itself in every case but "ok". */
-static int status_line_parse(const char *line, enum StartResult *ret_result, char **ret_export,
-                             Failure *failure) {
+static int status_line_parse(const char *line, enum StartResult *ret_result, char **ret_export, Failure *failure) {
         unsigned exit_code;
         int offset = -1;
 
@@ -177,14 +175,12 @@ static int status_line_parse(const char *line, enum StartResult *ret_result, cha
                 failure->again = true;
                 return failure->exit;
         }
-        if (sscanf(line, "error %3u %n", &exit_code, &offset) == 1 && offset > 0 && exit_code > 0 &&
-            exit_code < 256)
+        if (sscanf(line, "error %3u %n", &exit_code, &offset) == 1 && offset > 0 && exit_code > 0 && exit_code < 256)
                 return failure_set(failure, (int) exit_code, "%s", line + offset);
         return failure_set(failure, EXIT_CODE_SOFTWARE, "nfsvold said something unknown: %.64s", line);
 }
 
-int volume_start(const StartRequest *request, enum StartResult *ret_result, char **ret_export,
-                 Failure *failure) {
+int volume_start(const StartRequest *request, enum StartResult *ret_result, char **ret_export, Failure *failure) {
         char line[DAEMON_STATUS_MAX];
         enum StartResult result = START_RUNNING;
         pid_t pid;

@@ -26,7 +26,7 @@ static VolumeInfo *volume_list_add(VolumeList *list) {
         if (!items)
                 return NULL;
         list->items = items;
-        items[list->n] = (VolumeInfo){.state = "unknown"};
+        items[list->n] = (VolumeInfo){ .state = "unknown" };
         return &items[list->n++];
 }
 
@@ -45,8 +45,9 @@ static void volume_autopsy(const MountTable *table, VolumeInfo *info) {
                                 "and mount it again";
                 break;
         case MOUNT_SILENT:
-                info->problem = "its processes have been killed, all at once, and one is stuck in the kernel: whoever asks for its "
-                                "files waits until it is unmounted (nfsvol umount) or mounted again";
+                info->problem =
+                        "its processes have been killed, all at once, and one is stuck in the kernel: whoever asks for its "
+                        "files waits until it is unmounted (nfsvol umount) or mounted again";
                 break;
         case MOUNT_UNKNOWN:
                 break;
@@ -147,7 +148,7 @@ static int volume_list_fill(VolumeList *list, bool ask) {
 }
 
 int volume_list_read(VolumeList *ret, bool ask) {
-        VolumeList list = {0};
+        VolumeList list = { 0 };
         int r;
 
         r = mount_table_read(&list.table);
@@ -170,7 +171,7 @@ void volume_list_done(VolumeList *list) {
         }
         free(list->items);
         mount_table_done(&list->table);
-        *list = (VolumeList){0};
+        *list = (VolumeList){ 0 };
 }
 
 /* dev of what is mounted on a directory; 0: nothing of ours. */
@@ -192,7 +193,7 @@ static dev_t dev_of_target(const VolumeList *list, const char *path) {
 void volume_name_init(VolumeName *name, const VolumeList *list, const char *text) {
         _cleanup_(freep) char *message = NULL;
 
-        *name = (VolumeName){.text = text, .dev = text ? dev_of_target(list, text) : 0};
+        *name = (VolumeName){ .text = text, .dev = text ? dev_of_target(list, text) : 0 };
         if (text)
                 (void) source_parse(text, &name->source, &message);
 }
@@ -206,6 +207,5 @@ bool volume_matches(const VolumeInfo *info, const VolumeName *name) {
                 return true;
         if (name->dev != 0)
                 return info->dev == name->dev;
-        return strcmp(info->id, name->text) == 0 ||
-               (name->source.text && strcmp(info->source, name->source.text) == 0);
+        return strcmp(info->id, name->text) == 0 || (name->source.text && strcmp(info->source, name->source.text) == 0);
 }

@@ -32,8 +32,7 @@ static void format_special(FILE *out, bool *first, const OptionDef *def, const S
                 format_word(out, first, text);
 }
 
-static void format_option(FILE *out, bool *first, const OptionDef *def, const void *field,
-                          const SessionOptions *session) {
+static void format_option(FILE *out, bool *first, const OptionDef *def, const void *field, const SessionOptions *session) {
         switch (def->kind) {
         case OPTION_FLAG:
                 if (def->on && *(const bool *) field)
@@ -129,8 +128,7 @@ void mount_options_help(FILE *out) {
                         (void) fprintf(out, "%s%s:\n", i > 0 ? "\n" : "", def->help);
                         continue;
                 }
-                (void) snprintf(left, sizeof left, "%s%s%s", def->name, def->arg ? "=" : "",
-                                def->arg ? def->arg : "");
+                (void) snprintf(left, sizeof left, "%s%s%s", def->name, def->arg ? "=" : "", def->arg ? def->arg : "");
                 (void) fprintf(out, "  %-31s %s", left, def->help);
                 help_note(out, def);
                 help_default(out, def);

@@ -86,8 +86,8 @@ int option_number(OptionParser *parser, const OptionDef *def, const char *value,
         for (; *p >= '0' && *p <= '9' && number <= UINT32_MAX; p++)
                 number = number * 10 + (uint64_t) (*p - '0');
         if (p == value || *p || number < def->min || number > def->max)
-                return option_refuse(parser, "option %s=%.*s: a number from %u to %u is expected", def->name,
-                                     SHOWN_MAX, value, def->min, def->max);
+                return option_refuse(parser, "option %s=%.*s: a number from %u to %u is expected", def->name, SHOWN_MAX, value,
+                                     def->min, def->max);
         *ret = (uint32_t) number;
         return 0;
 }
@@ -138,13 +138,11 @@ int option_enum(OptionParser *parser, const OptionDef *def, const char *value) {
                 }
                 (void) snprintf(allowed + len, sizeof allowed - len, "%s%s", len ? ", " : "", word->name);
         }
-        return option_refuse(parser, "option %s=%.*s: one of %s is expected", def->name, SHOWN_MAX, value,
-                             allowed);
+        return option_refuse(parser, "option %s=%.*s: one of %s is expected", def->name, SHOWN_MAX, value, allowed);
 }
 
 static bool option_takes_value(const OptionDef *def) {
-        return def->kind == OPTION_UINT || def->kind == OPTION_PORT || def->kind == OPTION_ENUM ||
-               def->kind == OPTION_STRING;
+        return def->kind == OPTION_UINT || def->kind == OPTION_PORT || def->kind == OPTION_ENUM || def->kind == OPTION_STRING;
 }
 
 /* Puts the value where the table says. value is NULL where the kind takes none. */
@@ -184,10 +182,9 @@ static int option_apply(OptionParser *parser, const OptionDef *def, const char *
 }
 
 /* A later option of the same group overrides an earlier one: say so if they differ. */
-static int said_check(SaidList *list, OptionParser *parser, const OptionDef *def, const char *name,
-                      const char *value) {
+static int said_check(SaidList *list, OptionParser *parser, const OptionDef *def, const char *name, const char *value) {
         const char *group = def->group ? def->group : def->name;
-        const Said now = {.group = group, .def = def, .name = name, .value = value};
+        const Said now = { .group = group, .def = def, .name = name, .value = value };
 
         if (def->use == OPTION_IGNORED)
                 return 0;
@@ -200,9 +197,9 @@ static int said_check(SaidList *list, OptionParser *parser, const OptionDef *def
                 *said = now;
                 if (before.def == def && strcmp(before.value ? before.value : "", value ? value : "") == 0)
                         return 0;
-                return option_note(parser, "%s%s%.*s overrides %s%s%.*s: the later of two options counts",
-                                   name, value ? "=" : "", SHOWN_MAX, value ? value : "", before.name,
-                                   before.value ? "=" : "", SHOWN_MAX, before.value ? before.value : "");
+                return option_note(parser, "%s%s%.*s overrides %s%s%.*s: the later of two options counts", name, value ? "=" : "",
+                                   SHOWN_MAX, value ? value : "", before.name, before.value ? "=" : "", SHOWN_MAX,
+                                   before.value ? before.value : "");
         }
         if (list->n < N_SAID)
                 list->items[list->n++] = now;
@@ -215,8 +212,7 @@ static int option_unknown(OptionParser *parser, const char *name) {
                 return 0;
         if (parser->options->sloppy)
                 return option_note(parser, "option %.*s is unknown and ignored (sloppy)", SHOWN_MAX, name);
-        return option_refuse(parser, "unknown option %.*s (-s or -o sloppy ignores unknown options)",
-                             SHOWN_MAX, name);
+        return option_refuse(parser, "unknown option %.*s (-s or -o sloppy ignores unknown options)", SHOWN_MAX, name);
 }
 
 /* One "name" or "name=value". */
@@ -227,13 +223,12 @@ static int option_parse(OptionParser *parser, SaidList *said, const char *name, 
         if (!def)
                 return option_unknown(parser, name);
         if (def->use == OPTION_REFUSED)
-                return option_refuse(parser, "option %s%s%.*s is not supported: %s", name, value ? "=" : "",
-                                     SHOWN_MAX, value ? value : "", def->note);
+                return option_refuse(parser, "option %s%s%.*s is not supported: %s", name, value ? "=" : "", SHOWN_MAX,
+                                     value ? value : "", def->note);
         if (option_takes_value(def) && (!value || !*value))
                 return option_refuse(parser, "option %s needs a value: %s=%s", name, name, def->arg);
         if (!option_takes_value(def) && def->kind != OPTION_ANY && value)
-                return option_refuse(parser, "option %s takes no value, but has %.*s", name, SHOWN_MAX,
-                                     value);
+                return option_refuse(parser, "option %s takes no value, but has %.*s", name, SHOWN_MAX, value);
         r = option_apply(parser, def, value);
         if (r < 0)
                 return r;
@@ -272,8 +267,8 @@ static int options_check_text(OptionParser *parser, const char *text) {
         bool quoted = false;
 
         if (strlen(text) >= OPTIONS_TEXT_MAX)
-                return option_refuse(parser, "the options are too long: %zu bytes, at most %d are allowed",
-                                     strlen(text), OPTIONS_TEXT_MAX - 1);
+                return option_refuse(parser, "the options are too long: %zu bytes, at most %d are allowed", strlen(text),
+                                     OPTIONS_TEXT_MAX - 1);
         for (const char *p = text; *p; p++) {
                 if ((unsigned char) *p < ' ' || *p == 0x7f)
                         return option_refuse(parser, "the options contain a control character (0x%02x)",
@@ -286,8 +281,7 @@ static int options_check_text(OptionParser *parser, const char *text) {
 }
 
 /* min above max: one that has its default gives way to the other. */
-static int options_settle_range(OptionParser *parser, uint32_t *min, const char *min_name,
-                                uint32_t *max, const char *max_name) {
+static int options_settle_range(OptionParser *parser, uint32_t *min, const char *min_name, uint32_t *max, const char *max_name) {
         if (*min <= *max)
                 return 0;
         if (*max == option_find(max_name)->def) {
@@ -334,9 +328,9 @@ static bool options_has_sloppy(const char *text) {
 
 int mount_options_parse(MountOptions *options, const char *text, char **ret_message) {
         char *message = NULL;
-        OptionParser parser = {.options = options, .ret_message = &message};
+        OptionParser parser = { .options = options, .ret_message = &message };
         _cleanup_(freep) char *copy = NULL;
-        SaidList said = {.n = 0};
+        SaidList said = { .n = 0 };
         char *p, *name, *value;
         int r;
 
@@ -366,7 +360,7 @@ out:
 }
 
 void mount_options_init(MountOptions *options) {
-        *options = (MountOptions){.session = {.family = AF_UNSPEC}};
+        *options = (MountOptions){ .session = { .family = AF_UNSPEC } };
         for (size_t i = 0; i < n_option_table; i++) {
                 const OptionDef *def = &option_table[i];
 
@@ -386,5 +380,5 @@ void mount_options_done(MountOptions *options) {
         free(options->session.slice);
         free(options->subdir);
         free(options->notes);
-        *options = (MountOptions){.session = {.family = AF_UNSPEC}};
+        *options = (MountOptions){ .session = { .family = AF_UNSPEC } };
 }

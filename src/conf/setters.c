@@ -103,8 +103,7 @@ int option_set_atime(OptionParser *parser, const OptionDef *def, const char *val
         MountOptions *options = parser->options;
 
         /* atime and nostrictatime only take back their opposite, as in mount(8). */
-        if ((options->attr_set & MOUNT_ATTR__ATIME) == def->attr_clr ||
-            !(options->attr_clr & MOUNT_ATTR__ATIME)) {
+        if ((options->attr_set & MOUNT_ATTR__ATIME) == def->attr_clr || !(options->attr_clr & MOUNT_ATTR__ATIME)) {
                 options->attr_set &= ~(uint64_t) MOUNT_ATTR__ATIME;
                 options->attr_clr |= MOUNT_ATTR__ATIME;
         }
@@ -113,8 +112,7 @@ int option_set_atime(OptionParser *parser, const OptionDef *def, const char *val
 
 int option_set_host(OptionParser *parser, const OptionDef *def, const char *value) {
         if (strlen(value) > HOST_MAX || strpbrk(value, "/ \"[]"))
-                return option_refuse(parser, "option %s=%.64s: a host name or an address is expected",
-                                     def->name, value);
+                return option_refuse(parser, "option %s=%.64s: a host name or an address is expected", def->name, value);
         return set_string(parser, def, value);
 }
 
@@ -133,9 +131,8 @@ static int set_netid(OptionParser *parser, const OptionDef *def, const char *val
         else if (strcmp(value, "tcp6") == 0)
                 *ret_family = AF_INET6;
         else if (strncmp(value, "udp", 3) == 0 || strncmp(value, "rdma", 4) == 0)
-                return option_refuse(
-                        parser, "option %s=%.64s is not supported: only TCP is; use %s=tcp or leave it out",
-                        def->name, value, def->name);
+                return option_refuse(parser, "option %s=%.64s is not supported: only TCP is; use %s=tcp or leave it out",
+                                     def->name, value, def->name);
         else
                 return option_refuse(parser, "option %s=%.64s: tcp or tcp6 is expected", def->name, value);
         return 0;
@@ -154,10 +151,8 @@ int option_set_mountproto(OptionParser *parser, const OptionDef *def, const char
 
 int option_set_mountvers(OptionParser *parser, const OptionDef *def, const char *value) {
         if (strcmp(value, "3") != 0)
-                return option_refuse(
-                        parser,
-                        "option mountvers=%.64s is not supported: NFS version 3 goes with mountvers=3",
-                        value);
+                return option_refuse(parser, "option mountvers=%.64s is not supported: NFS version 3 goes with mountvers=3",
+                                     value);
         return 0;
 }
 
@@ -166,8 +161,7 @@ int option_set_rdirplus(OptionParser *parser, const OptionDef *def, const char *
         bool none = value && strcmp(value, "none") == 0;
 
         if (value && !none && strcmp(value, "force") != 0)
-                return option_refuse(parser, "option rdirplus=%.64s: none or force is expected, or no value",
-                                     value);
+                return option_refuse(parser, "option rdirplus=%.64s: none or force is expected, or no value", value);
         parser->options->session.nordirplus = none;
         return 0;
 }
@@ -217,8 +211,7 @@ int option_set_subdir(OptionParser *parser, const OptionDef *def, const char *va
                 p += strspn(p, "/");
                 n = strcspn(p, "/");
                 if (n == 2 && memcmp(p, "..", 2) == 0)
-                        return option_refuse(parser, "option subdir=%.64s: \"..\" is not allowed in it",
-                                             value);
+                        return option_refuse(parser, "option subdir=%.64s: \"..\" is not allowed in it", value);
                 if (n > 0 && !(n == 1 && *p == '.')) {
                         if (len > 0)
                                 path[len++] = '/';
@@ -242,8 +235,7 @@ int option_set_timeo(OptionParser *parser, const OptionDef *def, const char *val
         if (r < 0)
                 return r;
         *field = MIN(number, (uint32_t) TIMEO_MAX);
-        return *field == number ? 0
-                                : option_note(parser, "timeo=%u: %u is used, ten minutes", number, *field);
+        return *field == number ? 0 : option_note(parser, "timeo=%u: %u is used, ten minutes", number, *field);
 }
 
 int option_set_vers(OptionParser *parser, const OptionDef *def, const char *value) {
@@ -262,14 +254,12 @@ int option_set_vers(OptionParser *parser, const OptionDef *def, const char *valu
         if (value[0] == '4' && (value[1] == '\0' || value[1] == '.'))
                 return option_refuse(parser, VERSION_4_TEXT);
         if (strcmp(value, "2") == 0)
-                return option_refuse(parser,
-                                     "NFS version 2 is not supported; use vers=3 (or leave vers out)");
+                return option_refuse(parser, "NFS version 2 is not supported; use vers=3 (or leave vers out)");
         return option_refuse(parser, "option %s=%.64s: 3 is expected", def->name, shown);
 }
 
 int option_set_xprtsec(OptionParser *parser, const OptionDef *def, const char *value) {
         if (strcmp(value, "none") == 0)
                 return 0;
-        return option_refuse(parser, "option xprtsec=%.64s is not supported: there is no TLS in this version",
-                             value);
+        return option_refuse(parser, "option xprtsec=%.64s is not supported: there is no TLS in this version", value);
 }

@@ -65,12 +65,9 @@ static int source_split(const char *text, char **ret_host, const char **ret_path
         if (*text == '[') {
                 end = strchr(text, ']');
                 if (!end)
-                        return refuse(ret_message,
-                                      "the '[' in the source has no ']'; [ADDRESS]:/PATH is expected");
+                        return refuse(ret_message, "the '[' in the source has no ']'; [ADDRESS]:/PATH is expected");
                 if (end[1] != ':')
-                        return refuse(
-                                ret_message,
-                                "after the ']' of the source a ':' is missing; [ADDRESS]:/PATH is expected");
+                        return refuse(ret_message, "after the ']' of the source a ':' is missing; [ADDRESS]:/PATH is expected");
                 host = strndup(text + 1, (size_t) (end - text - 1));
                 if (!host)
                         return -ENOMEM;
@@ -135,15 +132,14 @@ static bool path_has_dotdot(const char *path) {
 }
 
 int source_parse(const char *text, Source *ret, char **ret_message) {
-        Source source = {0};
+        Source source = { 0 };
         const char *path = NULL;
         int r;
 
         if (!text || !*text)
                 return refuse(ret_message, "the source is empty; " FORM);
         if (strlen(text) > SOURCE_MAX)
-                return refuse(ret_message, "the source is too long: %zu bytes, at most %d are allowed",
-                              strlen(text), SOURCE_MAX);
+                return refuse(ret_message, "the source is too long: %zu bytes, at most %d are allowed", strlen(text), SOURCE_MAX);
         for (const char *p = text; *p; p++)
                 if ((unsigned char) *p < ' ' || *p == 0x7f)
                         return refuse(ret_message, "the source contains a control character (0x%02x)",
@@ -152,8 +148,7 @@ int source_parse(const char *text, Source *ret, char **ret_message) {
         if (r < 0)
                 return r;
         if (*path != '/')
-                r = refuse(ret_message, "the path in the source must start with '/': %s:/%.64s", source.host,
-                           path);
+                r = refuse(ret_message, "the path in the source must start with '/': %s:/%.64s", source.host, path);
         else if (path_has_dotdot(path))
                 r = refuse(ret_message, "the path in the source contains \"..\"");
         if (r < 0)
@@ -163,8 +158,7 @@ int source_parse(const char *text, Source *ret, char **ret_message) {
         if (!source.path)
                 goto fail;
         path_simplify(path, source.path);
-        if (asprintf(&source.text, strchr(source.host, ':') ? "[%s]:%s" : "%s:%s", source.host, source.path) <
-            0) {
+        if (asprintf(&source.text, strchr(source.host, ':') ? "[%s]:%s" : "%s:%s", source.host, source.path) < 0) {
                 source.text = NULL;
                 goto fail;
         }
@@ -179,5 +173,5 @@ void source_done(Source *source) {
         free(source->host);
         free(source->path);
         free(source->text);
-        *source = (Source){0};
+        *source = (Source){ 0 };
 }

@@ -34,19 +34,19 @@ _Static_assert(sizeof(enum LookupCache) == sizeof(int) && sizeof(enum LocalLock)
 /* clang-format on */
 
 static const OptionWord lookupcache_words[] = {
-        {"all", LOOKUP_CACHE_ALL},
-        {"none", LOOKUP_CACHE_NONE},
-        {"positive", LOOKUP_CACHE_POSITIVE},
-        {"pos", LOOKUP_CACHE_POSITIVE},
-        {NULL},
+        { "all", LOOKUP_CACHE_ALL },
+        { "none", LOOKUP_CACHE_NONE },
+        { "positive", LOOKUP_CACHE_POSITIVE },
+        { "pos", LOOKUP_CACHE_POSITIVE },
+        { NULL },
 };
 
 static const OptionWord local_lock_words[] = {
-        {"none", LOCAL_LOCK_NONE},
-        {"flock", LOCAL_LOCK_FLOCK},
-        {"posix", LOCAL_LOCK_POSIX},
-        {"all", LOCAL_LOCK_ALL},
-        {NULL},
+        { "none", LOCAL_LOCK_NONE },
+        { "flock", LOCAL_LOCK_FLOCK },
+        { "posix", LOCAL_LOCK_POSIX },
+        { "all", LOCAL_LOCK_ALL },
+        { NULL },
 };
 
 /* clang-format off */

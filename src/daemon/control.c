@@ -140,8 +140,7 @@ static int control_ready(sd_event_source *source, int fd, uint32_t revents, void
         client->fd = TAKE_FD(client_fd);
         if (sd_event_now(keeper->event, CLOCK_MONOTONIC, &now) < 0 ||
             sd_event_add_io(keeper->event, &client->source, client->fd, EPOLLIN, client_ready, client) < 0 ||
-            sd_event_add_time(keeper->event, &client->timer, CLOCK_MONOTONIC, now + 5 * 1000 * 1000, 0, client_late,
-                              client) < 0)
+            sd_event_add_time(keeper->event, &client->timer, CLOCK_MONOTONIC, now + 5 * 1000 * 1000, 0, client_late, client) < 0)
                 client_free(client);
         return 0;
 }

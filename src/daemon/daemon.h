@@ -13,8 +13,8 @@
 typedef struct KeeperArgs {
         const char *id, *source, *options;
         const char *target; /* where the first mount will be, or NULL */
-        int status_fd; /* -1: nobody waits */
-        int lock_fd;   /* the volume's lock, shared with who waits; -1: not */
+        int status_fd;      /* -1: nobody waits */
+        int lock_fd;        /* the volume's lock, shared with who waits; -1: not */
         bool foreground, debug;
 } KeeperArgs;
 
@@ -90,7 +90,7 @@ struct Keeper {
         char condemned_for[128];
         bool retrying; /* failing, but a worker shall try */
 
-        int standby_fd; /* pidfd */
+        int standby_fd;         /* pidfd */
         uint64_t standby_since; /* ns */
         sd_event_source *standby, *standby_timer;
 

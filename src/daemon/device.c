@@ -92,8 +92,7 @@ int device_mount(Keeper *keeper, char *text, size_t size) {
         memory->fuse_fd[0] = open("/dev/fuse", O_RDWR | O_NONBLOCK);
         if (memory->fuse_fd[0] < 0) {
                 r = -errno;
-                (void) snprintf(text, size, "cannot open /dev/fuse: %s (is the kernel's fuse module loaded?)",
-                                strerror(-r));
+                (void) snprintf(text, size, "cannot open /dev/fuse: %s (is the kernel's fuse module loaded?)", strerror(-r));
                 goto finish;
         }
         (void) snprintf(data, sizeof data, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,max_read=%u%s",

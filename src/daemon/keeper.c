@@ -172,11 +172,12 @@ static int probe(Keeper *keeper) {
         memory->mount.export[sizeof memory->mount.export - 1] = '\0';
         if (memory->mount_error) {
                 if (WIFSIGNALED(status))
-                        keeper_tell(keeper, "error 32 the server did not answer, or not in a way that could be understood (signal %d)",
-                             WTERMSIG(status));
+                        keeper_tell(keeper,
+                                    "error 32 the server did not answer, or not in a way that could be understood (signal %d)",
+                                    WTERMSIG(status));
                 else
                         keeper_tell(keeper, "%s %s", may_pass(memory->mount_error) ? "again" : "error 32",
-                             *memory->mount_message ? memory->mount_message : "cannot ask the server");
+                                    *memory->mount_message ? memory->mount_message : "cannot ask the server");
                 return -EIO;
         }
         r = source_parse(memory->source, &source, &why);
@@ -241,8 +242,8 @@ static int directory_make(Keeper *keeper) {
                 return -errno;
         if ((size_t) snprintf(keeper->record->directory, sizeof keeper->record->directory, "%s/%s", real, keeper->args->id) >=
                     sizeof keeper->record->directory - 8 ||
-            (size_t) snprintf(keeper->record->mountpoint, sizeof keeper->record->mountpoint, "%s/mnt", keeper->record->directory) >=
-                    sizeof keeper->record->mountpoint)
+            (size_t) snprintf(keeper->record->mountpoint, sizeof keeper->record->mountpoint, "%s/mnt",
+                              keeper->record->directory) >= sizeof keeper->record->mountpoint)
                 return -ENAMETOOLONG;
         if (mkdir(keeper->record->directory, 0700) < 0 && errno != EEXIST)
                 return -errno;
@@ -410,9 +411,13 @@ static int resume(Keeper *keeper, KeeperArgs *args) {
         r = memory_attach(record->memory_fd, &keeper->memory);
         if (r < 0)
                 return r;
-        *args = (KeeperArgs){ .id = keeper->memory->id, .source = keeper->memory->source,
-                              .options = keeper->memory->options, .status_fd = -1, .lock_fd = -1,
-                              .foreground = record->foreground, .debug = record->debug };
+        *args = (KeeperArgs){ .id = keeper->memory->id,
+                              .source = keeper->memory->source,
+                              .options = keeper->memory->options,
+                              .status_fd = -1,
+                              .lock_fd = -1,
+                              .foreground = record->foreground,
+                              .debug = record->debug };
         if (args->debug)
                 log_set_max_level(LOG_DEBUG);
         log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);

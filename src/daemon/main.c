@@ -10,8 +10,19 @@
 #include "config.h"
 #include "daemon.h"
 
-enum { OPT_ID = 256, OPT_SOURCE, OPT_OPTIONS, OPT_TARGET, OPT_STATUS_FD, OPT_LOCK_FD, OPT_FOREGROUND, OPT_DEBUG, OPT_LAYOUT, OPT_CRASH_POINTS,
-       OPT_ROLE };
+enum {
+        OPT_ID = 256,
+        OPT_SOURCE,
+        OPT_OPTIONS,
+        OPT_TARGET,
+        OPT_STATUS_FD,
+        OPT_LOCK_FD,
+        OPT_FOREGROUND,
+        OPT_DEBUG,
+        OPT_LAYOUT,
+        OPT_CRASH_POINTS,
+        OPT_ROLE
+};
 
 static void usage(FILE *out) {
         (void) fputs("Usage: nfsvold --id ID --source HOST:/PATH --options TEXT [--target DIR]\n"
@@ -71,15 +82,15 @@ int main(int argc, char **argv) {
                 switch (c) {
                 case OPT_ID:
                         args.id = optarg;
-                        ok = strlen(optarg) < sizeof ((Memory *) 0)->id && !strchr(optarg, '/');
+                        ok = strlen(optarg) < sizeof((Memory *) 0)->id && !strchr(optarg, '/');
                         break;
                 case OPT_SOURCE:
                         args.source = optarg;
-                        ok = strlen(optarg) < sizeof ((Memory *) 0)->source;
+                        ok = strlen(optarg) < sizeof((Memory *) 0)->source;
                         break;
                 case OPT_OPTIONS:
                         args.options = optarg;
-                        ok = strlen(optarg) < sizeof ((Memory *) 0)->options;
+                        ok = strlen(optarg) < sizeof((Memory *) 0)->options;
                         break;
                 case OPT_TARGET:
                         args.target = optarg;

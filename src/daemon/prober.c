@@ -32,7 +32,7 @@ static enum NfsLockManager lock_manager(const SessionOptions *session) {
 
 int prober_main(int memory_fd) {
         NfsCred root = { .uid = 0, .gid = 0 };
-        char message[sizeof ((Memory *) 0)->mount_message];
+        char message[sizeof((Memory *) 0)->mount_message];
         MountOptions options;
         Source source = { 0 };
         char *why = NULL;

@@ -36,8 +36,7 @@ static int read_config(Config *config, char **ret_message) {
         return r;
 }
 
-static int enter(Keeper *keeper, const SessionOptions *session, const Source *source, const Config *config,
-                 char **ret_message) {
+static int enter(Keeper *keeper, const SessionOptions *session, const Source *source, const Config *config, char **ret_message) {
         char description[512], unit[SCOPE_NAME_MAX], message[512] = "";
         ScopeLimit limits[CONFIG_PROPERTIES_MAX];
         ScopeConfig scope = {

@@ -44,8 +44,7 @@ static int start_later(Keeper *keeper, uint64_t usec) {
         if (r < 0)
                 return r;
         keeper->standby_timer = sd_event_source_disable_unref(keeper->standby_timer);
-        return sd_event_add_time(keeper->event, &keeper->standby_timer, CLOCK_MONOTONIC, now + usec, 0, standby_again,
-                                 keeper);
+        return sd_event_add_time(keeper->event, &keeper->standby_timer, CLOCK_MONOTONIC, now + usec, 0, standby_again, keeper);
 }
 
 static int standby_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {

@@ -59,11 +59,11 @@ static json_t *server_object(const Keeper *keeper, const ServerState *state) {
                 *strstr(host, ":/") = '\0';
         if (nfs_addr_format(&mount->addrs[0], address, sizeof address) < 0)
                 address[0] = '\0';
-        return json_pack("{s:s, s:s, s:i, s:s, s:b, s:i, s:i, s:f, s:i}", "host", host, "address", address, "port", (int) mount->port, "export",
-                         mount->export, "up",
-                         state->not_responding == 0 && state->connected > 0 && state->waiting_s < WAITING_S,
-                         "connections", (int) state->connected, "mountport", (int) mount->mountport, "waiting_s",
-                         state->waiting_s, "nlmport", (int) mount->nlmport);
+        return json_pack("{s:s, s:s, s:i, s:s, s:b, s:i, s:i, s:f, s:i}", "host", host, "address", address, "port",
+                         (int) mount->port, "export", mount->export, "up",
+                         state->not_responding == 0 && state->connected > 0 && state->waiting_s < WAITING_S, "connections",
+                         (int) state->connected, "mountport", (int) mount->mountport, "waiting_s", state->waiting_s, "nlmport",
+                         (int) mount->nlmport);
 }
 
 static json_t *rpcs_object(const Memory *memory) {
@@ -86,9 +86,8 @@ static json_t *rpcs_object(const Memory *memory) {
                 rtt += memory->lock_stats.rtt_ns_sum[p];
                 if (calls + resent > 0)
                         (void) json_object_set_new(rpcs, nfs_proc_name((enum NfsProc) p),
-                                                   json_pack("{s:I, s:I, s:I, s:I}", "calls", (json_int_t) calls,
-                                                             "resent", (json_int_t) resent, "errors",
-                                                             (json_int_t) errors, "rtt_us",
+                                                   json_pack("{s:I, s:I, s:I, s:I}", "calls", (json_int_t) calls, "resent",
+                                                             (json_int_t) resent, "errors", (json_int_t) errors, "rtt_us",
                                                              (json_int_t) (calls ? rtt / calls / 1000 : 0)));
         }
         return rpcs;
@@ -124,9 +123,8 @@ static void sum_reactors(const Memory *memory, Sums *sums) {
                 for (int state = 0; state <= SLOT_DONE; state++)
                         sums->recovered[state] += load(&s->recovered[state]);
                 for (unsigned j = 0; j < journal_slots(&memory->journal[i]); j++)
-                        sums->in_flight +=
-                                atomic_load_explicit((_Atomic uint32_t *) &memory->journal[i].slots[j].state,
-                                                     memory_order_relaxed) != SLOT_FREE;
+                        sums->in_flight += atomic_load_explicit((_Atomic uint32_t *) &memory->journal[i].slots[j].state,
+                                                                memory_order_relaxed) != SLOT_FREE;
         }
 }
 
@@ -175,10 +173,9 @@ static void add_lives(const Keeper *keeper, json_t *object) {
         const KeeperRecord *record = keeper->record;
         json_t *lives = json_pack("{s:i, s:i, s:i, s:i, s:s, s:{s:i, s:f, s:f}}", "standby_pid",
                                   keeper->standby_fd >= 0 ? (int) record->standby_pid : 0, "keeper_restarts",
-                                  (int) record->keeper_restarts, "upgrades", (int) record->upgrades, "stuck",
-                                  (int) record->stuck, "last_end", record->death, "stall", "count", (int) record->stalls,
-                                  "last_ms", (double) record->last_stall_us / 1000, "worst_ms",
-                                  (double) record->worst_stall_us / 1000);
+                                  (int) record->keeper_restarts, "upgrades", (int) record->upgrades, "stuck", (int) record->stuck,
+                                  "last_end", record->death, "stall", "count", (int) record->stalls, "last_ms",
+                                  (double) record->last_stall_us / 1000, "worst_ms", (double) record->worst_stall_us / 1000);
         char problem[512];
 
         (void) json_object_update(object, lives);
@@ -201,14 +198,14 @@ char *status_format(const Keeper *keeper) {
         json_t *object;
 
         sum_reactors(memory, &sums);
-        object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:s, s:s, s:o, s:{s:I, s:I}, s:o, s:o}",
-                           "version", NFSVOL_VERSION, "id", memory->id, "source", memory->source, "options",
-                           memory->options, "state", state_name(keeper, &server), "keeper_pid", (int) getpid(), "worker_pid",
-                           (int) keeper->worker_pid, "users", (json_int_t) keeper->n_users, "uptime_s",
-                           (json_int_t) ((uint64_t) time(NULL) - memory->started_at), "restarts",
-                           (int) record->worker_restarts, "locks", memory->locks_text, "scope", memory->scope, "server", server_object(keeper, &server),
-                           "requests", "in_flight", (json_int_t) sums.in_flight, "total", (json_int_t) sums.requests,
-                           "rpcs", rpcs_object(memory), "counters", counters_object(memory, &sums));
+        object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:s, s:s, s:o, s:{s:I, s:I}, s:o, s:o}", "version",
+                           NFSVOL_VERSION, "id", memory->id, "source", memory->source, "options", memory->options, "state",
+                           state_name(keeper, &server), "keeper_pid", (int) getpid(), "worker_pid", (int) keeper->worker_pid,
+                           "users", (json_int_t) keeper->n_users, "uptime_s",
+                           (json_int_t) ((uint64_t) time(NULL) - memory->started_at), "restarts", (int) record->worker_restarts,
+                           "locks", memory->locks_text, "scope", memory->scope, "server", server_object(keeper, &server),
+                           "requests", "in_flight", (json_int_t) sums.in_flight, "total", (json_int_t) sums.requests, "rpcs",
+                           rpcs_object(memory), "counters", counters_object(memory, &sums));
         if (!object)
                 return NULL;
         add_lives(keeper, object);

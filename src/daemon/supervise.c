@@ -117,8 +117,7 @@ static int restart_in(Keeper *keeper, uint64_t delay_ms, sd_event_time_handler_t
         if (r < 0)
                 return r;
         keeper->restart_timer = sd_event_source_disable_unref(keeper->restart_timer);
-        return sd_event_add_time(keeper->event, &keeper->restart_timer, CLOCK_MONOTONIC, now + delay_ms * 1000, 0, fired,
-                                 keeper);
+        return sd_event_add_time(keeper->event, &keeper->restart_timer, CLOCK_MONOTONIC, now + delay_ms * 1000, 0, fired, keeper);
 }
 
 static int restart_fired(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -157,12 +156,14 @@ static void describe_end(const Keeper *keeper, const siginfo_t *si, bool known, 
         else if (!known)
                 (void) snprintf(buf, size, "the worker ended, under a former keeper");
         else if (is_exit(si, known, WORKER_EXIT_UNUSABLE))
-                (void) snprintf(buf, size, "the recovery memory is damaged, and none can go on with it: unmount the volume and mount it again");
+                (void) snprintf(
+                        buf, size,
+                        "the recovery memory is damaged, and none can go on with it: unmount the volume and mount it again");
         else if (si->si_code == CLD_EXITED)
                 (void) snprintf(buf, size, "the worker ended with status %d", si->si_status);
         else
-                (void) snprintf(buf, size, "the worker was killed by signal %d (%s)%s", si->si_status,
-                                strsignal(si->si_status), si->si_code == CLD_DUMPED ? ", core dumped" : "");
+                (void) snprintf(buf, size, "the worker was killed by signal %d (%s)%s", si->si_status, strsignal(si->si_status),
+                                si->si_code == CLD_DUMPED ? ", core dumped" : "");
 }
 
 void supervise_mark_end(Keeper *keeper, const char *why) {
@@ -220,8 +221,7 @@ static int refuser_gone(Keeper *keeper, const char *end) {
 static bool is_fault(const Keeper *keeper, const siginfo_t *si, bool known) {
         if (keeper->condemned || !known)
                 return keeper->condemned;
-        return si->si_code == CLD_EXITED ||
-               (si->si_status != SIGKILL && si->si_status != SIGTERM && si->si_status != SIGINT);
+        return si->si_code == CLD_EXITED || (si->si_status != SIGKILL && si->si_status != SIGTERM && si->si_status != SIGINT);
 }
 
 static int worker_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -328,8 +328,8 @@ static void log_stall(Keeper *keeper) {
         log_notice("%s: serving again after %llu.%03llu ms; of the requests in flight %llu had just been read, %llu were "
                    "not begun, %llu perhaps executed, %llu to be answered",
                    record->death, (unsigned long long) us / 1000, (unsigned long long) us % 1000,
-                   (unsigned long long) n[SLOT_READING], (unsigned long long) n[SLOT_QUEUED],
-                   (unsigned long long) n[SLOT_EXEC], (unsigned long long) n[SLOT_DONE]);
+                   (unsigned long long) n[SLOT_READING], (unsigned long long) n[SLOT_QUEUED], (unsigned long long) n[SLOT_EXEC],
+                   (unsigned long long) n[SLOT_DONE]);
 }
 
 static int worker_ready(sd_event_source *source, int fd, uint32_t revents, void *userdata) {

@@ -135,8 +135,7 @@ static int ask(Upgrade *upgrade) {
         if (upgrade->pid < 0)
                 return -errno;
         bound(upgrade, ASK_BOUND_MS);
-        return sd_event_add_io(upgrade->keeper->event, &upgrade->output, upgrade->output_fd, EPOLLIN, asking_output,
-                               upgrade);
+        return sd_event_add_io(upgrade->keeper->event, &upgrade->output, upgrade->output_fd, EPOLLIN, asking_output, upgrade);
 }
 
 void upgrade_start(Keeper *keeper, const char *program, int fd) {
@@ -145,8 +144,7 @@ void upgrade_start(Keeper *keeper, const char *program, int fd) {
         int r;
 
         if (!upgrade) {
-                control_answer(fd, json_pack("{s:s}", "error",
-                                             keeper->upgrade ? "an upgrade is in progress" : "out of memory"));
+                control_answer(fd, json_pack("{s:s}", "error", keeper->upgrade ? "an upgrade is in progress" : "out of memory"));
                 return;
         }
         *upgrade = (Upgrade){ .keeper = keeper, .program = strdup(program), .client_fd = fd, .output_fd = -1 };
@@ -295,8 +293,7 @@ void upgrade_finish(Keeper *keeper, bool taken_over) {
         }
         record->upgrades++;
         log_notice("upgraded from version %.31s to " NFSVOL_VERSION, record->upgrade_from);
-        control_answer(record->upgrade_fd, json_pack("{s:s, s:s, s:s, s:I}", "result", "upgraded", "from",
-                                                     record->upgrade_from, "version", NFSVOL_VERSION, "stall_us",
-                                                     (json_int_t) record->last_stall_us));
+        control_answer(record->upgrade_fd, json_pack("{s:s, s:s, s:s, s:I}", "result", "upgraded", "from", record->upgrade_from,
+                                                     "version", NFSVOL_VERSION, "stall_us", (json_int_t) record->last_stall_us));
         record->upgrade_fd = -1;
 }

@@ -57,8 +57,8 @@ static int check_in(Keeper *keeper, uint64_t usec) {
         if (r < 0)
                 return r;
         if (!keeper->linger_timer)
-                return sd_event_add_time(keeper->event, &keeper->linger_timer, CLOCK_MONOTONIC, now + usec, 10000,
-                                         timer_fired, keeper);
+                return sd_event_add_time(keeper->event, &keeper->linger_timer, CLOCK_MONOTONIC, now + usec, 10000, timer_fired,
+                                         keeper);
         r = sd_event_source_set_time(keeper->linger_timer, now + usec);
         if (r < 0)
                 return r;
@@ -180,7 +180,8 @@ static void unmount_idle(Keeper *keeper) {
         if (mount_table_read(&table) < 0)
                 return;
         for (size_t i = table.n_entries; i-- > 0;)
-                if (table.entries[i].dev == keeper->record->dev && strcmp(table.entries[i].target, keeper->record->mountpoint) != 0 &&
+                if (table.entries[i].dev == keeper->record->dev &&
+                    strcmp(table.entries[i].target, keeper->record->mountpoint) != 0 &&
                     umount2(table.entries[i].target, UMOUNT_NOFOLLOW) == 0)
                         log_info("unmounted %s", table.entries[i].target);
         keeper->n_users = mount_table_count(&table, keeper->record->dev, keeper->record->mountpoint);
@@ -217,7 +218,8 @@ static int users_check(Keeper *keeper) {
                 r = users_take_down(keeper, false);
                 if (r < 0)
                         return check_in(keeper, RETRY_USEC);
-                log_warning("somebody has unmounted %s: those who have the volume mounted keep it, the next mount has a daemon of its own",
+                log_warning("somebody has unmounted %s: those who have the volume mounted keep it, the next mount has a daemon "
+                            "of its own",
                             keeper->record->mountpoint);
                 return 0;
         }
@@ -251,8 +253,7 @@ int users_watch(Keeper *keeper) {
         keeper->mountinfo_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
         if (keeper->mountinfo_fd < 0)
                 return -errno;
-        r = sd_event_add_io(keeper->event, &keeper->mountinfo, keeper->mountinfo_fd, EPOLLPRI, mountinfo_changed,
-                            keeper);
+        r = sd_event_add_io(keeper->event, &keeper->mountinfo, keeper->mountinfo_fd, EPOLLPRI, mountinfo_changed, keeper);
         if (r < 0)
                 return r;
         return users_check(keeper);

@@ -21,11 +21,11 @@ typedef struct Verification {
 } Verification;
 
 static const char *const count_names[] = {
-        [VERIFY_INODES] = "inodes",           [VERIFY_LOOKUPS] = "lookups",       [VERIFY_PINS] = "pins",
-        [VERIFY_OPENS] = "opens",             [VERIFY_OPEN_DIRS] = "open_dirs",   [VERIFY_REQUESTS] = "requests",
-        [VERIFY_DIRTY] = "extents_dirty",     [VERIFY_SENT] = "extents_sent",     [VERIFY_UNSTABLE] = "extents_unstable",
-        [VERIFY_LOCKS_HELD] = "locks_held",   [VERIFY_LOCKS_ASKED] = "locks_asked",
-        [VERIFY_BACKGROUND] = "background",   [VERIFY_DAMAGED] = "damaged",
+        [VERIFY_INODES] = "inodes",         [VERIFY_LOOKUPS] = "lookups",         [VERIFY_PINS] = "pins",
+        [VERIFY_OPENS] = "opens",           [VERIFY_OPEN_DIRS] = "open_dirs",     [VERIFY_REQUESTS] = "requests",
+        [VERIFY_DIRTY] = "extents_dirty",   [VERIFY_SENT] = "extents_sent",       [VERIFY_UNSTABLE] = "extents_unstable",
+        [VERIFY_LOCKS_HELD] = "locks_held", [VERIFY_LOCKS_ASKED] = "locks_asked", [VERIFY_BACKGROUND] = "background",
+        [VERIFY_DAMAGED] = "damaged",
 };
 static_assert(ELEMENTSOF(count_names) == VERIFY_N_COUNTS, "each count has a name");
 
@@ -118,8 +118,7 @@ static int look(sd_event_source *source, uint64_t usec, void *userdata) {
         if (is_answered(verification, &report))
                 control_answer(TAKE_FD(verification->client_fd), report_object(&report));
         else if (usec > verification->until)
-                control_answer(TAKE_FD(verification->client_fd),
-                               json_pack("{s:s}", "error", "there is no worker that answers"));
+                control_answer(TAKE_FD(verification->client_fd), json_pack("{s:s}", "error", "there is no worker that answers"));
         else
                 return sd_event_source_set_time(source, usec + LOOK_USEC) < 0 ||
                                        sd_event_source_set_enabled(source, SD_EVENT_ONESHOT) < 0

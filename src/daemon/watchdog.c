@@ -52,8 +52,7 @@ static bool is_busy(const Keeper *keeper) {
                 return true;
         for (unsigned i = 0; i < keeper->record->n_reactors; i++)
                 for (unsigned j = 0; j < journal_slots(&keeper->memory->journal[i]); j++)
-                        if (atomic_load_explicit(&keeper->memory->journal[i].slots[j].state, memory_order_relaxed) !=
-                            SLOT_FREE)
+                        if (atomic_load_explicit(&keeper->memory->journal[i].slots[j].state, memory_order_relaxed) != SLOT_FREE)
                                 return true;
         return false;
 }
@@ -89,8 +88,7 @@ static void log_thread(pid_t pid, const char *tid) {
         (void) io_read_file(path, stat, sizeof stat);
         state = strrchr(stat, ')');
         log_error("worker's thread %s (%s): state %.1s, waits in %s, system call %s", tid, text[0],
-                  state && state[1] ? state + 2 : "?", *text[1] && strcmp(text[1], "0") != 0 ? text[1] : "nothing",
-                  text[2]);
+                  state && state[1] ? state + 2 : "?", *text[1] && strcmp(text[1], "0") != 0 ? text[1] : "nothing", text[2]);
 }
 
 static void log_threads(pid_t pid) {

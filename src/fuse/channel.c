@@ -30,10 +30,10 @@
 
 #define READS_PER_TURN 16
 #define BUFFERS_KEPT   24 /* keep their memory */
-#define FAULTS_MAX     6 /* points: a request that killed so many workers is not executed again */
-#define FAULT_DOING    2 /* of the one that a reactor was busy with; a worker that died over something else tells less */
+#define FAULTS_MAX     6  /* points: a request that killed so many workers is not executed again */
+#define FAULT_DOING    2  /* of the one that a reactor was busy with; a worker that died over something else tells less */
 #define FAULT_PRESENT  1
-#define LATE_NS        (5 * NSEC_PER_SEC)  /* after the last mount has gone: say what is waited for */
+#define LATE_NS        (5 * NSEC_PER_SEC) /* after the last mount has gone: say what is waited for */
 #define LATE_AGAIN_NS  (60 * NSEC_PER_SEC)
 #define BUSY_NS        UINT64_C(20000) /* requests that come closer together than this are read in batches */
 
@@ -201,8 +201,7 @@ static void accept_forget(FuseChannel *channel, const struct fuse_in_header *hea
                         vfs_forget(vfs, header->nodeid, forget->nlookup);
                 return;
         }
-        if (len < sizeof *header + sizeof *batch ||
-            (len - sizeof *header - sizeof *batch) / sizeof *one < batch->count)
+        if (len < sizeof *header + sizeof *batch || (len - sizeof *header - sizeof *batch) / sizeof *one < batch->count)
                 return;
         for (uint32_t i = 0; i < batch->count; i++)
                 vfs_forget(vfs, one[i].nodeid, one[i].nlookup);
@@ -231,8 +230,7 @@ static void channel_accept(FuseChannel *channel, FuseOp *fop, size_t len) {
                 slot_set(slot, SLOT_FREE);
                 slot->buffer = -1;
                 if (len >= sizeof *header + sizeof(struct fuse_interrupt_in))
-                        interrupt_request(channel, header->unique,
-                                          ((struct fuse_interrupt_in *) (void *) (header + 1))->unique);
+                        interrupt_request(channel, header->unique, ((struct fuse_interrupt_in *) (void *) (header + 1))->unique);
                 return;
         case FUSE_INIT:
                 memory_keep_init(channel->volume->memory, header, len);

@@ -26,8 +26,7 @@
  * What libfuse 3.14 cannot ask for, and later versions can: put into the INIT reply on its way out. Only
  * what the kernel offered in its INIT.
  */
-#define COMPAT_INIT_FLAGS                                                                                    \
-        ((uint64_t) FUSE_PARALLEL_DIROPS | (uint64_t) FUSE_HANDLE_KILLPRIV_V2 | FUSE_DIRECT_IO_ALLOW_MMAP)
+#define COMPAT_INIT_FLAGS ((uint64_t) FUSE_PARALLEL_DIROPS | (uint64_t) FUSE_HANDLE_KILLPRIV_V2 | FUSE_DIRECT_IO_ALLOW_MMAP)
 
 static inline void compat_patch_init(const struct fuse_init_in *in, struct fuse_init_out *out, bool idmap) {
         uint64_t offered = in->flags;

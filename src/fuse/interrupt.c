@@ -26,8 +26,8 @@
 #include "base/log.h"
 #include "private.h"
 
-#define WATCH_NS  (250 * NSEC_PER_MSEC)
-#define SILENT_NS (3 * NSEC_PER_SEC)
+#define WATCH_NS     (250 * NSEC_PER_MSEC)
+#define SILENT_NS    (3 * NSEC_PER_SEC)
 #define PAUSE_MIN_NS (10 * NSEC_PER_MSEC)
 #define PAUSE_MAX_NS NSEC_PER_SEC
 

@@ -28,9 +28,9 @@ struct Notifier {
         FdSource answers;
         Reactor *reactor;
 
-        pthread_mutex_t lock; /* of the rest; inval->done() is called without it */
+        pthread_mutex_t lock;          /* of the rest; inval->done() is called without it */
         TAILQ_HEAD(, VfsInval) invals; /* oldest first; those that have been told before those that have not */
-        Task dead_task; /* the process is gone: nobody waits any longer */
+        Task dead_task;                /* the process is gone: nobody waits any longer */
         bool dead;
 };
 

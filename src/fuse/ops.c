@@ -73,8 +73,8 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
         vfs_symlink(&begin(req)->op, parent, name, target);
 }
 
-static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
-                      const char *to_name, unsigned flags) {
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent, const char *to_name,
+                      unsigned flags) {
         vfs_rename(&begin(req)->op, parent, name, to_parent, to_name, flags);
 }
 
@@ -89,8 +89,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
         vfs_open(&fop->op, ino, fi->flags);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-                      struct fuse_file_info *fi) {
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi) {
         FuseOp *fop = begin(req);
 
         fop->open_flags = fi->flags;
@@ -104,16 +103,15 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
         vfs_read(&fop->op, ino, fi->fh, (uint64_t) offset, (uint32_t) size);
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
-                     struct fuse_file_info *fi) {
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi) {
         FuseOp *fop = begin(req);
         const struct fuse_write_in *in = slot_write(fop);
 
         interrupt_watch_silent(fop->channel, fop);
         vfs_write(&fop->op, ino, fi->fh, (uint64_t) offset, data, (uint32_t) size,
-                  in->write_flags & FUSE_WRITE_CACHE    ? VFS_WRITE_PAGES
-                  : in->padding == WRITE_PLACED ? VFS_WRITE_PLACED
-                                                : VFS_WRITE);
+                  in->write_flags & FUSE_WRITE_CACHE ? VFS_WRITE_PAGES
+                  : in->padding == WRITE_PLACED      ? VFS_WRITE_PLACED
+                                                     : VFS_WRITE);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
@@ -147,8 +145,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
         read_directory(req, ino, size, offset, fi->fh, false);
 }
 
-static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
-                           struct fuse_file_info *fi) {
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi) {
         read_directory(req, ino, size, offset, fi->fh, true);
 }
 
@@ -170,7 +167,9 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask) {
 
 static VfsLock lock_from(const struct flock *lock) {
         return (VfsLock){
-                .type = lock->l_type == F_WRLCK ? LOCK_EXCLUSIVE : lock->l_type == F_RDLCK ? LOCK_SHARED : LOCK_NONE,
+                .type = lock->l_type == F_WRLCK   ? LOCK_EXCLUSIVE
+                        : lock->l_type == F_RDLCK ? LOCK_SHARED
+                                                  : LOCK_NONE,
                 .start = (uint64_t) lock->l_start,
                 .end = lock->l_len ? (uint64_t) (lock->l_start + lock->l_len - 1) : LOCK_END,
                 .pid = lock->l_pid,
@@ -192,7 +191,9 @@ static void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 static void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int how) {
         FuseOp *fop = begin(req);
         VfsLock wanted = {
-                .type = how & LOCK_EX ? LOCK_EXCLUSIVE : how & LOCK_SH ? LOCK_SHARED : LOCK_NONE,
+                .type = how & LOCK_EX   ? LOCK_EXCLUSIVE
+                        : how & LOCK_SH ? LOCK_SHARED
+                                        : LOCK_NONE,
                 .end = LOCK_END,
                 .pid = fop->op.pid,
         };

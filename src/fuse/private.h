@@ -17,9 +17,9 @@ typedef struct FuseOp {
         Slot *slot;
         fuse_req_t req;
         bool active;
-        bool watched;   /* look whether the caller is killed: no (other) INTERRUPT will say so */
-        bool uninterrupted; /* ... while the server is silent: no INTERRUPT ever comes for it */
-        bool unheard;   /* the kernel did not take the reply: its caller was killed */
+        bool watched;         /* look whether the caller is killed: no (other) INTERRUPT will say so */
+        bool uninterrupted;   /* ... while the server is silent: no INTERRUPT ever comes for it */
+        bool unheard;         /* the kernel did not take the reply: its caller was killed */
         bool parallel_writes; /* the OPEN that is answered: let direct writes run side by side */
         int open_flags;
         size_t dir_size, dir_len; /* READDIR: room and use in channel->dir_buffer */
@@ -45,7 +45,7 @@ struct FuseChannel {
         struct FuseOpList free_ops;
         uint64_t taken[BUFFERS / 64];    /* bit set: a request stands in it, or will */
         uint64_t resident[BUFFERS / 64]; /* bit set: populated by this process */
-        int read_buffer;       /* the one the next request is read into; -1: none free */
+        int read_buffer;                 /* the one the next request is read into; -1: none free */
 
         FuseOp *current; /* whose reply libfuse is writing */
         bool swallow;    /* ... or nobody's: the answer to a replayed INIT */
@@ -53,8 +53,8 @@ struct FuseChannel {
         bool finished;
         bool many;          /* read until there is nothing more */
         uint64_t last_read; /* ns */
-        unsigned n_active;          /* requests not answered yet */
-        bool leaving;               /* reads no more */
+        unsigned n_active;  /* requests not answered yet */
+        bool leaving;       /* reads no more */
         void (*left)(void *userdata);
         void *left_userdata;
         Task left_task;

@@ -146,8 +146,7 @@ static void reply_statfs(Op *op, const NfsFsStat *stat, uint32_t bsize, uint32_t
         reply_end(fop);
 }
 
-static bool reply_dirent(Op *op, const char *name, uint64_t ino, mode_t type, uint64_t offset,
-                         const VfsEntry *entry) {
+static bool reply_dirent(Op *op, const char *name, uint64_t ino, mode_t type, uint64_t offset, const VfsEntry *entry) {
         FuseOp *fop = container_of(op, FuseOp, op);
         char *p = (char *) fop->channel->dir_buffer + fop->dir_len;
         size_t left = fop->dir_size - fop->dir_len, size;
@@ -200,7 +199,9 @@ static void op_placed(Op *op, uint64_t offset) {
 static void reply_lock(Op *op, const VfsLock *lock) {
         FuseOp *fop = reply_begin(op);
         struct flock fl = {
-                .l_type = lock->type == LOCK_EXCLUSIVE ? F_WRLCK : lock->type == LOCK_SHARED ? F_RDLCK : F_UNLCK,
+                .l_type = lock->type == LOCK_EXCLUSIVE ? F_WRLCK
+                          : lock->type == LOCK_SHARED  ? F_RDLCK
+                                                       : F_UNLCK,
                 .l_whence = SEEK_SET,
                 .l_start = (off_t) lock->start,
                 .l_len = lock->end == LOCK_END ? 0 : (off_t) (lock->end - lock->start + 1),

@@ -24,8 +24,8 @@ void session_init(void *userdata, struct fuse_conn_info *conn) {
         conn->max_background = 64;
         conn->congestion_threshold = 64;
         /* O_TRUNC comes as a SETATTR; pages are dropped when we say so (vfs/coherence.c), as a rule, not at each new mtime */
-        conn->want &= ~(uint32_t) (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-                                   FUSE_CAP_HANDLE_KILLPRIV);
+        conn->want &=
+                ~(uint32_t) (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_HANDLE_KILLPRIV);
         /* else the kernel keeps them itself, for this node */
         if (!(vfs_lock_kinds(vfs) & VFS_LOCKS_POSIX))
                 conn->want &= ~(uint32_t) FUSE_CAP_POSIX_LOCKS;
@@ -82,9 +82,9 @@ static void patch_init(FuseChannel *channel, struct iovec *iov, int count) {
         Memory *memory = channel->volume->memory;
 
         if (count == 2 && iov[1].iov_len == sizeof(struct fuse_init_out))
-                compat_patch_init((const struct fuse_init_in *) (const void *) (memory->init_request +
-                                                                                sizeof(struct fuse_in_header)),
-                                  iov[1].iov_base, vfs_idmap(channel->volume->vfs));
+                compat_patch_init(
+                        (const struct fuse_init_in *) (const void *) (memory->init_request + sizeof(struct fuse_in_header)),
+                        iov[1].iov_base, vfs_idmap(channel->volume->vfs));
 }
 
 static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userdata) {

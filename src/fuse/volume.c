@@ -4,8 +4,7 @@
 #include "base/log.h"
 #include "private.h"
 
-int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), void *userdata,
-                    FuseVolume **ret) {
+int fuse_volume_new(Memory *memory, Vfs *vfs, void (*finished)(void *userdata), void *userdata, FuseVolume **ret) {
         FuseVolume *volume;
         int r;
 

@@ -28,11 +28,11 @@
 #define INTERVAL_MAX_NS (600 * NSEC_PER_SEC)
 #define DELAY_MIN_MS    250 /* after NFS3ERR_JUKEBOX, doubling */
 #define DELAY_MAX_MS    5000
-#define REPEAT_MIN_MS   50 /* of what a server may have dropped, doubling; WRITE, which is large: fourfold */
+#define REPEAT_MIN_MS   50                 /* of what a server may have dropped, doubling; WRITE, which is large: fourfold */
 #define ASK_MIN_NS      (5 * NSEC_PER_SEC) /* the same, of what only reads */
 #define ASK_ANYWAY_NS   (20 * NSEC_PER_SEC)
-#define ASK_BUDGET      64u                /* of a connection, each time: so many calls */
-#define ASK_LARGE       16u                /* one whose answer is large counts as so many */
+#define ASK_BUDGET      64u /* of a connection, each time: so many calls */
+#define ASK_LARGE       16u /* one whose answer is large counts as so many */
 #define TICK_MAX_NS     NSEC_PER_SEC
 
 /* ---- deadlines ---- */
@@ -66,11 +66,11 @@ static bool xid_in_use(const NfsConn *conn, uint32_t xid) {
         const NfsCall *call;
 
         TAILQ_FOREACH(call, &conn->calls, conn_link)
-        if (call->xid == xid)
-                return true;
+                if (call->xid == xid)
+                        return true;
         TAILQ_FOREACH(call, &conn->delayed, conn_link)
-        if (call->xid == xid)
-                return true;
+                if (call->xid == xid)
+                        return true;
         return false;
 }
 
@@ -291,7 +291,7 @@ static void call_delay(NfsConn *conn, NfsCall *call) {
         stat_add(&conn->stats->jukebox, 1);
         call->n_delays++;
         call->status = 0; /* nothing is known of the next sending */
-        call->n_sent--; /* that sending is accounted for */
+        call->n_sent--;   /* that sending is accounted for */
         call_new_xid(conn, call);
         call->state = CALL_DELAYED;
         call->deadline = now_ns() + MIN(delay_ms, (uint32_t) DELAY_MAX_MS) * NSEC_PER_MSEC;

@@ -41,8 +41,7 @@ static int socket_error(int fd) {
 
 /* One poll() and one xprt_service(). */
 static int client_turn(RpcClient *client, uint64_t deadline) {
-        struct pollfd pfd = { .fd = rpc_get_fd(client->rpc),
-                              .events = (short) rpc_which_events(client->rpc) };
+        struct pollfd pfd = { .fd = rpc_get_fd(client->rpc), .events = (short) rpc_which_events(client->rpc) };
         uint64_t now = now_ns();
         int r;
 
@@ -63,8 +62,8 @@ static int client_turn(RpcClient *client, uint64_t deadline) {
         return xprt_service(client->rpc, &client->record, pfd.revents & (POLLIN | POLLOUT));
 }
 
-int client_open(RpcClient *client, const NfsAddr *addr, uint16_t port, bool resvport, int program,
-                int version, uint64_t deadline) {
+int client_open(RpcClient *client, const NfsAddr *addr, uint16_t port, bool resvport, int program, int version,
+                uint64_t deadline) {
         _Atomic uint32_t source_port = 0;
         int r;
 

@@ -22,8 +22,8 @@ typedef struct RpcClient {
 } RpcClient;
 
 /* Connects. deadline: ns, monotonic. Negative errno: ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT.. */
-int client_open(RpcClient *client, const NfsAddr *addr, uint16_t port, bool resvport, int program,
-                int version, uint64_t deadline);
+int client_open(RpcClient *client, const NfsAddr *addr, uint16_t port, bool resvport, int program, int version,
+                uint64_t deadline);
 
 /* Takes one that was never opened, zeroed. */
 void client_close(RpcClient *client);

@@ -52,8 +52,7 @@ static inline bool compat_read_needs_buffer(void) {
 }
 
 /* buffer: args->count bytes where compat_read_needs_buffer(), else NULL. */
-static inline int compat_read3(struct rpc_context *rpc, rpc_cb cb, void *buffer, READ3args *args,
-                               void *userdata) {
+static inline int compat_read3(struct rpc_context *rpc, rpc_cb cb, void *buffer, READ3args *args, void *userdata) {
 #ifdef LIBNFS_API_V2
         return rpc_nfs3_read_task(rpc, cb, buffer, args->count, args, userdata) ? 0 : -1;
 #else
@@ -84,8 +83,8 @@ static inline struct rpc_context *compat_new(void) {
 }
 
 /* address is numeric: the library resolves names where it stands. */
-static inline int compat_connect(struct rpc_context *rpc, const char *address, uint16_t port, int program,
-                                 int version, rpc_cb cb, void *userdata) {
+static inline int compat_connect(struct rpc_context *rpc, const char *address, uint16_t port, int program, int version, rpc_cb cb,
+                                 void *userdata) {
         int r;
 
 #ifdef LIBNFS_API_V2

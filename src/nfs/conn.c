@@ -120,8 +120,8 @@ static void conn_connect(NfsConn *conn, uint64_t now) {
 
         limit_ms = MIN(limit_ms, (uint32_t) CONNECT_TIMEOUT_MAX_MS);
         conn_enter(conn, CONN_CONNECTING, now + limit_ms * NSEC_PER_MSEC);
-        r = wire_open(conn->ops, &conn->pool, &conn->addrs[conn->next_addr], conn->config.port,
-                      conn->config.resvport, conn->config.source_port, &conn->wire);
+        r = wire_open(conn->ops, &conn->pool, &conn->addrs[conn->next_addr], conn->config.port, conn->config.resvport,
+                      conn->config.source_port, &conn->wire);
         if (r == 0) {
                 conn->wire->replied = call_replied;
                 conn->wire->failed_call = call_failed;
@@ -140,8 +140,7 @@ static void conn_attempt_failed(NfsConn *conn, uint64_t now, int error) {
         stat_add(&conn->stats->connect_failures, 1);
         if (!conn->failure_logged) {
                 log_notice("%s: cannot connect to %s port %u: %s, trying again", conn->config.server,
-                           conn_address(conn, address, sizeof address), conn->config.port,
-                           conn_why(error));
+                           conn_address(conn, address, sizeof address), conn->config.port, conn_why(error));
                 conn->failure_logged = true;
         }
         if (now - conn->down_since >= conn_major_timeout(conn))
@@ -164,8 +163,7 @@ static void conn_attempt_failed(NfsConn *conn, uint64_t now, int error) {
 static void conn_set_sockopts(const NfsConn *conn, int fd) {
         int timeo_s = (int) MAX(conn->config.timeo_ms / 1000, 1u);
         int idle = MIN(timeo_s, 60), count = (int) MIN(conn->config.retrans + 1, 10u), on = 1;
-        unsigned int user_ms =
-                (unsigned int) MIN(conn_major_timeout(conn) / NSEC_PER_MSEC, (uint64_t) 600 * 1000);
+        unsigned int user_ms = (unsigned int) MIN(conn_major_timeout(conn) / NSEC_PER_MSEC, (uint64_t) 600 * 1000);
 
         user_ms = MAX(user_ms, 1000u);
         (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -186,8 +184,8 @@ static void conn_up(NfsConn *conn, uint64_t now) {
         conn->proven = false;
         stat_add(&conn->stats->connects, 1);
         stat_set(&conn->stats->connected, 1);
-        log_debug("%s: connected to %s port %u", conn->config.server,
-                  conn_address(conn, address, sizeof address), conn->config.port);
+        log_debug("%s: connected to %s port %u", conn->config.server, conn_address(conn, address, sizeof address),
+                  conn->config.port);
         if (conn->failure_logged && conn->responding)
                 log_notice("%s: connected", conn->config.server);
         conn->failure_logged = false;

@@ -52,9 +52,9 @@ struct NfsConn {
 
         struct NfsCallList calls, delayed, finished;
         uint32_t n_calls;
-        uint32_t n_given_xids; /* calls that came with an XID */
+        uint32_t n_given_xids;                          /* calls that came with an XID */
         _Atomic uint32_t own_next_xid, own_source_port; /* where the config names none */
-        uint64_t expiry_due; /* when calls_expire() has something to do; 0: nothing */
+        uint64_t expiry_due;                            /* when calls_expire() has something to do; 0: nothing */
 };
 
 static inline void stat_add(uint64_t *counter, uint64_t n) {

@@ -115,8 +115,7 @@ bool_t libnfs_zdr_string(ZDR *zdrs, char **strp, uint32_t maxsize) {
         return libnfs_zdr_opaque(zdrs, *strp, size);
 }
 
-bool_t libnfs_zdr_array(ZDR *zdrs, char **arrp, uint32_t *size, uint32_t maxsize, uint32_t elsize,
-                        zdrproc_t proc) {
+bool_t libnfs_zdr_array(ZDR *zdrs, char **arrp, uint32_t *size, uint32_t maxsize, uint32_t elsize, zdrproc_t proc) {
         if (!libnfs_zdr_u_int(zdrs, size))
                 return FALSE;
         if (zdrs->x_op == ZDR_DECODE) {

@@ -53,11 +53,10 @@ static int find_nlm(Mount *m, const NfsAddr *addr);
 
 static int error_rank(enum NfsMountError error) {
         static const uint8_t ranks[] = {
-                [NFS_MOUNT_OK] = 0,          [NFS_MOUNT_INTERNAL] = 1,   [NFS_MOUNT_UNKNOWN_HOST] = 1,
-                [NFS_MOUNT_NO_ROUTE] = 2,    [NFS_MOUNT_TIMEOUT] = 3,    [NFS_MOUNT_REFUSED] = 4,
-                [NFS_MOUNT_NO_PORTMAP] = 5,  [NFS_MOUNT_NO_PROGRAM] = 6, [NFS_MOUNT_PROTOCOL] = 7,
-                [NFS_MOUNT_VERSION] = 8,     [NFS_MOUNT_NO_EXPORT] = 9,  [NFS_MOUNT_DENIED] = 9,
-                [NFS_MOUNT_DENIED_PORT] = 9, [NFS_MOUNT_SECURITY] = 9,   [NFS_MOUNT_NO_LOCKS] = 9,
+                [NFS_MOUNT_OK] = 0,          [NFS_MOUNT_INTERNAL] = 1, [NFS_MOUNT_UNKNOWN_HOST] = 1, [NFS_MOUNT_NO_ROUTE] = 2,
+                [NFS_MOUNT_TIMEOUT] = 3,     [NFS_MOUNT_REFUSED] = 4,  [NFS_MOUNT_NO_PORTMAP] = 5,   [NFS_MOUNT_NO_PROGRAM] = 6,
+                [NFS_MOUNT_PROTOCOL] = 7,    [NFS_MOUNT_VERSION] = 8,  [NFS_MOUNT_NO_EXPORT] = 9,    [NFS_MOUNT_DENIED] = 9,
+                [NFS_MOUNT_DENIED_PORT] = 9, [NFS_MOUNT_SECURITY] = 9, [NFS_MOUNT_NO_LOCKS] = 9,
         };
 
         return ranks[error];
@@ -85,8 +84,8 @@ static int fail(Mount *m, enum NfsMountError error, const char *fmt, ...) {
 static int fail_rpc(Mount *m, int r, const RpcClient *client, const char *what, uint16_t port) {
         switch (-r) {
         case ECONNREFUSED:
-                return fail(m, NFS_MOUNT_REFUSED, "connection to %s at %s port %u refused: is it running?",
-                            what, m->address, port);
+                return fail(m, NFS_MOUNT_REFUSED, "connection to %s at %s port %u refused: is it running?", what, m->address,
+                            port);
         case EHOSTUNREACH:
         case ENETUNREACH:
         case EHOSTDOWN:
@@ -94,8 +93,7 @@ static int fail_rpc(Mount *m, int r, const RpcClient *client, const char *what, 
         case EPERM:
                 return fail(m, NFS_MOUNT_NO_ROUTE, "no route to %s: %s", m->address, strerror(-r));
         case ETIMEDOUT:
-                return fail(m, NFS_MOUNT_TIMEOUT,
-                            "no answer from %s at %s port %u: server down, or a firewall between", what,
+                return fail(m, NFS_MOUNT_TIMEOUT, "no answer from %s at %s port %u: server down, or a firewall between", what,
                             m->address, port);
         case ENOMEM:
         case EMFILE:
@@ -107,38 +105,33 @@ static int fail_rpc(Mount *m, int r, const RpcClient *client, const char *what, 
                 return fail(m, NFS_MOUNT_PROTOCOL, "%s at %s port %u sends a record that is longer than any answer", what,
                             m->address, port);
         default:
-                return fail(m, NFS_MOUNT_PROTOCOL, "connection to %s at %s port %u broke: %s", what,
-                            m->address, port, strerror(-r));
+                return fail(m, NFS_MOUNT_PROTOCOL, "connection to %s at %s port %u broke: %s", what, m->address, port,
+                            strerror(-r));
         }
         switch (client ? client->error : COMPAT_GARBAGE) {
         case COMPAT_NO_PROGRAM:
                 return fail(m, NFS_MOUNT_NO_PROGRAM, "%s is not at %s port %u", what, m->address, port);
         case COMPAT_NO_VERSION:
-                return fail(m, NFS_MOUNT_VERSION, "%s at %s port %u does not offer version 3 (vers=4 may do)",
-                            what, m->address, port);
+                return fail(m, NFS_MOUNT_VERSION, "%s at %s port %u does not offer version 3 (vers=4 may do)", what, m->address,
+                            port);
         case COMPAT_DENIED:
-                return fail(m, NFS_MOUNT_SECURITY, "%s at %s does not accept sec=sys credentials", what,
-                            m->address);
+                return fail(m, NFS_MOUNT_SECURITY, "%s at %s does not accept sec=sys credentials", what, m->address);
         default:
-                return fail(m, NFS_MOUNT_PROTOCOL, "%s at %s port %u gave an answer that makes no sense",
-                            what, m->address, port);
+                return fail(m, NFS_MOUNT_PROTOCOL, "%s at %s port %u gave an answer that makes no sense", what, m->address, port);
         }
 }
 
 static int fail_denied(Mount *m, uint16_t local_port, const char *path, const char *status) {
         if (local_port < 1024)
-                return fail(m, NFS_MOUNT_DENIED,
-                            "access denied by server (%s for %s): does it export %s to us?", status, path,
+                return fail(m, NFS_MOUNT_DENIED, "access denied by server (%s for %s): does it export %s to us?", status, path,
                             path);
         if (m->config->resvport)
                 return fail(m, NFS_MOUNT_DENIED_PORT,
                             "access denied by server (%s for %s): it may require a source port below 1024, "
                             "for which we have no privilege",
                             status, path);
-        return fail(
-                m, NFS_MOUNT_DENIED_PORT,
-                "access denied by server (%s for %s; it may require a source port below 1024: -o resvport)",
-                status, path);
+        return fail(m, NFS_MOUNT_DENIED_PORT,
+                    "access denied by server (%s for %s; it may require a source port below 1024: -o resvport)", status, path);
 }
 
 /* ---- addresses and ports ---- */
@@ -163,8 +156,7 @@ static int resolve(Mount *m, const char *host, const char *addr, NfsAddr *ret, u
         }
         freeaddrinfo(list);
         if (n == 0)
-                return fail(m, NFS_MOUNT_UNKNOWN_HOST, "%s has no address of this family",
-                            addr ? addr : host);
+                return fail(m, NFS_MOUNT_UNKNOWN_HOST, "%s has no address of this family", addr ? addr : host);
         *ret_n = n;
         return 0;
 }
@@ -192,10 +184,9 @@ static int fail_portmap(Mount *m, int r, const NfsAddr *addr) {
         probe = probe_nfs(m, addr, port);
         if (probe < 0)
                 return fail_rpc(m, probe, NULL, "the NFS server", port);
-        return fail(
-                m, NFS_MOUNT_NO_PORTMAP,
-                "no portmapper at %s port %u: %s (with -o mountport=, the port of mountd, it is not needed)",
-                m->address, PORTMAP_PORT, strerror(-r));
+        return fail(m, NFS_MOUNT_NO_PORTMAP,
+                    "no portmapper at %s port %u: %s (with -o mountport=, the port of mountd, it is not needed)", m->address,
+                    PORTMAP_PORT, strerror(-r));
 }
 
 /* result.port and result.mountport. */
@@ -218,8 +209,7 @@ static int find_ports(Mount *m, const NfsAddr *addr, const NfsAddr *mountd) {
                 return fail_portmap(m, r, mountd);
         if (queries[0].port == 0)
                 return fail(m, NFS_MOUNT_NO_PROGRAM,
-                            "the portmapper at %s knows no mountd (version 3 over TCP); vers=4 needs none",
-                            m->address);
+                            "the portmapper at %s knows no mountd (version 3 over TCP); vers=4 needs none", m->address);
         m->result.mountport = queries[0].port;
         if (queries[1].port != 0)
                 m->result.port = queries[1].port;
@@ -246,20 +236,17 @@ static void mnt_replied(RpcClient *client, void *data) {
         /* No list at all is from before there were others. AUTH_NONE: anything goes. */
         reply->has_sys = ok->auth_flavors.auth_flavors_len == 0;
         for (uint32_t i = 0; i < ok->auth_flavors.auth_flavors_len; i++)
-                if (ok->auth_flavors.auth_flavors_val[i] == AUTH_UNIX ||
-                    ok->auth_flavors.auth_flavors_val[i] == AUTH_NONE)
+                if (ok->auth_flavors.auth_flavors_val[i] == AUTH_UNIX || ok->auth_flavors.auth_flavors_val[i] == AUTH_NONE)
                         reply->has_sys = true;
 }
 
 static int mnt_judge(Mount *m, const MntReply *reply, const char *path, uint16_t local_port) {
         if (!reply->sane)
-                return fail(m, NFS_MOUNT_PROTOCOL, "mountd at %s gave a file handle that cannot be",
-                            m->address);
+                return fail(m, NFS_MOUNT_PROTOCOL, "mountd at %s gave a file handle that cannot be", m->address);
         switch (reply->status) {
         case MNT3_OK:
                 if (!reply->has_sys)
-                        return fail(m, NFS_MOUNT_SECURITY,
-                                    "the server exports %s only with other security than sec=sys", path);
+                        return fail(m, NFS_MOUNT_SECURITY, "the server exports %s only with other security than sec=sys", path);
                 return 0;
         case MNT3ERR_PERM:
         case MNT3ERR_ACCES:
@@ -267,8 +254,7 @@ static int mnt_judge(Mount *m, const MntReply *reply, const char *path, uint16_t
         case MNT3ERR_NOENT:
         case MNT3ERR_NOTDIR:
         case MNT3ERR_NAMETOOLONG:
-                return fail(m, NFS_MOUNT_NO_EXPORT, "the server has no export %s (%s)", path,
-                            mount_status_name(reply->status));
+                return fail(m, NFS_MOUNT_NO_EXPORT, "the server has no export %s (%s)", path, mount_status_name(reply->status));
         default:
                 return fail(m, NFS_MOUNT_PROTOCOL, "mountd at %s cannot mount %s: %s (%u)", m->address, path,
                             mount_status_name(reply->status), reply->status);
@@ -283,8 +269,7 @@ static int mnt(Mount *m, const NfsAddr *mountd, const char *path, NfsFh *ret_roo
         int r;
 
         set_address(m, mountd);
-        r = client_open(&client, mountd, m->result.mountport, m->config->resvport, MOUNT_PROGRAM, MOUNT_V3,
-                        m->deadline);
+        r = client_open(&client, mountd, m->result.mountport, m->config->resvport, MOUNT_PROGRAM, MOUNT_V3, m->deadline);
         if (r == 0) {
                 xprt_auth_set(&client.auth, m->config->cred);
                 client.reply = mnt_replied;
@@ -339,8 +324,7 @@ static int lookup_path(Mount *m, RpcClient *client, const NfsFh *root, const cha
 /* Is path below this export a directory? Failing is no news: the answer about path itself is reported. */
 static bool below_is_directory(Mount *m, const NfsAddr *addr, const NfsFh *root, const char *below) {
         RpcClient client;
-        int r = client_open(&client, addr, m->result.port, m->config->resvport, NFS_PROGRAM, NFS_V3,
-                            m->deadline);
+        int r = client_open(&client, addr, m->result.port, m->config->resvport, NFS_PROGRAM, NFS_V3, m->deadline);
 
         if (r == 0)
                 r = lookup_path(m, &client, root, below);
@@ -364,8 +348,7 @@ static int mnt_parent(Mount *m, const NfsAddr *addr, const NfsAddr *mountd, cons
                 while (len > 1 && parent[len - 1] == '/')
                         len--;
                 parent[len] = '\0';
-                if (mnt(m, mountd, parent, &root, &status) == 0 &&
-                    below_is_directory(m, addr, &root, path + len)) {
+                if (mnt(m, mountd, parent, &root, &status) == 0 && below_is_directory(m, addr, &root, path + len)) {
                         m->result.root = root;
                         memcpy(m->result.export, parent, len + 1);
                         return 0;
@@ -384,8 +367,8 @@ static int nfs_call(Mount *m, RpcClient *client, NfsCall *call) {
         if (call->err == EACCES || call->err == EPERM)
                 return fail_denied(m, client->local_port, m->result.export, nfs_status_name(call->status));
         if (call->err)
-                return fail(m, NFS_MOUNT_PROTOCOL, "%s of the root of %s failed: %s",
-                            nfs_proc_name(call->proc), m->result.export, nfs_status_name(call->status));
+                return fail(m, NFS_MOUNT_PROTOCOL, "%s of the root of %s failed: %s", nfs_proc_name(call->proc), m->result.export,
+                            nfs_status_name(call->status));
         return 0;
 }
 
@@ -401,9 +384,7 @@ static int root_query(Mount *m, RpcClient *client) {
         *info = call.res.fsinfo;
 
         call.proc = NFS_PATHCONF;
-        part = (NfsFsInfo){
-                .link_max = 1, .name_max = NFS_NAME_MAX, .no_trunc = true, .case_preserving = true
-        };
+        part = (NfsFsInfo){ .link_max = 1, .name_max = NFS_NAME_MAX, .no_trunc = true, .case_preserving = true };
         if (client_nfs_call(client, &call, m->deadline) == 0 && call.err == 0)
                 part = call.res.fsinfo;
         else if (!client->rpc)
@@ -526,8 +507,7 @@ static void addrs_rotate(NfsAddr *addrs, uint32_t i) {
         addrs[0] = best;
 }
 
-enum NfsMountError nfs_export_mount(const NfsMountConfig *config, NfsMountResult *ret, char *message,
-                                    size_t size) {
+enum NfsMountError nfs_export_mount(const NfsMountConfig *config, NfsMountResult *ret, char *message, size_t size) {
         _cleanup_(freep) Mount *m = calloc(1, sizeof *m);
         uint64_t end = now_ns() + config->timeout_ms * NSEC_PER_MSEC, now;
         NfsAddr mountd[NFS_ADDRS_MAX];
@@ -583,8 +563,7 @@ void nfs_export_umount(const NfsMountConfig *config, uint32_t timeout_ms) {
         m->deadline = now_ns() + timeout_ms * NSEC_PER_MSEC;
         if (resolve(m, host, addr, addrs, &n) < 0 || find_ports(m, &addrs[0], &addrs[0]) < 0)
                 return;
-        if (client_open(&client, &addrs[0], m->result.mountport, config->resvport, MOUNT_PROGRAM, MOUNT_V3,
-                        m->deadline) < 0)
+        if (client_open(&client, &addrs[0], m->result.mountport, config->resvport, MOUNT_PROGRAM, MOUNT_V3, m->deadline) < 0)
                 return;
         xprt_auth_set(&client.auth, config->cred);
         if (COMPAT_CALL(mount3_umnt, client.rpc, client_callback, (char *) config->path, &client) == 0)

@@ -12,8 +12,7 @@ static nlm_cookie cookie_of(const uint32_t *xid) {
 }
 
 static int check_cookie(const NfsCall *call, const nlm_cookie *cookie) {
-        if (cookie->data.data_len != sizeof call->xid ||
-            memcmp(cookie->data.data_val, &call->xid, sizeof call->xid) != 0)
+        if (cookie->data.data_len != sizeof call->xid || memcmp(cookie->data.data_val, &call->xid, sizeof call->xid) != 0)
                 return -EBADMSG;
         return 0;
 }

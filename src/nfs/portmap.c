@@ -61,8 +61,8 @@ static int query_send(RpcClient *client, const NfsAddr *addr, const PortmapQuery
                 return COMPAT_CALL(pmap3_getaddr, client->rpc, &map, client_callback, client);
         }
         client->reply = got_port2;
-        return COMPAT_CALL(pmap2_getport, client->rpc, (int) query->program, (int) query->version,
-                           IPPROTO_TCP, client_callback, client);
+        return COMPAT_CALL(pmap2_getport, client->rpc, (int) query->program, (int) query->version, IPPROTO_TCP, client_callback,
+                           client);
 }
 
 int portmap_query(const NfsAddr *addr, PortmapQuery *queries, uint32_t n, uint64_t deadline) {
@@ -82,8 +82,8 @@ int portmap_query(const NfsAddr *addr, PortmapQuery *queries, uint32_t n, uint64
 
 static int encode_getport2(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
         (void) buffer;
-        return COMPAT_CALL(pmap2_getport, rpc, (int) call->args.getport.program, (int) call->args.getport.version,
-                           IPPROTO_TCP, cb, userdata);
+        return COMPAT_CALL(pmap2_getport, rpc, (int) call->args.getport.program, (int) call->args.getport.version, IPPROTO_TCP,
+                           cb, userdata);
 }
 
 static int decode_getport2(NfsCall *call, void *reply, void *buffer) {

@@ -24,8 +24,8 @@
 
 #include "src/nfs/record.h"
 
-#define LAST_FRAGMENT 0x80000000u
-#define TURN_MAX      (8 * RECORD_MAX) /* more than is in a socket's buffer as a rule */
+#define LAST_FRAGMENT  0x80000000u
+#define TURN_MAX       (8 * RECORD_MAX)    /* more than is in a socket's buffer as a rule */
 #define TURN_FRAGMENTS (2 * FRAGMENTS_MAX) /* each costs two system calls, and libnfs a walk along those before it */
 
 static _Thread_local struct {

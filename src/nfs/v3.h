@@ -18,9 +18,8 @@ int v3_decode_post_attr(const post_op_attr *attr, bool *ret_has, NfsAttr *ret);
 int v3_decode_post_fh(const post_op_fh3 *fh, bool *ret_has, NfsFh *ret);
 int v3_decode_wcc(const wcc_data *wcc, NfsWcc *ret);
 
-#define V3_PROC(name)                                                                                        \
-        int v3_encode_##name(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata,        \
-                             void **buffer);                                                                 \
+#define V3_PROC(name)                                                                                                            \
+        int v3_encode_##name(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer);            \
         int v3_decode_##name(NfsCall *call, void *reply, void *buffer)
 
 /* v3_attr.c */

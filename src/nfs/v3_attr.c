@@ -4,7 +4,7 @@
 #include "src/nfs/record.h"
 #include "src/nfs/v3.h"
 
-#define XFER_NONE 4096u      /* for a server that says 0 */
+#define XFER_NONE 4096u /* for a server that says 0 */
 
 int v3_encode_null(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
         return COMPAT_CALL(nfs3_null, rpc, cb, userdata);
@@ -15,8 +15,7 @@ int v3_decode_null(NfsCall *call, void *reply, void *buffer) {
         return 0;
 }
 
-int v3_encode_getattr(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata,
-                      void **buffer) {
+int v3_encode_getattr(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
         GETATTR3args args = { .object = v3_fh(call->args.fh) };
 
         return COMPAT_CALL(nfs3_getattr, rpc, cb, &args, userdata);
@@ -33,8 +32,7 @@ int v3_decode_getattr(NfsCall *call, void *reply, void *buffer) {
         return v3_decode_attr(&res->GETATTR3res_u.resok.obj_attributes, &call->res.attr);
 }
 
-int v3_encode_setattr(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata,
-                      void **buffer) {
+int v3_encode_setattr(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
         SETATTR3args args = { .object = v3_fh(call->args.fh) };
 
         v3_encode_sattr(&call->args.setattr.attr, &args.new_attributes);
@@ -48,8 +46,7 @@ int v3_decode_setattr(NfsCall *call, void *reply, void *buffer) {
 
         call->res = (NfsRes){ 0 };
         call->status = res->status;
-        return v3_decode_wcc(res->status == NFS3_OK ? &res->SETATTR3res_u.resok.obj_wcc
-                                                    : &res->SETATTR3res_u.resfail.obj_wcc,
+        return v3_decode_wcc(res->status == NFS3_OK ? &res->SETATTR3res_u.resok.obj_wcc : &res->SETATTR3res_u.resfail.obj_wcc,
                              &call->res.wcc);
 }
 
@@ -66,8 +63,7 @@ int v3_decode_access(NfsCall *call, void *reply, void *buffer) {
         call->res = (NfsRes){ 0 };
         call->status = res->status;
         if (res->status != NFS3_OK)
-                return v3_decode_post_attr(&res->ACCESS3res_u.resfail.obj_attributes, &call->res.has_attr,
-                                           &call->res.attr);
+                return v3_decode_post_attr(&res->ACCESS3res_u.resfail.obj_attributes, &call->res.has_attr, &call->res.attr);
         call->res.access.mask = ok->access & NFS_ACCESS_ALL;
         return v3_decode_post_attr(&ok->obj_attributes, &call->res.has_attr, &call->res.attr);
 }
@@ -85,8 +81,7 @@ int v3_decode_fsstat(NfsCall *call, void *reply, void *buffer) {
         call->res = (NfsRes){ 0 };
         call->status = res->status;
         if (res->status != NFS3_OK)
-                return v3_decode_post_attr(&res->FSSTAT3res_u.resfail.obj_attributes, &call->res.has_attr,
-                                           &call->res.attr);
+                return v3_decode_post_attr(&res->FSSTAT3res_u.resfail.obj_attributes, &call->res.has_attr, &call->res.attr);
         call->res.fsstat = (NfsFsStat){
                 .total_bytes = ok->tbytes,
                 .free_bytes = ok->fbytes,
@@ -116,8 +111,7 @@ int v3_decode_fsinfo(NfsCall *call, void *reply, void *buffer) {
         call->res = (NfsRes){ 0 };
         call->status = res->status;
         if (res->status != NFS3_OK)
-                return v3_decode_post_attr(&res->FSINFO3res_u.resfail.obj_attributes, &call->res.has_attr,
-                                           &call->res.attr);
+                return v3_decode_post_attr(&res->FSINFO3res_u.resfail.obj_attributes, &call->res.has_attr, &call->res.attr);
         info->rtmax = transfer_size(ok->rtmax);
         info->wtmax = transfer_size(ok->wtmax);
         info->rtpref = MIN(ok->rtpref ? transfer_size(ok->rtpref) : info->rtmax, info->rtmax);
@@ -131,8 +125,7 @@ int v3_decode_fsinfo(NfsCall *call, void *reply, void *buffer) {
         return v3_decode_post_attr(&ok->obj_attributes, &call->res.has_attr, &call->res.attr);
 }
 
-int v3_encode_pathconf(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata,
-                       void **buffer) {
+int v3_encode_pathconf(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
         PATHCONF3args args = { .object = v3_fh(call->args.fh) };
 
         return COMPAT_CALL(nfs3_pathconf, rpc, cb, &args, userdata);
@@ -146,8 +139,7 @@ int v3_decode_pathconf(NfsCall *call, void *reply, void *buffer) {
         call->res = (NfsRes){ 0 };
         call->status = res->status;
         if (res->status != NFS3_OK)
-                return v3_decode_post_attr(&res->PATHCONF3res_u.resfail.obj_attributes, &call->res.has_attr,
-                                           &call->res.attr);
+                return v3_decode_post_attr(&res->PATHCONF3res_u.resfail.obj_attributes, &call->res.has_attr, &call->res.attr);
         info->link_max = ok->linkmax;
         info->name_max = ok->name_max == 0 ? NFS_NAME_MAX : MIN(ok->name_max, (uint32_t) NFS_NAME_MAX);
         info->no_trunc = ok->no_trunc;

@@ -6,8 +6,7 @@
 #include "src/nfs/conn_private.h"
 #include "src/nfs/v3.h"
 
-int v3_encode_readdir(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata,
-                      void **buffer) {
+int v3_encode_readdir(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
         READDIR3args args = {
                 .dir = v3_fh(call->args.fh),
                 .cookie = call->args.readdir.cookie,
@@ -26,16 +25,14 @@ int v3_decode_readdir(NfsCall *call, void *reply, void *buffer) {
         *to = (NfsRes){ 0 };
         call->status = res->status;
         if (res->status != NFS3_OK)
-                return v3_decode_post_attr(&res->READDIR3res_u.resfail.dir_attributes, &to->has_attr,
-                                           &to->attr);
+                return v3_decode_post_attr(&res->READDIR3res_u.resfail.dir_attributes, &to->has_attr, &to->attr);
         memcpy(to->readdir.verf, ok->cookieverf, NFS_VERF_SIZE);
         to->readdir.eof = ok->reply.eof;
         to->readdir.entries = ok->reply.entries;
         return v3_decode_post_attr(&ok->dir_attributes, &to->has_attr, &to->attr);
 }
 
-int v3_encode_readdirplus(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata,
-                          void **buffer) {
+int v3_encode_readdirplus(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
         READDIRPLUS3args args = {
                 .dir = v3_fh(call->args.fh),
                 .cookie = call->args.readdir.cookie,
@@ -55,8 +52,7 @@ int v3_decode_readdirplus(NfsCall *call, void *reply, void *buffer) {
         *to = (NfsRes){ 0 };
         call->status = res->status;
         if (res->status != NFS3_OK)
-                return v3_decode_post_attr(&res->READDIRPLUS3res_u.resfail.dir_attributes, &to->has_attr,
-                                           &to->attr);
+                return v3_decode_post_attr(&res->READDIRPLUS3res_u.resfail.dir_attributes, &to->has_attr, &to->attr);
         memcpy(to->readdir.verf, ok->cookieverf, NFS_VERF_SIZE);
         to->readdir.eof = ok->reply.eof;
         to->readdir.entries = ok->reply.entries;

@@ -29,8 +29,7 @@ int v3_decode_read(NfsCall *call, void *reply, void *buffer) {
         call->res = (NfsRes){ 0 };
         call->status = res->status;
         if (res->status != NFS3_OK)
-                return v3_decode_post_attr(&res->READ3res_u.resfail.file_attributes, &call->res.has_attr,
-                                           &call->res.attr);
+                return v3_decode_post_attr(&res->READ3res_u.resfail.file_attributes, &call->res.has_attr, &call->res.attr);
         call->res.read.data = compat_read3_data(ok, buffer, &len);
         call->res.read.count = len;
         call->res.read.eof = ok->eof;

@@ -24,17 +24,14 @@ int v3_decode_lookup(NfsCall *call, void *reply, void *buffer) {
         *to = (NfsRes){ 0 };
         call->status = res->status;
         if (res->status != NFS3_OK)
-                return v3_decode_post_attr(&res->LOOKUP3res_u.resfail.dir_attributes, &to->has_dir_attr,
-                                           &to->dir_attr);
-        if (v3_decode_fh(&ok->object, &to->fh) < 0 ||
-            v3_decode_post_attr(&ok->obj_attributes, &to->has_attr, &to->attr) < 0)
+                return v3_decode_post_attr(&res->LOOKUP3res_u.resfail.dir_attributes, &to->has_dir_attr, &to->dir_attr);
+        if (v3_decode_fh(&ok->object, &to->fh) < 0 || v3_decode_post_attr(&ok->obj_attributes, &to->has_attr, &to->attr) < 0)
                 return -EBADMSG;
         to->has_fh = true;
         return v3_decode_post_attr(&ok->dir_attributes, &to->has_dir_attr, &to->dir_attr);
 }
 
-int v3_encode_readlink(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata,
-                       void **buffer) {
+int v3_encode_readlink(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
         READLINK3args args = { .symlink = v3_fh(call->args.fh) };
 
         return COMPAT_CALL(nfs3_readlink, rpc, cb, &args, userdata);
@@ -49,8 +46,7 @@ int v3_decode_readlink(NfsCall *call, void *reply, void *buffer) {
         *to = (NfsRes){ 0 };
         call->status = res->status;
         if (res->status != NFS3_OK)
-                return v3_decode_post_attr(&res->READLINK3res_u.resfail.symlink_attributes, &to->has_attr,
-                                           &to->attr);
+                return v3_decode_post_attr(&res->READLINK3res_u.resfail.symlink_attributes, &to->has_attr, &to->attr);
         /* A C string, in which hardening.c allows no NUL. */
         if (!ok->data)
                 return -EBADMSG;
@@ -64,25 +60,22 @@ int v3_decode_readlink(NfsCall *call, void *reply, void *buffer) {
 
 /* ---- making ---- */
 
-static int decode_created(NfsCall *call, const post_op_fh3 *fh, const post_op_attr *attr,
-                          const wcc_data *wcc) {
+static int decode_created(NfsCall *call, const post_op_fh3 *fh, const post_op_attr *attr, const wcc_data *wcc) {
         NfsRes *to = &call->res;
 
-        if (v3_decode_post_fh(fh, &to->has_fh, &to->fh) < 0 ||
-            v3_decode_post_attr(attr, &to->has_attr, &to->attr) < 0)
+        if (v3_decode_post_fh(fh, &to->has_fh, &to->fh) < 0 || v3_decode_post_attr(attr, &to->has_attr, &to->attr) < 0)
                 return -EBADMSG;
         return v3_decode_wcc(wcc, &to->wcc);
 }
 
-#define DECODE_CREATED(call, reply, PROC)                                                                    \
-        ({                                                                                                   \
-                const PROC##res *res_ = (reply);                                                             \
-                const PROC##resok *ok_ = &res_->PROC##res_u.resok;                                           \
-                (call)->res = (NfsRes){ 0 };                                                                 \
-                (call)->status = res_->status;                                                               \
-                res_->status == NFS3_OK                                                                      \
-                        ? decode_created((call), &ok_->obj, &ok_->obj_attributes, &ok_->dir_wcc)             \
-                        : v3_decode_wcc(&res_->PROC##res_u.resfail.dir_wcc, &(call)->res.wcc);               \
+#define DECODE_CREATED(call, reply, PROC)                                                                                        \
+        ({                                                                                                                       \
+                const PROC##res *res_ = (reply);                                                                                 \
+                const PROC##resok *ok_ = &res_->PROC##res_u.resok;                                                               \
+                (call)->res = (NfsRes){ 0 };                                                                                     \
+                (call)->status = res_->status;                                                                                   \
+                res_->status == NFS3_OK ? decode_created((call), &ok_->obj, &ok_->obj_attributes, &ok_->dir_wcc)                 \
+                                        : v3_decode_wcc(&res_->PROC##res_u.resfail.dir_wcc, &(call)->res.wcc);                   \
         })
 
 int v3_encode_create(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
@@ -111,8 +104,7 @@ int v3_decode_mkdir(NfsCall *call, void *reply, void *buffer) {
         return DECODE_CREATED(call, reply, MKDIR3);
 }
 
-int v3_encode_symlink(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata,
-                      void **buffer) {
+int v3_encode_symlink(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
         SYMLINK3args args = { .where = v3_dirop(call->args.fh, call->args.name) };
         int r;
 
@@ -171,8 +163,7 @@ int v3_decode_remove(NfsCall *call, void *reply, void *buffer) {
 
         call->res = (NfsRes){ 0 };
         call->status = res->status;
-        return v3_decode_wcc(res->status == NFS3_OK ? &res->REMOVE3res_u.resok.dir_wcc
-                                                    : &res->REMOVE3res_u.resfail.dir_wcc,
+        return v3_decode_wcc(res->status == NFS3_OK ? &res->REMOVE3res_u.resok.dir_wcc : &res->REMOVE3res_u.resfail.dir_wcc,
                              &call->res.wcc);
 }
 
@@ -187,8 +178,7 @@ int v3_decode_rmdir(NfsCall *call, void *reply, void *buffer) {
 
         call->res = (NfsRes){ 0 };
         call->status = res->status;
-        return v3_decode_wcc(res->status == NFS3_OK ? &res->RMDIR3res_u.resok.dir_wcc
-                                                    : &res->RMDIR3res_u.resfail.dir_wcc,
+        return v3_decode_wcc(res->status == NFS3_OK ? &res->RMDIR3res_u.resok.dir_wcc : &res->RMDIR3res_u.resfail.dir_wcc,
                              &call->res.wcc);
 }
 
@@ -207,11 +197,9 @@ int v3_decode_rename(NfsCall *call, void *reply, void *buffer) {
 
         call->res = (NfsRes){ 0 };
         call->status = res->status;
-        if (v3_decode_wcc(ok ? &res->RENAME3res_u.resok.fromdir_wcc : &res->RENAME3res_u.resfail.fromdir_wcc,
-                          &call->res.wcc) < 0)
+        if (v3_decode_wcc(ok ? &res->RENAME3res_u.resok.fromdir_wcc : &res->RENAME3res_u.resfail.fromdir_wcc, &call->res.wcc) < 0)
                 return -EBADMSG;
-        return v3_decode_wcc(ok ? &res->RENAME3res_u.resok.todir_wcc : &res->RENAME3res_u.resfail.todir_wcc,
-                             &call->res.wcc2);
+        return v3_decode_wcc(ok ? &res->RENAME3res_u.resok.todir_wcc : &res->RENAME3res_u.resfail.todir_wcc, &call->res.wcc2);
 }
 
 int v3_encode_link(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
@@ -229,10 +217,8 @@ int v3_decode_link(NfsCall *call, void *reply, void *buffer) {
 
         call->res = (NfsRes){ 0 };
         call->status = res->status;
-        if (v3_decode_post_attr(ok ? &res->LINK3res_u.resok.file_attributes
-                                   : &res->LINK3res_u.resfail.file_attributes,
+        if (v3_decode_post_attr(ok ? &res->LINK3res_u.resok.file_attributes : &res->LINK3res_u.resfail.file_attributes,
                                 &call->res.has_attr, &call->res.attr) < 0)
                 return -EBADMSG;
-        return v3_decode_wcc(ok ? &res->LINK3res_u.resok.linkdir_wcc : &res->LINK3res_u.resfail.linkdir_wcc,
-                             &call->res.wcc);
+        return v3_decode_wcc(ok ? &res->LINK3res_u.resok.linkdir_wcc : &res->LINK3res_u.resfail.linkdir_wcc, &call->res.wcc);
 }

@@ -145,7 +145,7 @@ NfsWire *wire_free(NfsWire *wire) {
         if (!wire)
                 return NULL;
         TAILQ_FOREACH(flight, &wire->flying, link)
-        (void) flight_take_call(flight);
+                (void) flight_take_call(flight);
         if (wire->rpc)
                 rpc_destroy_context(wire->rpc);
         flights_drop(&wire->flying);

@@ -19,9 +19,9 @@ TAILQ_HEAD(NfsFlightList, NfsFlight);
 
 struct NfsFlight {
         NfsWire *wire;
-        NfsCall *call; /* NULL: nobody waits for it any more */
+        NfsCall *call;    /* NULL: nobody waits for it any more */
         NfsFlight *older; /* of the same call, sent before: whichever is answered first counts */
-        void *buffer;  /* see NfsProcOps.encode */
+        void *buffer;     /* see NfsProcOps.encode */
         enum CompatError error;
         TAILQ_ENTRY(NfsFlight) link;
 };

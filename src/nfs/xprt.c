@@ -34,8 +34,7 @@ static uint32_t local_port(int fd) {
 }
 
 int nfs_addr_format(const NfsAddr *addr, char *buf, size_t size) {
-        if (getnameinfo((const struct sockaddr *) &addr->addr, addr->len, buf, (socklen_t) size, NULL, 0,
-                        NI_NUMERICHOST) != 0)
+        if (getnameinfo((const struct sockaddr *) &addr->addr, addr->len, buf, (socklen_t) size, NULL, 0, NI_NUMERICHOST) != 0)
                 return -EINVAL;
         return 0;
 }
@@ -109,8 +108,7 @@ int xprt_auth_init(XprtAuth *auth, struct rpc_context *rpc) {
 
 static bool cred_equal(const NfsCred *a, const NfsCred *b) {
         return a->uid == b->uid && a->gid == b->gid && a->n_groups == b->n_groups &&
-               memcmp(a->groups, b->groups,
-                      MIN(a->n_groups, (uint32_t) NFS_GROUPS_MAX) * sizeof *a->groups) == 0;
+               memcmp(a->groups, b->groups, MIN(a->n_groups, (uint32_t) NFS_GROUPS_MAX) * sizeof *a->groups) == 0;
 }
 
 void xprt_auth_set(XprtAuth *auth, const NfsCred *cred) {

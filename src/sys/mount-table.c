@@ -30,11 +30,9 @@ static int copy_string(const char *text, char **ret) {
 }
 
 static int entry_init(MountEntry *entry, struct libmnt_fs *fs) {
-        *entry = (MountEntry){.dev = mnt_fs_get_devno(fs)};
-        if (copy_string(mnt_fs_get_target(fs), &entry->target) < 0 ||
-            copy_string(mnt_fs_get_source(fs), &entry->source) < 0 ||
-            copy_string(mnt_fs_get_root(fs), &entry->root) < 0 ||
-            copy_string(mnt_fs_get_fstype(fs), &entry->fstype) < 0 ||
+        *entry = (MountEntry){ .dev = mnt_fs_get_devno(fs) };
+        if (copy_string(mnt_fs_get_target(fs), &entry->target) < 0 || copy_string(mnt_fs_get_source(fs), &entry->source) < 0 ||
+            copy_string(mnt_fs_get_root(fs), &entry->root) < 0 || copy_string(mnt_fs_get_fstype(fs), &entry->fstype) < 0 ||
             copy_string(mnt_fs_get_options(fs), &entry->options) < 0) {
                 entry_done(entry);
                 return -ENOMEM;
@@ -57,7 +55,7 @@ static bool fs_is_covered(struct libmnt_table *table, struct libmnt_fs *fs) {
 int mount_table_read(MountTable *ret) {
         _cleanup_(table_freep) struct libmnt_table *table = mnt_new_table_from_file("/proc/self/mountinfo");
         _cleanup_(iter_freep) struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
-        _cleanup_(mount_table_done) MountTable ours = {0};
+        _cleanup_(mount_table_done) MountTable ours = { 0 };
         struct libmnt_fs *fs;
         int n, r;
 
@@ -80,7 +78,7 @@ int mount_table_read(MountTable *ret) {
                 ours.entries[ours.n_entries++].covered = fs_is_covered(table, fs);
         }
         *ret = ours;
-        ours = (MountTable){0};
+        ours = (MountTable){ 0 };
         return 0;
 }
 
@@ -88,7 +86,7 @@ void mount_table_done(MountTable *table) {
         for (size_t i = 0; i < table->n_entries; i++)
                 entry_done(&table->entries[i]);
         free(table->entries);
-        *table = (MountTable){0};
+        *table = (MountTable){ 0 };
 }
 
 const MountEntry *mount_table_find(const MountTable *table, const char *target) {
@@ -102,8 +100,7 @@ size_t mount_table_count(const MountTable *table, dev_t dev, const char *except)
         size_t n = 0;
 
         for (size_t i = 0; i < table->n_entries; i++)
-                if (table->entries[i].dev == dev &&
-                    (!except || strcmp(table->entries[i].target, except) != 0))
+                if (table->entries[i].dev == dev && (!except || strcmp(table->entries[i].target, except) != 0))
                         n++;
         return n;
 }

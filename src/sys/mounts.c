@@ -41,7 +41,7 @@ int mount_bind(const char *dir, const char *subdir, const char *target, uint64_t
          * Private: in the shared volume's peer group, what a user mounts inside of his bind would appear
          * in everybody else's. Where the target is shared, move_mount makes a group of its own for it.
          */
-        struct mount_attr attr = {.attr_set = attr_set, .attr_clr = attr_clr, .propagation = MS_PRIVATE};
+        struct mount_attr attr = { .attr_set = attr_set, .attr_clr = attr_clr, .propagation = MS_PRIVATE };
         _cleanup_(fd_closep) int target_fd = -1, dir_fd = -1, tree_fd = -1;
 
         *ret_step = "open the target";
@@ -76,7 +76,7 @@ int mount_bind(const char *dir, const char *subdir, const char *target, uint64_t
 }
 
 int mount_change(const char *target, uint64_t attr_set, uint64_t attr_clr) {
-        struct mount_attr attr = {.attr_set = attr_set, .attr_clr = attr_clr};
+        struct mount_attr attr = { .attr_set = attr_set, .attr_clr = attr_clr };
 
         if (attr_set == 0 && attr_clr == 0)
                 return 0;

@@ -88,7 +88,7 @@ int volume_lock(const char *id, uint64_t deadline, int *ret_fd) {
                         return -EAGAIN;
                 if (now_ns() >= deadline)
                         return -ETIMEDOUT;
-                ts = (struct timespec){.tv_nsec = (long) pause};
+                ts = (struct timespec){ .tv_nsec = (long) pause };
                 (void) nanosleep(&ts, NULL);
                 pause = MIN(2 * pause, LOCK_POLL_MAX);
         }

@@ -67,31 +67,96 @@ static int restrict_files(void) {
 
 static const int allowed[] = {
         /* descriptors */
-        SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(pread64), SCMP_SYS(preadv),
-        SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(pwrite64), SCMP_SYS(pwritev),
-        SCMP_SYS(close), SCMP_SYS(close_range), SCMP_SYS(dup), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(lseek),
-        SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(statx), SCMP_SYS(getdents64), SCMP_SYS(readlink), SCMP_SYS(readlinkat),
-        SCMP_SYS(pipe2), SCMP_SYS(eventfd2), SCMP_SYS(signalfd4), SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime),
-        SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(select), SCMP_SYS(pselect6),
-        SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2),
+        SCMP_SYS(read),
+        SCMP_SYS(readv),
+        SCMP_SYS(pread64),
+        SCMP_SYS(preadv),
+        SCMP_SYS(write),
+        SCMP_SYS(writev),
+        SCMP_SYS(pwrite64),
+        SCMP_SYS(pwritev),
+        SCMP_SYS(close),
+        SCMP_SYS(close_range),
+        SCMP_SYS(dup),
+        SCMP_SYS(dup2),
+        SCMP_SYS(dup3),
+        SCMP_SYS(lseek),
+        SCMP_SYS(fstat),
+        SCMP_SYS(newfstatat),
+        SCMP_SYS(statx),
+        SCMP_SYS(getdents64),
+        SCMP_SYS(readlink),
+        SCMP_SYS(readlinkat),
+        SCMP_SYS(pipe2),
+        SCMP_SYS(eventfd2),
+        SCMP_SYS(signalfd4),
+        SCMP_SYS(timerfd_create),
+        SCMP_SYS(timerfd_settime),
+        SCMP_SYS(poll),
+        SCMP_SYS(ppoll),
+        SCMP_SYS(select),
+        SCMP_SYS(pselect6),
+        SCMP_SYS(epoll_create1),
+        SCMP_SYS(epoll_ctl),
+        SCMP_SYS(epoll_wait),
+        SCMP_SYS(epoll_pwait),
+        SCMP_SYS(epoll_pwait2),
         /* connections */
-        SCMP_SYS(connect), SCMP_SYS(bind), SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(getsockopt),
-        SCMP_SYS(setsockopt), SCMP_SYS(shutdown), SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg),
+        SCMP_SYS(connect),
+        SCMP_SYS(bind),
+        SCMP_SYS(getsockname),
+        SCMP_SYS(getpeername),
+        SCMP_SYS(getsockopt),
+        SCMP_SYS(setsockopt),
+        SCMP_SYS(shutdown),
+        SCMP_SYS(sendto),
+        SCMP_SYS(sendmsg),
+        SCMP_SYS(recvfrom),
+        SCMP_SYS(recvmsg),
         /* memory */
-        SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(membarrier),
+        SCMP_SYS(munmap),
+        SCMP_SYS(mremap),
+        SCMP_SYS(madvise),
+        SCMP_SYS(brk),
+        SCMP_SYS(membarrier),
         /* threads and the process itself */
-        SCMP_SYS(futex), SCMP_SYS(set_robust_list), SCMP_SYS(get_robust_list), SCMP_SYS(rseq), SCMP_SYS(set_tid_address),
-        SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(wait4), SCMP_SYS(exit), SCMP_SYS(exit_group),
-        SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack),
-        SCMP_SYS(restart_syscall), SCMP_SYS(prctl), SCMP_SYS(getpid), SCMP_SYS(getppid), SCMP_SYS(gettid), SCMP_SYS(getuid),
-        SCMP_SYS(geteuid), SCMP_SYS(getgid), SCMP_SYS(getegid), SCMP_SYS(getrusage), SCMP_SYS(getrandom),
+        SCMP_SYS(futex),
+        SCMP_SYS(set_robust_list),
+        SCMP_SYS(get_robust_list),
+        SCMP_SYS(rseq),
+        SCMP_SYS(set_tid_address),
+        SCMP_SYS(sched_yield),
+        SCMP_SYS(sched_getaffinity),
+        SCMP_SYS(wait4),
+        SCMP_SYS(exit),
+        SCMP_SYS(exit_group),
+        SCMP_SYS(rt_sigaction),
+        SCMP_SYS(rt_sigprocmask),
+        SCMP_SYS(rt_sigreturn),
+        SCMP_SYS(sigaltstack),
+        SCMP_SYS(restart_syscall),
+        SCMP_SYS(prctl),
+        SCMP_SYS(getpid),
+        SCMP_SYS(getppid),
+        SCMP_SYS(gettid),
+        SCMP_SYS(getuid),
+        SCMP_SYS(geteuid),
+        SCMP_SYS(getgid),
+        SCMP_SYS(getegid),
+        SCMP_SYS(getrusage),
+        SCMP_SYS(getrandom),
         /* time */
-        SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres), SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep), SCMP_SYS(gettimeofday),
-        SCMP_SYS(time), SCMP_SYS(uname), SCMP_SYS(sysinfo),
+        SCMP_SYS(clock_gettime),
+        SCMP_SYS(clock_getres),
+        SCMP_SYS(clock_nanosleep),
+        SCMP_SYS(nanosleep),
+        SCMP_SYS(gettimeofday),
+        SCMP_SYS(time),
+        SCMP_SYS(uname),
+        SCMP_SYS(sysinfo),
 };
 
-#define NAMESPACES                                                                                           \
-        (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+#define NAMESPACES     (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
 #define SOCKET_TYPE    0xf
 #define OPEN_TO_CHANGE (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)
 
@@ -134,7 +199,8 @@ static int restrict_calls(void) {
         if (r >= 0)
                 r = allow_in_part(filter);
         if (r >= 0)
-                r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree: the calls that count are few, the list is not */
+                r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE,
+                                     2); /* a tree: the calls that count are few, the list is not */
         if (r >= 0)
                 r = seccomp_load(filter);
         seccomp_release(filter);

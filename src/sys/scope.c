@@ -38,8 +38,7 @@ typedef struct Job {
 /* ---- names ---- */
 
 static bool is_plain(char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == ':' ||
-               c == '.';
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == ':' || c == '.';
 }
 
 /* unit_name_escape() of systemd: '/' is '-', the rest \xNN. Cut at a character's end. */
@@ -164,8 +163,7 @@ static int append_properties(sd_bus_message *m, const ScopeConfig *config, bool 
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "CollectMode", "s", "inactive-or-failed");
         if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "TimeoutStopUSec", "t",
-                                          (uint64_t) config->stop_timeout_s * 1000000);
+                r = sd_bus_message_append(m, "(sv)", "TimeoutStopUSec", "t", (uint64_t) config->stop_timeout_s * 1000000);
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "KillMode", "s", "control-group");
         if (r >= 0 && oom_policy)
@@ -175,8 +173,7 @@ static int append_properties(sd_bus_message *m, const ScopeConfig *config, bool 
                 r = sd_bus_message_append(m, "(sv)", "After", "as", 2, "network.target", "network-online.target");
         if (r >= 0)
                 r = config->mount_unit
-                            ? sd_bus_message_append(m, "(sv)", "Before", "as", 2, "remote-fs-pre.target",
-                                                    config->mount_unit)
+                            ? sd_bus_message_append(m, "(sv)", "Before", "as", 2, "remote-fs-pre.target", config->mount_unit)
                             : sd_bus_message_append(m, "(sv)", "Before", "as", 1, "remote-fs-pre.target");
         if (r >= 0 && config->slice)
                 r = sd_bus_message_append(m, "(sv)", "Slice", "s", config->slice);
@@ -239,8 +236,8 @@ static int wait_job(sd_bus *bus, Job *job, uint64_t deadline) {
  * Tries names until one is free. A worker that the OOM killer took is replaced: systemd must not stop the scope for it, as it
  * does by default where scopes have a policy for that (since 253; before, the property is refused).
  */
-static int start_any(sd_bus *bus, const ScopeConfig *config, Job *job, char name[static SCOPE_NAME_MAX],
-                     char *message, size_t size) {
+static int start_any(sd_bus *bus, const ScopeConfig *config, Job *job, char name[static SCOPE_NAME_MAX], char *message,
+                     size_t size) {
         bool reset = false, oom_policy = true;
         int r = -EEXIST;
 
@@ -273,8 +270,7 @@ static int start_any(sd_bus *bus, const ScopeConfig *config, Job *job, char name
         return r;
 }
 
-static int enter_over(sd_bus *bus, const ScopeConfig *config, char ret_unit[static SCOPE_NAME_MAX], char *message,
-                      size_t size) {
+static int enter_over(sd_bus *bus, const ScopeConfig *config, char ret_unit[static SCOPE_NAME_MAX], char *message, size_t size) {
         char name[SCOPE_NAME_MAX];
         Job job = { 0 };
         int r;
@@ -305,8 +301,8 @@ static int enter_over(sd_bus *bus, const ScopeConfig *config, char ret_unit[stat
 
 /* Did it not get through, so that another way is worth trying? A refusal is an answer. */
 static bool is_transport_error(int r) {
-        return r == -ETIMEDOUT || r == -ECONNREFUSED || r == -ENOENT || r == -ECONNRESET || r == -ENOTCONN ||
-               r == -EPIPE || r == -EHOSTUNREACH || r == -ENOTSUP;
+        return r == -ETIMEDOUT || r == -ECONNREFUSED || r == -ENOENT || r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE ||
+               r == -EHOSTUNREACH || r == -ENOTSUP;
 }
 
 /*

@@ -19,7 +19,7 @@ typedef struct Absent {
         TAILQ_ENTRY(Absent) absent_link;
         DirState then;
         uint64_t dir; /* the key: its node id, */
-        char name[];    /* ... and the name, without NUL */
+        char name[];  /* ... and the name, without NUL */
 } Absent;
 
 /* Under the lock. */

@@ -20,11 +20,11 @@
  */
 #include "volume.h"
 
-#define MISSES_MIN     8u  /* LOOKUPs before reading ahead */
+#define MISSES_MIN     8u /* LOOKUPs before reading ahead */
 #define WINDOW_NS      NSEC_PER_SEC
-#define NAMES_FIRST    600u /* what may be read for them */
-#define NAMES_PER_MISS 16u  /* and for each one more: costs the server less than the LOOKUP did */
-#define NAMES_MAX      65536u /* of a volume */
+#define NAMES_FIRST    600u         /* what may be read for them */
+#define NAMES_PER_MISS 16u          /* and for each one more: costs the server less than the LOOKUP did */
+#define NAMES_MAX      65536u       /* of a volume */
 #define QUIET_NS       NSEC_PER_SEC /* after it was in vain, doubling */
 #define QUIET_SHIFT    6u
 #define DOUBT_NS       (30 * NSEC_PER_SEC)
@@ -92,7 +92,7 @@ static void forget_names(Vfs *vfs, Ahead *ahead) {
                 ahead->quiet_until = now_ns() + (QUIET_NS << MIN(ahead->n_vain++, QUIET_SHIFT));
 
         HASH_ITER(by_name, ahead->names, name, next)
-                remove_name(vfs, ahead, name);
+        remove_name(vfs, ahead, name);
         ahead->n_read = ahead->n_given = 0;
         ahead->n_misses = 0;
         ahead->cookie = 0;
@@ -191,8 +191,8 @@ bool ahead_find(Op *op, const char *name, VfsFound *ret) {
 static bool is_worth_reading(const Vfs *vfs, const Ahead *ahead, uint64_t now) {
         uint64_t doubted_at = atomic_load_explicit(&vfs->doubted_at, memory_order_acquire);
 
-        return ahead->n_misses >= MISSES_MIN && !ahead->fetch && !ahead->complete && !ahead->useless && now >= ahead->quiet_until &&
-               (ahead->born > doubted_at || now >= doubted_at + DOUBT_NS) &&
+        return ahead->n_misses >= MISSES_MIN && !ahead->fetch && !ahead->complete && !ahead->useless &&
+               now >= ahead->quiet_until && (ahead->born > doubted_at || now >= doubted_at + DOUBT_NS) &&
                ahead->n_read < NAMES_FIRST / 2 + NAMES_PER_MISS * (ahead->n_misses - MISSES_MIN);
 }
 

@@ -39,8 +39,7 @@ static void getattr_start(Op *op) {
         uint64_t left;
         NfsAttr attr;
 
-        if (op->inode->record->type == S_IFREG && pending_any(op->inode, false) &&
-            pending_wait(op, false, NULL, getattr_flushed))
+        if (op->inode->record->type == S_IFREG && pending_any(op->inode, false) && pending_wait(op, false, NULL, getattr_flushed))
                 return;
         if (cache_links_known(op->reactor->vfs, op->inode) && cache_ctime_known(op->reactor->vfs, op->inode) &&
             cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left))

@@ -40,10 +40,8 @@ static int time_compare(const struct timespec *a, const struct timespec *b) {
         return a->tv_nsec < b->tv_nsec ? -1 : a->tv_nsec > b->tv_nsec;
 }
 
-static bool version_equal(const DataVersion *v, uint64_t size, const struct timespec *mtime,
-                          const struct timespec *ctime) {
-        return v->known && v->size == size && time_compare(&v->mtime, mtime) == 0 &&
-               time_compare(&v->ctime, ctime) == 0;
+static bool version_equal(const DataVersion *v, uint64_t size, const struct timespec *mtime, const struct timespec *ctime) {
+        return v->known && v->size == size && time_compare(&v->mtime, mtime) == 0 && time_compare(&v->ctime, ctime) == 0;
 }
 
 static void version_set(DataVersion *v, const NfsAttr *attr) {
@@ -51,8 +49,7 @@ static void version_set(DataVersion *v, const NfsAttr *attr) {
 }
 
 static bool attr_unchanged(const NfsAttr *a, const NfsAttr *b) {
-        return a->size == b->size && time_compare(&a->mtime, &b->mtime) == 0 &&
-               time_compare(&a->ctime, &b->ctime) == 0;
+        return a->size == b->size && time_compare(&a->mtime, &b->mtime) == 0 && time_compare(&a->ctime, &b->ctime) == 0;
 }
 
 static uint64_t timeout_min(const SessionOptions *options, const NfsAttr *attr) {
@@ -186,8 +183,8 @@ void cache_update_wcc(Vfs *vfs, Inode *inode, const NfsWcc *wcc, CallTime time) 
         order = answer_order(inode, &wcc->after, time);
         if (order != ORDER_OLDER) {
                 ours = (inode->n_writing > 1 && (inode->pages.known || inode->pages.none)) ||
-                       (wcc->has_before && version_equal(&inode->pages, wcc->before_size, &wcc->before_mtime,
-                                                         &wcc->before_ctime)) ||
+                       (wcc->has_before &&
+                        version_equal(&inode->pages, wcc->before_size, &wcc->before_mtime, &wcc->before_ctime)) ||
                        version_equal(&inode->pages, wcc->after.size, &wcc->after.mtime, &wcc->after.ctime);
                 if (ours)
                         version_set(&inode->pages, &wcc->after);

@@ -21,12 +21,12 @@
 
 #include "volume.h"
 
-#define PERIOD_NS  (100 * NSEC_PER_MSEC)
-#define IDLE_NS    NSEC_PER_SEC /* while nothing is open */
-#define ASKED_NS   (NSEC_PER_SEC / 2) /* not more often, whatever acregmin says */
-#define FAILED_NS  (3 * NSEC_PER_SEC)
-#define SCAN_MAX   4096u /* opens looked at in a period */
-#define ASKED_MAX  64u   /* GETATTRs in flight */
+#define PERIOD_NS (100 * NSEC_PER_MSEC)
+#define IDLE_NS   NSEC_PER_SEC       /* while nothing is open */
+#define ASKED_NS  (NSEC_PER_SEC / 2) /* not more often, whatever acregmin says */
+#define FAILED_NS (3 * NSEC_PER_SEC)
+#define SCAN_MAX  4096u /* opens looked at in a period */
+#define ASKED_MAX 64u   /* GETATTRs in flight */
 
 bool vfs_checks_each_read(const Vfs *vfs) {
         return vfs->options->noac || vfs->options->acregmax == 0;
@@ -278,8 +278,8 @@ static Inode *is_old(Vfs *vfs, Open *open, uint64_t now) {
         if (!inode || !S_ISREG(inode->record->type) || (open->record->flags & O_ACCMODE) == O_WRONLY)
                 return NULL;
         inode_lock(inode);
-        old = (inode->drop_due && inode->drop_due <= now) ||
-              (!inode->pages.none && !inode->asking && inode->attr_valid <= now && inode->ask_after <= now && !pending_unwritten(inode));
+        old = (inode->drop_due && inode->drop_due <= now) || (!inode->pages.none && !inode->asking && inode->attr_valid <= now &&
+                                                              inode->ask_after <= now && !pending_unwritten(inode));
         inode_unlock(inode);
         if (old)
                 inode->n_busy++;

@@ -53,8 +53,7 @@ void cred_of(VfsReactor *vr, Op *op) {
                 op->cred = (NfsCred){ .uid = op->uid, .gid = op->gid };
                 return;
         }
-        if (entry->pid != op->pid || entry->expires <= now || entry->cred.uid != op->uid ||
-            entry->cred.gid != op->gid) {
+        if (entry->pid != op->pid || entry->expires <= now || entry->cred.uid != op->uid || entry->cred.gid != op->gid) {
                 *entry = (CredEntry){ .pid = op->pid, .expires = now + CRED_LIFETIME };
                 entry->cred.uid = op->uid;
                 entry->cred.gid = op->gid;

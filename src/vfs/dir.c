@@ -22,7 +22,7 @@
  */
 #include "volume.h"
 
-#define DIR_REPLY_MAX (128u * 1024)
+#define DIR_REPLY_MAX      (128u * 1024)
 #define NFS3ERR_BAD_COOKIE 10003
 #define NFS3ERR_NOTSUPP    10004
 #define NOENTS_PLUS_MAX    3
@@ -53,7 +53,7 @@ struct DirStream {
         char *names;
         size_t names_len, names_size;
         uint64_t n_seen, mark_at, mark; /* entries since the beginning; the one that is remembered, and its cookie */
-        size_t next; /* where the last answer ended: most likely where the next begins */
+        size_t next;                    /* where the last answer ended: most likely where the next begins */
 };
 
 static void opendir_checked(Op *op, int err);
@@ -137,8 +137,7 @@ static bool stream_find(DirStream *stream, uint64_t cookie, size_t *ret_first) {
                 *ret_first = 0;
                 return true;
         }
-        if (stream->next > 0 && stream->next <= stream->n_entries &&
-            stream->entries[stream->next - 1].cookie == cookie) {
+        if (stream->next > 0 && stream->next <= stream->n_entries && stream->entries[stream->next - 1].cookie == cookie) {
                 *ret_first = stream->next;
                 return stream->next < stream->n_entries || stream->eof;
         }

@@ -24,11 +24,10 @@ static const struct {
         { EXTENTS_SMALL + EXTENTS_MEDIUM, EXTENTS_LARGE, IO_MAX },
 };
 
-#define BYTES_ALL                                                                                            \
-        ((uint64_t) EXTENTS_SMALL * EXTENT_SMALL + (uint64_t) EXTENTS_MEDIUM * EXTENT_MEDIUM +               \
-         (uint64_t) EXTENTS_LARGE * IO_MAX)
-#define BYTES_MIN   (UINT64_C(4) << 20)
-#define OF_A_LIMIT  8 /* for each of the sizes, which keep what they once had, and as much again for what goes on */
+#define BYTES_ALL                                                                                                                \
+        ((uint64_t) EXTENTS_SMALL * EXTENT_SMALL + (uint64_t) EXTENTS_MEDIUM * EXTENT_MEDIUM + (uint64_t) EXTENTS_LARGE * IO_MAX)
+#define BYTES_MIN  (UINT64_C(4) << 20)
+#define OF_A_LIMIT 8 /* for each of the sizes, which keep what they once had, and as much again for what goes on */
 
 static void room_lock(Vfs *vfs) {
         (void) pthread_mutex_lock(&vfs->room_lock);
@@ -239,9 +238,9 @@ bool extent_is_whole(const Vfs *vfs, const Extent *extent) {
         const ExtentRecord *record = extent->record;
         uint32_t len = atomic_load(&record->len);
 
-        return record->seal == seal_of(vfs, extent) && len >= 1 && len <= extent->capacity &&
-               atomic_load(&record->done) < len && record->offset <= (uint64_t) INT64_MAX - len &&
-               record->cred.n_groups <= NFS_GROUPS_MAX && record->stable <= NFS_FILE_SYNC;
+        return record->seal == seal_of(vfs, extent) && len >= 1 && len <= extent->capacity && atomic_load(&record->done) < len &&
+               record->offset <= (uint64_t) INT64_MAX - len && record->cred.n_groups <= NFS_GROUPS_MAX &&
+               record->stable <= NFS_FILE_SYNC;
 }
 
 /* A former worker's. Data of a file that is not known any more, or that makes no sense, cannot be written. */

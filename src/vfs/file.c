@@ -48,8 +48,8 @@ void vfs_open(Op *op, uint64_t nodeid, int flags) {
         if (!opening_begin(op))
                 return op_reply_err(op, ESTALE);
         op->attr.flags = flags;
-        believed = op->reactor->vfs->options->nocto &&
-                   cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left);
+        believed =
+                op->reactor->vfs->options->nocto && cache_attr(op->inode, reactor_now(op->reactor->reactor), false, &attr, &left);
         op_access(op, open_mask(op->attr.flags), !believed, open_checked);
 }
 
@@ -116,7 +116,7 @@ static void open_finish(Op *op) {
                         vfs->notify.inval_attr(vfs->notify.userdata, op->inode->nodeid);
         }
         op->reply->executing(op, 0, NULL, 0); /* once it was answered, a successor must not open once more */
-        op->open = open; /* op_finish() */
+        op->open = open;                      /* op_finish() */
         op_finish(op);
         op->reply->open(op, fh, reply_flags);
 }

@@ -49,9 +49,8 @@ static HandleRecord *handle_of(const Vfs *vfs, const Inode *inode) {
         if (h == 0 || h >= handles_high(vfs))
                 return NULL;
         handle = &vfs->memory->handles[h];
-        if (atomic_load_explicit(&handle->used, memory_order_acquire) != 1 ||
-            handle->nodeid != inode->nodeid || handle->fh.len < 1 || handle->fh.len > NFS_FH_MAX ||
-            handle->seal != handle_seal(handle, h))
+        if (atomic_load_explicit(&handle->used, memory_order_acquire) != 1 || handle->nodeid != inode->nodeid ||
+            handle->fh.len < 1 || handle->fh.len > NFS_FH_MAX || handle->seal != handle_seal(handle, h))
                 return NULL;
         return handle;
 }

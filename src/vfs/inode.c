@@ -14,7 +14,7 @@
 #include <malloc.h>
 #include <sys/mman.h>
 
-#define HASH_NONFATAL_OOM 1
+#define HASH_NONFATAL_OOM            1
 #define uthash_nonfatal_oom(element) ((element)->record = NULL)
 #include "base/crashpoint.h"
 #include "base/log.h"
@@ -25,7 +25,6 @@
 #define N_CHUNKS     (INODES_MAX / CHUNK_SIZE)
 #define EMPTY_CHUNKS 4 /* keep their memory, for those who come and go */
 #define TRIM_CHUNKS  16
-
 
 static uint64_t nodeid_of(uint32_t index, uint32_t generation) {
         return index | (uint64_t) generation << 32;
@@ -267,7 +266,7 @@ void inode_table_free(Vfs *vfs) {
         if (!vfs->inodes)
                 return;
         HASH_ITER(by_fh, vfs->by_fh, inode, next)
-                reread_free(inode);
+        reread_free(inode);
         HASH_CLEAR(by_fh, vfs->by_fh);
         handles_free(vfs);
         (void) munmap(vfs->inodes, sizeof(Inode) * (size_t) INODES_MAX);
@@ -328,8 +327,7 @@ static Inode *inode_find(Vfs *vfs, uint64_t nodeid) {
         if (index < ROOT_INDEX || index >= atomic_load_explicit(&vfs->memory->inodes_high, memory_order_relaxed))
                 return NULL;
         inode = &vfs->inodes[index];
-        if (!inode->record || inode->nodeid != nodeid ||
-            !atomic_load_explicit(&inode->record->used, memory_order_relaxed))
+        if (!inode->record || inode->nodeid != nodeid || !atomic_load_explicit(&inode->record->used, memory_order_relaxed))
                 return NULL;
         return inode;
 }

@@ -138,8 +138,7 @@ static void read_done(NfsCall *call) {
 
 /* ---- write ---- */
 
-void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size,
-               enum VfsWriteKind kind) {
+void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data, uint32_t size, enum VfsWriteKind kind) {
         int err;
 
         if (!io_begin(op, nodeid, fh))

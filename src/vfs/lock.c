@@ -40,7 +40,6 @@
 #define WAITERS_MAX    256 /* each holds a slot of the journal; the rest is for everybody else */
 #define END_BOUND_NS   (5 * NSEC_PER_SEC)
 
-
 /* ---- requests ---- */
 
 static void request_insert(LockRequest *request) {
@@ -109,8 +108,8 @@ void lock_request_again(LockRequest *request, uint64_t due) {
 }
 
 /* Takes over the reference to owner, also when it fails. */
-LockRequest *lock_request_new(LockFile *file, LockOwner *owner, enum LockRequestKind kind, enum LockType type,
-                                uint64_t start, uint64_t end) {
+LockRequest *lock_request_new(LockFile *file, LockOwner *owner, enum LockRequestKind kind, enum LockType type, uint64_t start,
+                              uint64_t end) {
         LockRequest *request = calloc(1, sizeof *request);
 
         if (!request) {
@@ -222,8 +221,8 @@ void lock_file_reclaim(LockFile *file, LockOwner *owner) {
 
         if (!request || request->owner != owner || !request->reclaim)
                 TAILQ_FOREACH(request, &file->requests, request_link)
-                if (request->owner == owner && request->reclaim)
-                        break;
+                        if (request->owner == owner && request->reclaim)
+                                break;
         if (request) {
                 request->restart = true;
                 if (request->in)
@@ -249,10 +248,10 @@ static bool is_deadlock(const Locks *locks, uint64_t owner, uint64_t holder) {
                 if (holder == owner)
                         return true;
                 TAILQ_FOREACH(file, &locks->files, file_link)
-                TAILQ_FOREACH(request, &file->requests, request_link)
-                if (request->kind == LOCK_TAKE && request->blocker && request->due == LOCK_NOT_DUE &&
-                    request->owner->kind == LOCK_POSIX && request->owner->id == holder)
-                        next = request->blocker;
+                        TAILQ_FOREACH(request, &file->requests, request_link)
+                                if (request->kind == LOCK_TAKE && request->blocker && request->due == LOCK_NOT_DUE &&
+                                    request->owner->kind == LOCK_POSIX && request->owner->id == holder)
+                                        next = request->blocker;
                 if (!next)
                         return false;
                 holder = next;
@@ -293,8 +292,7 @@ static bool is_behind(LockRequest *request, uint64_t now) {
 /* What owners of this node decide. true: the request is over, or waits. */
 static bool decide_here(LockRequest *request) {
         LockFile *file = request->file;
-        const LockRange *range =
-                lockset_conflict(&file->set, request->owner, request->type, request->start, request->end);
+        const LockRange *range = lockset_conflict(&file->set, request->owner, request->type, request->start, request->end);
         Op *op = request->op;
 
         if (!range)
@@ -356,8 +354,8 @@ void locks_data_settled(VfsReactor *vr, Inode *inode) {
         file = inode->locks;
         if (file) {
                 TAILQ_FOREACH(request, &file->requests, request_link)
-                if (request->due == LOCK_NOT_DUE)
-                        request->due = 0;
+                        if (request->due == LOCK_NOT_DUE)
+                                request->due = 0;
                 file_kick(file, vr);
         }
         unlock_mutex(locks);
@@ -368,11 +366,11 @@ static bool is_behind_own(LockRequest *request) {
         const LockRequest *other;
 
         TAILQ_FOREACH(other, &request->file->requests, request_link)
-        if (is_urgent(other) && !other->reclaim && !other->doubt_since && other->owner == request->owner && other->start <= request->end &&
-            other->end >= request->start) {
-                request->due = other->due;
-                return true;
-        }
+                if (is_urgent(other) && !other->reclaim && !other->doubt_since && other->owner == request->owner &&
+                    other->start <= request->end && other->end >= request->start) {
+                        request->due = other->due;
+                        return true;
+                }
         return false;
 }
 
@@ -398,7 +396,7 @@ static void file_arm(LockFile *file) {
         const LockRequest *request;
 
         TAILQ_FOREACH(request, &file->requests, request_link)
-        due = MIN(due, request->due);
+                due = MIN(due, request->due);
         if (due == LOCK_NOT_DUE)
                 timer_disarm(&file->timer);
         else
@@ -638,10 +636,10 @@ void locks_drop_open(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, 
         file = inode->locks;
         if (file) {
                 TAILQ_FOREACH(owner, &file->set.owners, owner_link)
-                if (owner->fh == fh || (has_flock && owner->kind == LOCK_FLOCK && owner->id == flock_owner)) {
-                        owner->fh = VFS_GONE_FH; /* the kernel may give the owner's id to the next one */
-                        (void) submit_drop(file, owner, 0, LOCK_END, NULL);
-                }
+                        if (owner->fh == fh || (has_flock && owner->kind == LOCK_FLOCK && owner->id == flock_owner)) {
+                                owner->fh = VFS_GONE_FH; /* the kernel may give the owner's id to the next one */
+                                (void) submit_drop(file, owner, 0, LOCK_END, NULL);
+                        }
                 file_kick(file, vr);
         }
         unlock_mutex(locks);
@@ -697,7 +695,7 @@ static void file_end(LockFile *file) {
         if (file->current)
                 lock_request_answer(file->current, EINTR);
         TAILQ_FOREACH(owner, &file->set.owners, owner_link)
-        (void) submit_drop(file, owner, 0, LOCK_END, NULL);
+                (void) submit_drop(file, owner, 0, LOCK_END, NULL);
         lock_doubt_end(file);
         lock_file_step(file);
 }

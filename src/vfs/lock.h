@@ -24,25 +24,25 @@ typedef struct LockRequest {
         uint64_t number; /* older ones have lower */
         LockFile *file;
         struct LockRequestList *in; /* NULL: none, it is file->current */
-        LockOwner *owner; /* referenced */
-        Op *op;           /* NULL: nobody waits, or not any more */
+        LockOwner *owner;           /* referenced */
+        Op *op;                     /* NULL: nobody waits, or not any more */
         enum LockType type;
         uint64_t start, end;
-        bool wait;          /* TAKE: as long as it takes */
-        bool counted;       /* in n_lock_waiters */
-        bool unsure;        /* it was asked on a connection that is gone, too: that may yet be carried out */
-        bool had_some;      /* TAKE: owner held part of it before */
-        bool asked_twice;   /* TAKE that does not wait, TEST: denied before */
-        uint64_t after;     /* DROP: not before what was written up to this is on the server's stable storage */
-        uint64_t due;       /* ns: not before; LOCK_NOT_DUE: when a range of this node goes, or for that */
-        uint32_t delay_ms;  /* the last pause */
-        uint64_t blocker;   /* TAKE that waits for somebody of this node: whose number; 0: none */
+        bool wait;         /* TAKE: as long as it takes */
+        bool counted;      /* in n_lock_waiters */
+        bool unsure;       /* it was asked on a connection that is gone, too: that may yet be carried out */
+        bool had_some;     /* TAKE: owner held part of it before */
+        bool asked_twice;  /* TAKE that does not wait, TEST: denied before */
+        uint64_t after;    /* DROP: not before what was written up to this is on the server's stable storage */
+        uint64_t due;      /* ns: not before; LOCK_NOT_DUE: when a range of this node goes, or for that */
+        uint32_t delay_ms; /* the last pause */
+        uint64_t blocker;  /* TAKE that waits for somebody of this node: whose number; 0: none */
         LockRoom room;
         /* CONFIRM */
-        bool reclaim; /* after a restart of the server: only what is held, as it was held */
-        bool restart; /* from the beginning */
-        bool plain;   /* this segment is asked for without reclaim */
-        bool doubt;   /* again some times after it was settled (lockdoubt.c) */
+        bool reclaim;         /* after a restart of the server: only what is held, as it was held */
+        bool restart;         /* from the beginning */
+        bool plain;           /* this segment is asked for without reclaim */
+        bool doubt;           /* again some times after it was settled (lockdoubt.c) */
         uint64_t doubt_since; /* ns: when it was; 0: not yet */
         uint64_t hurried_at;  /* ns: somebody else was denied it */
         uint64_t at, segment_end;
@@ -95,7 +95,7 @@ struct Locks {
         bool stopping; /* answers mean nothing any more */
         Timer end_timer;
         char caller[NLM_NAME_MAX + 1];
-        char name[sizeof ((Memory *) 0)->source + 16]; /* for messages */
+        char name[sizeof((Memory *) 0)->source + 16]; /* for messages */
 };
 
 static inline void lock_mutex(Locks *locks) {

@@ -46,8 +46,8 @@ void lock_doubt_loaded(LockFile *file) {
         LockRequest *request;
 
         TAILQ_FOREACH(request, &file->requests, request_link)
-        if (request->doubt)
-                lock_doubt_retire(file, request->owner, 0);
+                if (request->doubt)
+                        lock_doubt_retire(file, request->owner, 0);
 }
 
 void lock_doubt_retire(LockFile *file, LockOwner *owner, unsigned n_own_refs) {
@@ -57,7 +57,7 @@ void lock_doubt_retire(LockFile *file, LockOwner *owner, unsigned n_own_refs) {
         if (owner->n_refs == n_own_refs)
                 return;
         TAILQ_FOREACH(request, &file->requests, request_link)
-        n_doubts += request->doubt && request->owner == owner;
+                n_doubts += request->doubt && request->owner == owner;
         if (n_doubts > 0 && owner->n_refs == n_doubts + n_own_refs)
                 owner->retired = true;
 }
@@ -84,8 +84,9 @@ void lock_doubt_new(LockFile *file, LockOwner *owner, uint64_t start, uint64_t e
         LockRequest *request;
 
         TAILQ_FOREACH(request, &file->requests, request_link)
-        if (request->doubt && request->doubt_since && request->owner == owner && request->start <= start && request->end >= end)
-                break;
+                if (request->doubt && request->doubt_since && request->owner == owner && request->start <= start &&
+                    request->end >= end)
+                        break;
         if (!request) {
                 request = lock_request_new(file, lock_owner_ref(owner), LOCK_CONFIRM, LOCK_NONE, start, end);
                 if (!request)
@@ -121,6 +122,6 @@ void lock_doubt_end(LockFile *file) {
         LockRequest *request;
 
         TAILQ_FOREACH(request, &file->requests, request_link)
-        if (request->doubt)
-                request->due = 0;
+                if (request->doubt)
+                        request->due = 0;
 }

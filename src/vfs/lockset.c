@@ -134,8 +134,8 @@ bool lock_record_is_whole(const LockRecords *records, const LockRecord *record) 
         return record->seal == record_seal(records, record);
 }
 
-static void record_fill(LockRecords *records, LockRecord *record, uint64_t nodeid, const LockOwner *owner,
-                        enum LockType type, uint64_t start, uint64_t end, enum LockState state) {
+static void record_fill(LockRecords *records, LockRecord *record, uint64_t nodeid, const LockOwner *owner, enum LockType type,
+                        uint64_t start, uint64_t end, enum LockState state) {
         record->type = type;
         record->start = start;
         record->end = end;
@@ -174,8 +174,8 @@ LockOwner *lockset_find_owner(LockSet *set, enum LockKind kind, uint64_t id) {
         LockOwner *owner;
 
         TAILQ_FOREACH(owner, &set->owners, owner_link)
-        if (owner->kind == kind && owner->id == id && !owner->retired)
-                return owner;
+                if (owner->kind == kind && owner->id == id && !owner->retired)
+                        return owner;
         return NULL;
 }
 
@@ -216,8 +216,7 @@ void lockset_done(LockSet *set) {
         }
 }
 
-const LockRange *lockset_conflict(const LockSet *set, const LockOwner *owner, enum LockType type, uint64_t start,
-                                  uint64_t end) {
+const LockRange *lockset_conflict(const LockSet *set, const LockOwner *owner, enum LockType type, uint64_t start, uint64_t end) {
         const LockRange *range;
 
         TAILQ_FOREACH(range, &set->ranges, range_link) {
@@ -251,8 +250,8 @@ bool lockset_holds(const LockSet *set, const LockOwner *owner, uint64_t start, u
         const LockRange *range;
 
         TAILQ_FOREACH(range, &set->ranges, range_link)
-        if (range->owner == owner && overlaps(range, start, end))
-                return true;
+                if (range->owner == owner && overlaps(range, start, end))
+                        return true;
         return false;
 }
 
@@ -271,8 +270,8 @@ static void range_insert(LockSet *set, LockRange *range) {
         LockRange *other;
 
         TAILQ_FOREACH(other, &set->ranges, range_link)
-        if (other->start > range->start)
-                break;
+                if (other->start > range->start)
+                        break;
         if (other)
                 TAILQ_INSERT_BEFORE(other, range, range_link);
         else
@@ -372,8 +371,8 @@ LockOwner *lockset_load_owner(LockSet *set, const LockRecord *record) {
         LockOwner *owner;
 
         TAILQ_FOREACH(owner, &set->owners, owner_link)
-        if (owner->kind == record->kind && owner->id == record->owner && owner->svid == record->svid)
-                break;
+                if (owner->kind == record->kind && owner->id == record->owner && owner->svid == record->svid)
+                        break;
         owner = owner ? lock_owner_ref(owner) : lockset_new_owner(set, record->kind, record->owner, record->svid);
         if (!owner)
                 return NULL;

@@ -88,8 +88,7 @@ LockOwner *lock_owner_ref(LockOwner *owner);
 void lock_owner_unref(LockSet *set, LockOwner *owner);
 
 /* A range of somebody else that forbids owner this lock; NULL: none. */
-const LockRange *lockset_conflict(const LockSet *set, const LockOwner *owner, enum LockType type, uint64_t start,
-                                  uint64_t end);
+const LockRange *lockset_conflict(const LockSet *set, const LockOwner *owner, enum LockType type, uint64_t start, uint64_t end);
 /* Does owner hold anything in the range? */
 bool lockset_holds(const LockSet *set, const LockOwner *owner, uint64_t start, uint64_t end);
 /* Does owner hold all of it, with this type or more? */

@@ -53,8 +53,9 @@ static int by_serial(const void *a, const void *b) {
 }
 
 static bool record_is_sane(const Locks *locks, const LockRecord *record, enum LockState state) {
-        return state <= LOCK_HELD && lock_record_is_whole(&locks->records, record) && record->type <= LOCK_EXCLUSIVE && record->kind <= LOCK_FLOCK &&
-               record->start <= record->end && record->end <= LOCK_END && record->cred.n_groups <= NFS_GROUPS_MAX;
+        return state <= LOCK_HELD && lock_record_is_whole(&locks->records, record) && record->type <= LOCK_EXCLUSIVE &&
+               record->kind <= LOCK_FLOCK && record->start <= record->end && record->end <= LOCK_END &&
+               record->cred.n_groups <= NFS_GROUPS_MAX;
 }
 
 /* The server was to be asked for it, or was. */
@@ -65,7 +66,7 @@ static int load_asked(LockFile *file, LockRecord *record) {
         int r;
 
         request = owner ? lock_request_new(file, owner, record->type == LOCK_NONE ? LOCK_DROP : LOCK_CONFIRM, LOCK_NONE,
-                                      record->start, record->end)
+                                           record->start, record->end)
                         : NULL;
         if (!request)
                 return -ENOMEM;

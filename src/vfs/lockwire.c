@@ -69,13 +69,13 @@ static void confirm_send(LockFile *file) {
                 request->at = request->start;
         }
         for (; request->at <= request->end; request->at = request->segment_end + 1) {
-                request->segment_type = lockset_segment(&file->set, request->owner, request->at, request->end,
-                                                        &request->segment_end);
+                request->segment_type =
+                        lockset_segment(&file->set, request->owner, request->at, request->end, &request->segment_end);
                 if (request->segment_type == LOCK_NONE && request->reclaim)
                         continue;
                 note_confirm(file, request);
-                send_call(file, request->segment_type == LOCK_NONE ? NLM_UNLOCK : NLM_LOCK, request->segment_type,
-                          request->at, request->segment_end, request->reclaim && !request->plain);
+                send_call(file, request->segment_type == LOCK_NONE ? NLM_UNLOCK : NLM_LOCK, request->segment_type, request->at,
+                          request->segment_end, request->reclaim && !request->plain);
                 return;
         }
         lock_request_end(request, 0);
@@ -165,8 +165,8 @@ static void put_off_others(LockRequest *request) {
         LockRequest *other;
 
         for (other = TAILQ_NEXT(request, request_link); other; other = TAILQ_NEXT(other, request_link))
-                if (other->kind == LOCK_TAKE && other->wait && other->due < request->due &&
-                    other->owner != request->owner && other->start <= request->start && other->end >= request->end &&
+                if (other->kind == LOCK_TAKE && other->wait && other->due < request->due && other->owner != request->owner &&
+                    other->start <= request->start && other->end >= request->end &&
                     (other->type == LOCK_EXCLUSIVE || request->type == LOCK_SHARED))
                         other->due = request->due;
 }
@@ -278,9 +278,10 @@ static void confirm_lost(LockRequest *request) {
         Locks *locks = file->locks;
         LockRoom room = request->room;
 
-        log_error("lock reclaim failed: process %d has lost its lock on file id %llu, bytes %llu to %llu: another client holds it",
-                  (int) request->owner->pid, (unsigned long long) file->inode->record->fileid,
-                  (unsigned long long) request->at, (unsigned long long) request->segment_end);
+        log_error(
+                "lock reclaim failed: process %d has lost its lock on file id %llu, bytes %llu to %llu: another client holds it",
+                (int) request->owner->pid, (unsigned long long) file->inode->record->fileid, (unsigned long long) request->at,
+                (unsigned long long) request->segment_end);
         atomic_fetch_add_explicit(&locks->vfs->memory->n_locks_lost, 1, memory_order_relaxed);
         room.record = NULL; /* it is about the whole range */
         lockset_apply(&locks->records, &file->set, request->owner, LOCK_NONE, request->at, request->segment_end,
@@ -404,10 +405,10 @@ void lock_reclaim_run(Task *task) {
         for (file = TAILQ_FIRST(&locks->files); file; file = next) {
                 next = TAILQ_NEXT(file, file_link);
                 TAILQ_FOREACH(owner, &file->set.owners, owner_link)
-                if (lockset_holds(&file->set, owner, 0, LOCK_END)) {
-                        lock_file_reclaim(file, owner);
-                        n++;
-                }
+                        if (lockset_holds(&file->set, owner, 0, LOCK_END)) {
+                                lock_file_reclaim(file, owner);
+                                n++;
+                        }
                 lock_file_step(file);
         }
         (void) pthread_mutex_unlock(&locks->mutex);

@@ -19,7 +19,7 @@
 
 #define STALE_MAX 3
 
-enum { ANSWER_ENTRY, ANSWER_CREATE }; /* what make_finish() answers: an entry, or an entry and an open */
+enum { ANSWER_ENTRY, ANSWER_CREATE };                 /* what make_finish() answers: an entry, or an entry and an open */
 enum { STEP_MAKE, STEP_SET_MODE, STEP_MAKE_GUARDED }; /* op_send_changing() */
 
 static void lookup_send(Op *op);
@@ -374,8 +374,7 @@ static void make_done(NfsCall *call) {
                 op->name.in_doubt = true;
                 return make_lookup(op);
         }
-        if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE &&
-            call->args.create.mode == NFS_CREATE_EXCLUSIVE)
+        if (call->err == EOPNOTSUPP && call->proc == NFS_CREATE && call->args.create.mode == NFS_CREATE_EXCLUSIVE)
                 return create_guarded(op, 0);
         if (call->err == ESTALE && call->proc == NFS_CREATE && op->name.n_stale++ < STALE_MAX)
                 return op_send_changing(op, op->name.step, NULL, 0); /* what was there went, as in lookup_done() */

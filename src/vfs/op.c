@@ -209,8 +209,7 @@ void op_bound(Op *op) {
         bool late = atomic_load_explicit(&op->reactor->vfs->late, memory_order_relaxed);
 
         op->bound.fired = bound_fired;
-        timer_arm(op->reactor->reactor, &op->bound,
-                  reactor_now(op->reactor->reactor) + (late ? BOUND_LATE_NS : BOUND_NS));
+        timer_arm(op->reactor->reactor, &op->bound, reactor_now(op->reactor->reactor) + (late ? BOUND_LATE_NS : BOUND_NS));
 }
 
 void vfs_interrupt(Op *op) {

@@ -63,8 +63,7 @@ int open_table_load(Vfs *vfs) {
         }
         atomic_store(&memory->n_opens, n);
         if (n_lost > 0)
-                log_error("%u of %u opens in the recovery memory are damaged, or what they open is: dropped", n_lost,
-                          n + n_lost);
+                log_error("%u of %u opens in the recovery memory are damaged, or what they open is: dropped", n_lost, n + n_lost);
         handles_opened(vfs);
         return 0;
 }

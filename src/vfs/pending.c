@@ -396,8 +396,7 @@ static Extent *join(Vfs *vfs, Pending *pending, const NfsCred *cred, uint64_t of
 }
 
 /* Under the lock. */
-static Extent *add_new(Vfs *vfs, Pending *pending, const NfsCred *cred, uint64_t offset, const void *data,
-                       uint32_t size) {
+static Extent *add_new(Vfs *vfs, Pending *pending, const NfsCred *cred, uint64_t offset, const void *data, uint32_t size) {
         bool goes_on = offset > 0 && offset == pending_end_of(pending);
         Extent *extent = extent_take(vfs, size, goes_on ? extent_limit(vfs) : size);
         ExtentRecord *record;
@@ -516,8 +515,7 @@ static Extent *gather(Vfs *vfs, Pending *pending, Extent *extent) {
 /* ---- what is to be done now ---- */
 
 static bool is_wanted(const Vfs *vfs, const Pending *pending, const Extent *extent) {
-        return extent->record->seq <= pending->flush_seq || extent_len(extent) >= extent_limit(vfs) ||
-               !is_open(extent);
+        return extent->record->seq <= pending->flush_seq || extent_len(extent) >= extent_limit(vfs) || !is_open(extent);
 }
 
 /* What may go out now, marked as SENT. Under the lock. */
@@ -548,8 +546,7 @@ static bool may_commit(Pending *pending) {
         const Extent *first = TAILQ_FIRST(&pending->unwritten);
 
         return !pending->committing && pending->commit_seq > 0 && !TAILQ_EMPTY(&pending->unstable) &&
-               (!first || first->record->seq > pending->commit_seq) &&
-               (pending->n_sent == 0 || !is_sent_over_unstable(pending));
+               (!first || first->record->seq > pending->commit_seq) && (pending->n_sent == 0 || !is_sent_over_unstable(pending));
 }
 
 /* Nothing to do for a COMMIT if nothing that it is wanted for is left. Under the lock. */

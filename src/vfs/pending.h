@@ -38,7 +38,7 @@ TAILQ_HEAD(ExtentList, Extent);
 RB_HEAD(ExtentTree, Extent);
 
 struct Pending {
-        Inode *inode; /* pinned */
+        Inode *inode;                     /* pinned */
         TAILQ_ENTRY(Pending) volume_link; /* pending_lock */
 
         struct ExtentTree by_offset;
@@ -57,9 +57,9 @@ struct Pending {
         bool committing;
         VfsReactor *reactor; /* that runs the COMMIT */
         NfsCall commit;
-        ReviveWait revive; /* of the COMMIT */
+        ReviveWait revive;         /* of the COMMIT */
         NfsCred cred, commit_cred; /* of the last writer; the one that the COMMIT goes out with */
-        bool gone;    /* empty: whoever sees that first frees it */
+        bool gone;                 /* empty: whoever sees that first frees it */
 };
 
 /* The server may have forgotten what is UNSTABLE. */

@@ -23,10 +23,10 @@
 
 #define SILLY_NAME_SIZE 48
 #define GOING_NS        (5 * NSEC_PER_MSEC) /* between two looks at what is going */
-#define RELEASES_MAX    20u /* looks: the kernel sends a RELEASE when it has the time */
+#define RELEASES_MAX    20u                 /* looks: the kernel sends a RELEASE when it has the time */
 #define AGAIN_MAX       3u
 
-enum { STEP_REMOVE, STEP_HIDE }; /* op_send_changing(): unlink, rmdir */
+enum { STEP_REMOVE, STEP_HIDE };                          /* op_send_changing(): unlink, rmdir */
 enum { STEP_RENAME, STEP_LINK_TARGET, STEP_MOVE_TARGET }; /* rename */
 
 /* Of a .nfs name, at the last close. */
@@ -262,8 +262,8 @@ static bool are_going(Vfs *vfs, uint64_t dir) {
 
         (void) pthread_mutex_lock(&vfs->table_lock);
         TAILQ_FOREACH(removal, &vfs->silly_removals, removal_link)
-        if (removal->dir->nodeid == dir)
-                break;
+                if (removal->dir->nodeid == dir)
+                        break;
         (void) pthread_mutex_unlock(&vfs->table_lock);
         return removal;
 }
@@ -321,8 +321,7 @@ static void rmdir_wait(Op *op) {
 /* ---- rename ---- */
 
 /* inode: from the directory, inode2: to the directory. */
-void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, const char *to_name,
-                unsigned flags) {
+void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, const char *to_name, unsigned flags) {
         if (flags & ~(unsigned) RENAME_NOREPLACE)
                 return op_reply_err(op, EINVAL);
         if (!op_begin(op, parent) || !op_begin2(op, to_parent))
@@ -581,7 +580,7 @@ static void removal_settle(Removal *removal) {
                 log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
         cache_dir_changed(vfs, removal->dir, &call->res.wcc, call_time(call));
         crash_point(SILLY_REMOVED);
-        atomic_fetch_add(&vfs->n_silly_gone, 1); /* before it is not hidden any more: see rmdir_again() */
+        atomic_fetch_add(&vfs->n_silly_gone, 1);    /* before it is not hidden any more: see rmdir_again() */
         if (!inode_given_up(vfs, removal->inode)) { /* it got the name after that was removed */
                 removal->revive.n = 0;
                 return removal_send(removal);

@@ -30,11 +30,11 @@
 #define PAGE      4096u
 
 typedef struct Reread {
-        uint64_t unsure_until;           /* ns */
-        uint64_t unsure_max;             /* ns: drops of ours do not go beyond: they must not feed themselves */
-        uint32_t n_held;                 /* WRITEs */
-        uint32_t n_rewritten;            /* WRITEs that met what was read */
-        uint64_t read_from, read_to;     /* what was read while it was unsure; to 0: nothing */
+        uint64_t unsure_until;             /* ns */
+        uint64_t unsure_max;               /* ns: drops of ours do not go beyond: they must not feed themselves */
+        uint32_t n_held;                   /* WRITEs */
+        uint32_t n_rewritten;              /* WRITEs that met what was read */
+        uint64_t read_from, read_to;       /* what was read while it was unsure; to 0: nothing */
         uint64_t written_from, written_to; /* what those WRITEs wrote; to 0: nothing */
         Drop drop;
 } Reread;

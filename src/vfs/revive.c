@@ -32,19 +32,19 @@
 #include "nfs/mount.h"
 #include "volume.h"
 
-#define VAIN_NS   (2 * NSEC_PER_SEC) /* the first time, then twice as long */
-#define VAIN_MAX  6u
-#define TRIES_MAX 3u /* of one call */
-#define READS_MAX 8u /* of a directory that changes meanwhile */
-#define REPLY_MAX (32u * 1024)
-#define FAILS_MAX 5u /* of the server's own, a second apart; a hard mount's data is worth that */
-#define NOENTS_MAX 64u
+#define VAIN_NS      (2 * NSEC_PER_SEC) /* the first time, then twice as long */
+#define VAIN_MAX     6u
+#define TRIES_MAX    3u /* of one call */
+#define READS_MAX    8u /* of a directory that changes meanwhile */
+#define REPLY_MAX    (32u * 1024)
+#define FAILS_MAX    5u /* of the server's own, a second apart; a hard mount's data is worth that */
+#define NOENTS_MAX   64u
 #define NOENTS_SHIFT 5u /* so often REPLY_MAX is halved: one entry with the longest name fits, whatever a server counts with it */
-#define PAGES_MAX 4096u /* so large is no directory; its cookies go in a circle */
-#define MNT_MS    10000u
-#define MNT_NS    (60 * NSEC_PER_SEC) /* so long a hard mount waits for an answer: another service, which may be blocked */
-#define REFUSED_NS (5 * NSEC_PER_SEC) /* so long a refusal may be one of a server that has not read its exports yet */
-#define PAUSE_NS  NSEC_PER_SEC
+#define PAGES_MAX    4096u /* so large is no directory; its cookies go in a circle */
+#define MNT_MS       10000u
+#define MNT_NS       (60 * NSEC_PER_SEC) /* so long a hard mount waits for an answer: another service, which may be blocked */
+#define REFUSED_NS   (5 * NSEC_PER_SEC)  /* so long a refusal may be one of a server that has not read its exports yet */
+#define PAUSE_NS     NSEC_PER_SEC
 
 typedef struct Revival Revival;
 
@@ -152,8 +152,8 @@ static bool revival_of(Vfs *vfs, const Inode *inode, const Revival *who, Revival
         Revival *revival;
 
         TAILQ_FOREACH(revival, &vfs->revivals, revival_link)
-        if (revival->inode == inode)
-                break;
+                if (revival->inode == inode)
+                        break;
         *ret = revival;
         for (; revival && who; revival = revival->on)
                 if (revival == who)
@@ -464,7 +464,8 @@ static void root_told(Task *task) {
                 return root_not_mounted(revival);
         if (strcmp(mount->export, memory->mount.export) != 0 || !S_ISDIR(mount->root_attr.mode) ||
             mount->root_attr.fileid != revival->inode->record->fileid) {
-                log_error("the server exports another directory at %s than it did (file id %llu, not %llu): unmount and mount it again",
+                log_error("the server exports another directory at %s than it did (file id %llu, not %llu): unmount and mount it "
+                          "again",
                           memory->mount.export, (unsigned long long) mount->root_attr.fileid,
                           (unsigned long long) revival->inode->record->fileid);
                 return finish_in_vain(revival);
@@ -555,8 +556,7 @@ static bool op_revive(Op *op) {
                         atomic_store(&inode->unheard, true);
                 op->revive.wait.reactor = op->reactor;
                 op->revive.wait.done = op_revived;
-                op->revive.waiting = inode && is_held(op->reactor->vfs, inode) &&
-                                     revive(inode, *fh, &op->cred, &op->revive.wait);
+                op->revive.waiting = inode && is_held(op->reactor->vfs, inode) && revive(inode, *fh, &op->cred, &op->revive.wait);
                 if (op->revive.waiting)
                         return true;
         }
@@ -586,8 +586,9 @@ static void op_revived(ReviveWait *wait) {
                         *fh = inode_fh(inode);
         }
         op->revive.resent |= call->n_sent > 1;
-        *call = (NfsCall){ .proc = call->proc, .cred = call->cred, .done = call->done, .args = call->args,
-                           .xid_note = call->xid_note };
+        *call = (NfsCall){
+                .proc = call->proc, .cred = call->cred, .done = call->done, .args = call->args, .xid_note = call->xid_note
+        };
         op->revive.which = 0;
         op_send(op);
 }

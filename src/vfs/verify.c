@@ -129,8 +129,9 @@ static void check_opens(VfsVerify *verify) {
 /* ---- what was written ---- */
 
 static void check_extents(VfsVerify *verify) {
-        static const enum VerifyCount counts[] = { [EXTENT_DIRTY] = VERIFY_DIRTY, [EXTENT_SENT] = VERIFY_SENT,
-                                                   [EXTENT_UNSTABLE] = VERIFY_UNSTABLE };
+        static const enum VerifyCount counts[] = {
+                [EXTENT_DIRTY] = VERIFY_DIRTY, [EXTENT_SENT] = VERIFY_SENT, [EXTENT_UNSTABLE] = VERIFY_UNSTABLE
+        };
         uint64_t bytes[EXTENT_UNSTABLE + 1] = { 0 }, used = 0;
         Vfs *vfs = verify->vfs;
         Extent *extent = NULL;
@@ -223,8 +224,7 @@ static void count_room(const LockRequest *request, uint32_t *n_asked, uint32_t *
                 ++*n_taken;
 }
 
-static void check_lock_file(VfsVerify *verify, const LockFile *file, uint32_t *n_held, uint32_t *n_asked,
-                            uint32_t *n_taken) {
+static void check_lock_file(VfsVerify *verify, const LockFile *file, uint32_t *n_held, uint32_t *n_asked, uint32_t *n_taken) {
         const LockRecords *records = &file->locks->records;
         const LockRequest *request;
         const LockRange *range;

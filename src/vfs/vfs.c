@@ -191,7 +191,8 @@ bool vfs_reactor_is_idle(const VfsReactor *vr) {
 void vfs_say_unfinished(const VfsReactor *vr) {
         const Memory *memory = vr->vfs->memory;
 
-        log_warning("mounted nowhere any more, but waiting for the server, which has not answered %u requests that are to be executed "
+        log_warning("mounted nowhere any more, but waiting for the server, which has not answered %u requests that are to be "
+                    "executed "
                     "before the end, and has not yet %llu bytes that were written",
                     vr->n_background,
                     (unsigned long long) (atomic_load(&memory->dirty_bytes) + atomic_load(&memory->unstable_bytes)));

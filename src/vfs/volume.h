@@ -102,33 +102,33 @@ struct Inode {
         uint32_t n_writing;    /* own WRITEs in flight */
         AccessEntry access[ACCESS_CACHE_SIZE];
         unsigned access_next;
-        bool refuses; /* a directory: somebody may not search it whom its mode bits let; until they are changed */
-        bool lock_waits;        /* for its pending data: pending_step() tells it (locks_data_settled()) */
-        struct LockFile *locks; /* Locks.mutex */
+        bool refuses;            /* a directory: somebody may not search it whom its mode bits let; until they are changed */
+        bool lock_waits;         /* for its pending data: pending_step() tells it (locks_data_settled()) */
+        struct LockFile *locks;  /* Locks.mutex */
         uint32_t n_write_errors; /* so many times data was lost; those who have it open hear of it, each once */
         int write_error;         /* the last time */
         bool write_error_heard;  /* by somebody, whose answer may still be on its way; until then the record has it */
-        Drop drop;             /* since others have changed it */
-        uint64_t drop_due;     /* ns: when it is to be told so; 0: not */
-        bool asking;           /* coherence.c: a GETATTR is on its way */
-        uint64_t ask_after; /* ns: not asked for by ourselves before */
+        Drop drop;               /* since others have changed it */
+        uint64_t drop_due;       /* ns: when it is to be told so; 0: not */
+        bool asking;             /* coherence.c: a GETATTR is on its way */
+        uint64_t ask_after;      /* ns: not asked for by ourselves before */
         _Atomic(struct Reread *) reread; /* reread.c; NULL: nothing to be noted so far. Freed with the inode */
-        Pending *pending; /* written here, and not yet on the server's stable storage; NULL: nothing */
+        Pending *pending;                /* written here, and not yet on the server's stable storage; NULL: nothing */
 
         /* for what is unlinked while open (remove.c); table_lock */
-        uint64_t parent;    /* node id of the directory it was last seen in; 0: not known */
-        uint64_t placed_at; /* Vfs.n_moves when it was seen there */
-        _Atomic uint32_t n_open; /* written under table_lock */
-        bool gone;                /* its .nfs name, the last one, is being removed: not to be opened again */
-        bool hidden_again;        /* ... and it got it only then: to be removed once more */
-        bool unplaced;            /* open, and counted in Vfs.n_open_unplaced instead of its directory */
-        _Atomic uint32_t n_writers;  /* opens for writing; written under table_lock */
-        uint32_t n_open_children; /* open files that have their only name in this directory */
+        uint64_t parent;            /* node id of the directory it was last seen in; 0: not known */
+        uint64_t placed_at;         /* Vfs.n_moves when it was seen there */
+        _Atomic uint32_t n_open;    /* written under table_lock */
+        bool gone;                  /* its .nfs name, the last one, is being removed: not to be opened again */
+        bool hidden_again;          /* ... and it got it only then: to be removed once more */
+        bool unplaced;              /* open, and counted in Vfs.n_open_unplaced instead of its directory */
+        _Atomic uint32_t n_writers; /* opens for writing; written under table_lock */
+        uint32_t n_open_children;   /* open files that have their only name in this directory */
 
         _Atomic uint64_t revive_after; /* ns: its handle is stale, and not looked for before */
         _Atomic uint32_t n_vain;       /* so often it was, in vain */
-        _Atomic bool unheard; /* it may have been changed by a call of ours that was not answered */
-        _Atomic uint32_t n_doubts; /* so often the server may have forgotten what was UNSTABLE (pending.c) */
+        _Atomic bool unheard;          /* it may have been changed by a call of ours that was not answered */
+        _Atomic uint32_t n_doubts;     /* so often the server may have forgotten what was UNSTABLE (pending.c) */
 
         _Atomic uint64_t dir_version; /* grows with each change of ours to this directory */
         Ahead *ahead;                 /* ahead_lock */
@@ -157,8 +157,8 @@ static inline uint64_t dir_version(Inode *dir) {
 struct Open {
         OpenRecord *record;
         Inode *inode;
-        DirStream *dir; /* opendir(3) */
-        uint32_t errors_heard; /* of Inode.n_write_errors; Inode.lock */
+        DirStream *dir;          /* opendir(3) */
+        uint32_t errors_heard;   /* of Inode.n_write_errors; Inode.lock */
         _Atomic uint32_t n_done; /* operations; the kernel sends the next one after it has heard of the last */
         Open *next_free;
 };
@@ -180,16 +180,16 @@ struct Vfs {
         _Atomic uint64_t marked_fsid;   /* the file system that keeps marks (mark.c); NO_FSID: none is known to */
         _Atomic bool marks_refused;     /* it does not, when it makes a file */
         _Atomic int64_t server_clock;   /* ns: what is to be added to ours; rather less. 0: not known */
-        bool no_readdirplus; /* the server has none (relaxed) */
-        uint64_t unsure_until; /* ns: what a former worker has read may be older than what it has kept (reread.c) */
+        bool no_readdirplus;            /* the server has none (relaxed) */
+        uint64_t unsure_until;          /* ns: what a former worker has read may be older than what it has kept (reread.c) */
 
         pthread_mutex_t table_lock;
-        uint32_t next_handle; /* where a free one is looked for */
+        uint32_t next_handle;   /* where a free one is looked for */
         struct Former *formers; /* open files with a handle of an earlier epoch (handles.c) */
-        Inode *inodes; /* INODES_MAX of them, untouched until used */
+        Inode *inodes;          /* INODES_MAX of them, untouched until used */
         Inode *by_fh;
         InodeChunk *inode_chunks;
-        uint32_t first_chunk;  /* no chunk below has room */
+        uint32_t first_chunk;    /* no chunk below has room */
         unsigned n_empty_chunks; /* that keep their memory */
         unsigned n_chunks_dropped;
         bool trim; /* the heap, when the lock is free */
@@ -206,18 +206,18 @@ struct Vfs {
         pthread_mutex_t room_lock;
         struct Extent *extents; /* EXTENTS_MAX of them */
         TAILQ_HEAD(, Extent) free_extents[EXTENT_SIZES];
-        uint64_t bytes_used;    /* capacity of those that are not free */
-        uint64_t bytes_max;     /* ... and no more than this, but for one */
+        uint64_t bytes_used;          /* capacity of those that are not free */
+        uint64_t bytes_max;           /* ... and no more than this, but for one */
         _Atomic uint64_t quiet_since; /* ns: nothing of any file is pending; 0: not known to be so */
-        struct OpList for_room; /* WRITEs that wait */
+        struct OpList for_room;       /* WRITEs that wait */
 
         TAILQ_HEAD(, Removal) silly_removals; /* table_lock: .nfs names that are being removed (remove.c) */
         _Atomic uint64_t n_silly_gone;        /* so many were */
         _Atomic uint32_t n_hidden;            /* inodes with a .nfs name */
 
-        _Atomic uint64_t name_gone_at; /* when a name was last removed or renamed over by us: ns */
-        _Atomic uint64_t renamed_at;   /* and when one was last renamed */
-        _Atomic uint64_t doubted_at;   /* and when somebody else had last replaced a name that was believed */
+        _Atomic uint64_t name_gone_at;             /* when a name was last removed or renamed over by us: ns */
+        _Atomic uint64_t renamed_at;               /* and when one was last renamed */
+        _Atomic uint64_t doubted_at;               /* and when somebody else had last replaced a name that was believed */
         _Atomic uint64_t own_changes[OWN_CHANGES]; /* of files, by a hash of the file id: when the last was answered: ns */
 
         _Atomic bool late; /* a bound ran out, and no answer has come since */
@@ -250,7 +250,7 @@ struct VfsReactor {
         NfsConn *conn;
         CredEntry creds[CRED_CACHE_SIZE];
         unsigned n_lock_waiters; /* Locks.mutex */
-        unsigned n_background;  /* RPCs that no op waits for, and the end does: removals, WRITEs, COMMITs, locks given back */
+        unsigned n_background;   /* RPCs that no op waits for, and the end does: removals, WRITEs, COMMITs, locks given back */
         unsigned n_dispensable; /* those that nobody misses: what is read ahead, revivals (who waits for one counts for itself) */
         Timer writeback;
         Timer coherence;    /* the first reactor's */
@@ -283,8 +283,8 @@ void inode_forget(Vfs *vfs, uint64_t nodeid, uint64_t n);
 
 /* handles.c, under table_lock: what inode.c and open.c need of it */
 const NfsFh *handle_load(Vfs *vfs, Inode *inode); /* the one in force of what a former worker left */
-void handles_load(Vfs *vfs); /* what nobody refers to is free; after all inodes */
-void handles_opened(Vfs *vfs); /* after all opens */
+void handles_load(Vfs *vfs);                      /* what nobody refers to is free; after all inodes */
+void handles_opened(Vfs *vfs);                    /* after all opens */
 void handle_opened(Vfs *vfs, const Inode *inode); /* for the first time */
 void handles_give(Vfs *vfs, uint32_t h);
 void handles_free(Vfs *vfs);

@@ -116,7 +116,8 @@ static void pipe_start(int from, int to) {
 }
 
 static struct sockaddr_in loopback(const char *port) {
-        return (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+        return (struct sockaddr_in){ .sin_family = AF_INET,
+                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                                      .sin_port = htons((uint16_t) strtoul(port, NULL, 10)) };
 }
 

@@ -151,8 +151,9 @@ static void run_random(char **argv, bool writes, bool direct) {
             pthread_attr_setstacksize(&attr, STACK_SIZE) != 0)
                 die("memory");
         for (unsigned i = 0; i < depth; i++) {
-                accessors[i] = (Accessor){ .barrier = &barrier, .fd = fd, .n = n / depth, .bs = bs, .blocks = blocks,
-                                           .seed = i + 1, .writes = writes };
+                accessors[i] = (Accessor){
+                        .barrier = &barrier, .fd = fd, .n = n / depth, .bs = bs, .blocks = blocks, .seed = i + 1, .writes = writes
+                };
                 if (pthread_create(&accessors[i].thread, &attr, accessor_run, &accessors[i]) != 0)
                         die("thread");
         }

@@ -175,8 +175,7 @@ static void do_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
         reply_result(req, unlinkat(fd_of(parent), name, AT_REMOVEDIR));
 }
 
-static void do_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name,
-                      unsigned flags) {
+static void do_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name, unsigned flags) {
         reply_result(req, renameat2(fd_of(parent), name, fd_of(to), to_name, flags));
 }
 
@@ -219,8 +218,7 @@ static void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int va
                 r = chmod(path, attr->st_mode);
         if (r == 0 && valid & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
                 r = fchownat(fd_of(ino), "", valid & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t) -1,
-                             valid & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t) -1,
-                             AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+                             valid & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t) -1, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
         if (r == 0 && valid & FUSE_SET_ATTR_SIZE)
                 r = fi ? ftruncate((int) fi->fh, attr->st_size) : truncate(path, attr->st_size);
         if (r == 0 && valid & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)) {
@@ -283,8 +281,7 @@ static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
         (void) fuse_reply_data(req, &buf, FUSE_BUF_SPLICE_MOVE);
 }
 
-static void do_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t offset,
-                         struct fuse_file_info *fi) {
+static void do_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t offset, struct fuse_file_info *fi) {
         struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
         ssize_t n;
 

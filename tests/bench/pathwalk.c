@@ -177,8 +177,9 @@ static const struct fuse_operations ops = {
 };
 
 int main(int argc, char **argv) {
-        char *fuse_argv[] = { argv[0], (char *) "-f", (char *) "-s", (char *) "-o",
-                              (char *) "default_permissions,fsname=pathwalk", NULL, NULL };
+        char *fuse_argv[] = {
+                argv[0], (char *) "-f", (char *) "-s", (char *) "-o", (char *) "default_permissions,fsname=pathwalk", NULL, NULL
+        };
         struct nfs_url *url;
 
         nfs = nfs_init_context();

@@ -133,8 +133,7 @@ static void mounted(struct rpc_context *rpc, int status, void *result, void *use
         expect(status, NULL, "MNT");
         expect(status, (int *) &res->fhs_status, "MNT");
         found.len = res->mountres3_u.mountinfo.fhandle.fhandle3_len;
-        memcpy(found.data, res->mountres3_u.mountinfo.fhandle.fhandle3_val,
-               MIN(found.len, (uint32_t) NFS3_FHSIZE));
+        memcpy(found.data, res->mountres3_u.mountinfo.fhandle.fhandle3_val, MIN(found.len, (uint32_t) NFS3_FHSIZE));
         answered = true;
 }
 
@@ -145,8 +144,7 @@ static void looked_up(struct rpc_context *rpc, int status, void *result, void *u
         expect(status, NULL, "LOOKUP");
         expect(status, (int *) &res->status, "LOOKUP");
         keep(&found, &ok->object);
-        found_size =
-                ok->obj_attributes.attributes_follow ? ok->obj_attributes.post_op_attr_u.attributes.size : 0;
+        found_size = ok->obj_attributes.attributes_follow ? ok->obj_attributes.post_op_attr_u.attributes.size : 0;
         answered = true;
 }
 
@@ -432,8 +430,8 @@ static void run(Bench *bench, const char *what) {
                 commit(bench);
         seconds = (double) (now_ns() - start) / 1e9;
         n = (double) MAX(bench->n_done, (uint64_t) 1);
-        (void) printf("%s: %.0f ops/s, %.1f MB/s, %.2f us CPU per op\n", what, n / seconds,
-                      (double) bench->bytes / 1e6 / seconds, (double) (cpu_us() - cpu) / n);
+        (void) printf("%s: %.0f ops/s, %.1f MB/s, %.2f us CPU per op\n", what, n / seconds, (double) bench->bytes / 1e6 / seconds,
+                      (double) (cpu_us() - cpu) / n);
 }
 
 static uint64_t number(char **argv, int argc, int i) {
@@ -453,11 +451,11 @@ static const struct {
         void (*send)(Bench *bench, uint64_t i);
         void (*step)(Chain *chain);
 } commands[] = {
-        { "getattr", send_getattr, NULL },   { "read", send_read, NULL },
-        { "randread", send_randread, NULL }, { "write", send_write, NULL },
+        { "getattr", send_getattr, NULL },     { "read", send_read, NULL },
+        { "randread", send_randread, NULL },   { "write", send_write, NULL },
         { "randwrite", send_randwrite, NULL }, { "create", NULL, step_create },
-        { "lookup", NULL, step_lookup },     { "readfile", NULL, step_readfile },
-        { "remove", NULL, step_remove },     { "readdirplus", send_readdirplus, NULL },
+        { "lookup", NULL, step_lookup },       { "readfile", NULL, step_readfile },
+        { "remove", NULL, step_remove },       { "readdirplus", send_readdirplus, NULL },
 };
 
 static void find_command(Bench *bench, const char *name) {
@@ -494,9 +492,8 @@ static void set_up(Bench *bench, int argc, char **argv) {
                         return;
                 bench->size = (uint32_t) number(argv, argc, 2);
                 bench->depth = (uint32_t) number(argv, argc, 3);
-                bench->n_total = bench->send == send_read
-                                         ? (bench->file_size + bench->size - 1) / MAX(bench->size, 1u)
-                                         : number(argv, argc, 4);
+                bench->n_total = bench->send == send_read ? (bench->file_size + bench->size - 1) / MAX(bench->size, 1u)
+                                                          : number(argv, argc, 4);
         }
 }
 

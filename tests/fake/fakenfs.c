@@ -19,10 +19,10 @@
 
 #include "proto.h"
 
-#define CONNS_MAX  64
-#define FAULTS_MAX 32
-#define INPUT_MAX  (4u << 20)
-#define KEYS       320
+#define CONNS_MAX     64
+#define FAULTS_MAX    32
+#define INPUT_MAX     (4u << 20)
+#define KEYS          320
 #define ENDLESS_CHUNK 65536
 
 typedef struct Output {
@@ -310,8 +310,8 @@ static void execute_late(FakeNfs *fake) {
 }
 
 static bool executes(const FakeFault *fault) {
-        return !fault || (fault->action != FAKE_CLOSE && fault->action != FAKE_STATUS &&
-                          fault->action != FAKE_ACCEPT && fault->action != FAKE_DENY);
+        return !fault || (fault->action != FAKE_CLOSE && fault->action != FAKE_STATUS && fault->action != FAKE_ACCEPT &&
+                          fault->action != FAKE_DENY);
 }
 
 static void handle(FakeNfs *fake, Conn *conn, const uint8_t *record, size_t len) {
@@ -547,8 +547,7 @@ uint16_t fakenfs_port(const FakeNfs *fake) {
         return fake->state.port; /* set once */
 }
 
-void fakenfs_fault(FakeNfs *fake, int key, enum FakeAction action, uint32_t arg, uint32_t skip,
-                   uint32_t times) {
+void fakenfs_fault(FakeNfs *fake, int key, enum FakeAction action, uint32_t arg, uint32_t skip, uint32_t times) {
         (void) pthread_mutex_lock(&fake->lock);
         if (fake->n_faults == FAULTS_MAX)
                 abort();

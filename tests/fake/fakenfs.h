@@ -47,20 +47,20 @@ enum FakeAction {
 };
 
 /* Keys of procedures: NFS 0..21, MOUNT 100.., portmapper 200.., lock manager 300... */
-#define FAKE_ANY     (-1)
-#define FAKE_MNT     101
-#define FAKE_UMNT    103
-#define FAKE_GETPORT 203
+#define FAKE_ANY       (-1)
+#define FAKE_MNT       101
+#define FAKE_UMNT      103
+#define FAKE_GETPORT   203
 #define FAKE_NLM(proc) (300 + (proc)) /* 0 NULL, 1 TEST, 2 LOCK, 3 CANCEL, 4 UNLOCK */
 
 typedef struct FakeNfsConfig {
         const char *address; /* NULL: 127.0.0.1 */
         uint16_t port;       /* 0: any */
         uint32_t n_files;
-        const char *export;              /* the one path that MNT knows; NULL: every path */
-        uint32_t refuse;                 /* MNT status for other paths; 0: NOENT */
-        bool require_resvport;           /* MNT: ACCES from ports >= 1024 */
-        uint32_t flavor;                 /* the one security flavour; 0: AUTH_SYS */
+        const char *export;                        /* the one path that MNT knows; NULL: every path */
+        uint32_t refuse;                           /* MNT status for other paths; 0: NOENT */
+        bool require_resvport;                     /* MNT: ACCES from ports >= 1024 */
+        uint32_t flavor;                           /* the one security flavour; 0: AUTH_SYS */
         uint16_t mountd_port, nfsd_port, nlm_port; /* what GETPORT says; 0: this one. 1: not registered */
 } FakeNfsConfig;
 
@@ -74,8 +74,7 @@ uint16_t fakenfs_port(const FakeNfs *fake);
  * The fault happens to calls number skip + 1 .. skip + times of a procedure (times 0: to all of them),
  * counted from now. Of several faults that apply the first one added does.
  */
-void fakenfs_fault(FakeNfs *fake, int key, enum FakeAction action, uint32_t arg, uint32_t skip,
-                   uint32_t times);
+void fakenfs_fault(FakeNfs *fake, int key, enum FakeAction action, uint32_t arg, uint32_t skip, uint32_t times);
 void fakenfs_clear(FakeNfs *fake);
 
 /*

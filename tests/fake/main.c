@@ -15,10 +15,9 @@
 #include "fakenfs.h"
 
 static const char *const actions[FAKE_N_ACTIONS] = {
-        "none",    "delay",   "drop",       "close",  "close-after", "partial", "status",
-        "garbage", "bad-xid", "raw-length", "accept", "deny",        "length",  "fragment",
-        "loop",    "trickle", "count",      "name",   "call",        "type",
-        "no-attributes", "cookies", "file-id", "endless", "flood", "late",
+        "none",       "delay",  "drop",          "close",   "close-after", "partial", "status",  "garbage", "bad-xid",
+        "raw-length", "accept", "deny",          "length",  "fragment",    "loop",    "trickle", "count",   "name",
+        "call",       "type",   "no-attributes", "cookies", "file-id",     "endless", "flood",   "late",
 };
 
 static int print_actions(void) {
@@ -37,8 +36,8 @@ static enum FakeAction action_parse(const char *name) {
 }
 
 static void add_fault(FakeNfs *fake, char *const *word) {
-        fakenfs_fault(fake, atoi(word[0]), action_parse(word[1]), (uint32_t) strtoul(word[2], NULL, 0),
-                      (uint32_t) atoi(word[3]), (uint32_t) atoi(word[4]));
+        fakenfs_fault(fake, atoi(word[0]), action_parse(word[1]), (uint32_t) strtoul(word[2], NULL, 0), (uint32_t) atoi(word[3]),
+                      (uint32_t) atoi(word[4]));
 }
 
 static void command(FakeNfs *fake, char *line) {

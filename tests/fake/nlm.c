@@ -49,8 +49,8 @@ static const FakeLock *lock_in_the_way(const ProtoState *state, const FakeLock *
         for (uint32_t i = 0; i < state->n_locks; i++) {
                 const FakeLock *other = &state->locks[i];
 
-                if (other->id == lock->id && !same_owner(other, lock) && other->start <= lock->end &&
-                    other->end >= lock->start && (other->exclusive || lock->exclusive))
+                if (other->id == lock->id && !same_owner(other, lock) && other->start <= lock->end && other->end >= lock->start &&
+                    (other->exclusive || lock->exclusive))
                         return other;
         }
         return NULL;

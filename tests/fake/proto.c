@@ -223,7 +223,8 @@ static uint64_t cookie_of(const Writer *w, uint64_t i) {
 }
 
 static uint64_t entry_of(const Writer *w, uint64_t cookie) {
-        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_HUGE && cookie != 0) /* without its highest bit it is none of them */
+        if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_HUGE &&
+            cookie != 0) /* without its highest bit it is none of them */
                 return cookie >> 63 ? (cookie & ~(UINT64_C(1) << 63)) / 1000003 : UINT64_MAX;
         if (faulty(w, FAKE_COOKIES) && w->fault->arg == COOKIES_DESCENDING && cookie != 0)
                 return UINT32_MAX - cookie;

@@ -22,7 +22,8 @@ typedef struct Case {
         void (*run)(void);
 } Case;
 
-#define CASE(name) { #name, case_##name }
+#define CASE(name)                                                                                                               \
+        { #name, case_##name }
 
 /* A case that does not end on NFS as it does on a local directory (posix-differs.c). */
 typedef struct Difference {
@@ -31,8 +32,8 @@ typedef struct Difference {
 } Difference;
 
 extern const Difference differences[];
-extern const Case open_cases[], io_cases[], size_cases[], mmap_cases[], name_cases[], rename_cases[], meta_cases[],
-        time_cases[], access_cases[], dir_cases[], special_cases[], lock_cases[];
+extern const Case open_cases[], io_cases[], size_cases[], mmap_cases[], name_cases[], rename_cases[], meta_cases[], time_cases[],
+        access_cases[], dir_cases[], special_cases[], lock_cases[];
 
 extern bool on_nfs; /* what holds on the mount is expected, not what holds on a local directory */
 

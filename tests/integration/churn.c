@@ -22,12 +22,12 @@
 
 #include "cases.h"
 
-#define N_SHARED   8    /* directories that all share, in pairs: d0 d0/sub d1 d1/sub ... */
-#define NODES_MAX  300  /* names of one process */
-#define SIZE_MAX_  30000
-#define PATH_SIZE  2048
-#define LINE_SIZE  (PATH_SIZE + 200)
-#define HISTORY    30
+#define N_SHARED  8   /* directories that all share, in pairs: d0 d0/sub d1 d1/sub ... */
+#define NODES_MAX 300 /* names of one process */
+#define SIZE_MAX_ 30000
+#define PATH_SIZE 2048
+#define LINE_SIZE (PATH_SIZE + 200)
+#define HISTORY   30
 
 /* What a name means. Hard links share it. */
 typedef struct Thing {
@@ -676,10 +676,10 @@ static int check_tree(const char *base, const Lines *want) {
 /* ---- processes ---- */
 
 static _Noreturn void process(double end, FILE *manifest) {
-        static void (*const ops[])(void) = { do_create, do_create, do_create,   do_overwrite,   do_chmod, do_link,  do_unlink,
-                                             do_unlink, do_mkdir,  do_rmdir,    do_rename,      do_rename, do_rename_over,
-                                             do_list,   do_stat,   do_stat,     do_read,        do_read,  do_stat_gone,
-                                             do_other };
+        static void (*const ops[])(void) = { do_create, do_create, do_create,      do_overwrite, do_chmod,
+                                             do_link,   do_unlink, do_unlink,      do_mkdir,     do_rmdir,
+                                             do_rename, do_rename, do_rename_over, do_list,      do_stat,
+                                             do_stat,   do_read,   do_read,        do_stat_gone, do_other };
         struct timespec now;
 
         rng = seed * 7919 + (uint64_t) self;
@@ -765,8 +765,8 @@ int main(int argc, char **argv) {
         n = check_tree(dir, &want);
         if (other)
                 n += check_tree(other, &want);
-        (void) printf("%llu operations, %zu names in the end, %d differences\n", (unsigned long long) atomic_load(n_ops),
-                      want.n, n);
+        (void) printf("%llu operations, %zu names in the end, %d differences\n", (unsigned long long) atomic_load(n_ops), want.n,
+                      n);
         lines_done(&want);
         (void) fclose(manifest);
         return n > 0;

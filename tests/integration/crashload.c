@@ -20,9 +20,7 @@
 
 #define DATA_MAX (300 * 1000)
 
-static struct Shared {
-        _Atomic uint64_t calls, errors, bytes, locks, owners, slowest_us;
-} *shared;
+static struct Shared { _Atomic uint64_t calls, errors, bytes, locks, owners, slowest_us; } * shared;
 
 static int id;
 static uint64_t began_us;
@@ -48,15 +46,15 @@ static void called(void) {
 }
 
 /* The result of a call that must succeed. */
-#define DO(path, call)                                                                                       \
-        ({                                                                                                   \
-                long r_;                                                                                     \
-                began_us = now_us();                                                                         \
-                r_ = (long) (call);                                                                          \
-                if (r_ < 0)                                                                                  \
-                        wrong(#call, path, strerror(errno));                                                 \
-                called();                                                                                    \
-                r_;                                                                                          \
+#define DO(path, call)                                                                                                           \
+        ({                                                                                                                       \
+                long r_;                                                                                                         \
+                began_us = now_us();                                                                                             \
+                r_ = (long) (call);                                                                                              \
+                if (r_ < 0)                                                                                                      \
+                        wrong(#call, path, strerror(errno));                                                                     \
+                called();                                                                                                        \
+                r_;                                                                                                              \
         })
 #define MUST(path, condition) ((condition) ? (void) 0 : wrong("not so:", path, #condition))
 
@@ -241,9 +239,8 @@ int main(int argc, char **argv) {
                 }
         while (wait(NULL) > 0)
                 ;
-        (void) printf("%llu calls, %llu MB, %llu locks, %llu errors, slowest call %.0f ms\n",
-                      (unsigned long long) shared->calls, (unsigned long long) shared->bytes / 1000000,
-                      (unsigned long long) shared->locks, (unsigned long long) shared->errors,
-                      (double) shared->slowest_us / 1000);
+        (void) printf("%llu calls, %llu MB, %llu locks, %llu errors, slowest call %.0f ms\n", (unsigned long long) shared->calls,
+                      (unsigned long long) shared->bytes / 1000000, (unsigned long long) shared->locks,
+                      (unsigned long long) shared->errors, (double) shared->slowest_us / 1000);
         return shared->errors > 0;
 }

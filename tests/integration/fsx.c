@@ -33,13 +33,13 @@
 
 #include "cases.h"
 
-#define FILE_MAX    (1u << 20)
-#define BLOCK       (5u * 4096) /* of the shared file; a multiple of the page, for mappings */
-#define N_BLOCKS    64
-#define OPS         300 /* per process and round */
-#define PROCS_MAX   32
-#define HISTORY     40
-#define LINE        100
+#define FILE_MAX  (1u << 20)
+#define BLOCK     (5u * 4096) /* of the shared file; a multiple of the page, for mappings */
+#define N_BLOCKS  64
+#define OPS       300 /* per process and round */
+#define PROCS_MAX 32
+#define HISTORY   40
+#define LINE      100
 
 /* A model: what a file must contain. */
 typedef struct Model {
@@ -120,8 +120,11 @@ static const char *look_again(const char *name, const uint8_t *want, uint64_t of
                 int fd = open(path, O_RDONLY | (i % 2 ? O_DIRECT : 0));
                 bool read = fd >= 0 && pread(fd, scratch, span, (off_t) start) >= (ssize_t) (offset + size - start);
 
-                n += (size_t) snprintf(text + n, sizeof text - n, "%s %s", i % 2 ? ", direct" : i ? "; after 2 s" : "now",
-                                       !read                                               ? "?"
+                n += (size_t) snprintf(text + n, sizeof text - n, "%s %s",
+                                       i % 2 ? ", direct"
+                                       : i   ? "; after 2 s"
+                                             : "now",
+                                       !read                                                 ? "?"
                                        : memcmp(scratch + (offset - start), want, size) == 0 ? "right"
                                                                                              : "wrong");
                 (void) close(fd);
@@ -131,8 +134,7 @@ static const char *look_again(const char *name, const uint8_t *want, uint64_t of
         return text;
 }
 
-static void compare(const char *how, const char *name, const uint8_t *got, const uint8_t *want, uint64_t offset,
-                    size_t size) {
+static void compare(const char *how, const char *name, const uint8_t *got, const uint8_t *want, uint64_t offset, size_t size) {
         uint8_t first[4];
         struct timespec at;
         size_t i = 0, n_wrong = 0, last = 0;
@@ -204,11 +206,9 @@ static void check_size(Subject *s) {
         struct stat st;
 
         if (fstat(s->fd, &st) < 0 || (uint64_t) st.st_size != s->model->size)
-                give_up("fstat %s: size %lld, not %llu", s->name, (long long) st.st_size,
-                        (unsigned long long) s->model->size);
+                give_up("fstat %s: size %lld, not %llu", s->name, (long long) st.st_size, (unsigned long long) s->model->size);
         if (stat(s->path, &st) < 0 || (uint64_t) st.st_size != s->model->size)
-                give_up("stat %s: size %lld, not %llu", s->name, (long long) st.st_size,
-                        (unsigned long long) s->model->size);
+                give_up("stat %s: size %lld, not %llu", s->name, (long long) st.st_size, (unsigned long long) s->model->size);
 }
 
 static int open_subject(const Subject *s, int flags) {
@@ -223,8 +223,8 @@ static void check_read(Subject *s, const char *how, size_t n, uint64_t offset, s
         uint64_t want = offset >= s->model->size ? 0 : MIN(size, s->model->size - offset);
 
         if (n != want)
-                give_up("%s %s at %#llx, %zu bytes: gave %zu, not %llu", how, s->name, (unsigned long long) offset, size,
-                        n, (unsigned long long) want);
+                give_up("%s %s at %#llx, %zu bytes: gave %zu, not %llu", how, s->name, (unsigned long long) offset, size, n,
+                        (unsigned long long) want);
         compare(how, s->name, scratch, s->model->data + offset, offset, n);
 }
 
@@ -349,8 +349,7 @@ static void do_direct(Subject *s) {
                         give_up("direct write %s: short", s->name);
                 model_write(s->model, offset, scratch, size);
         } else {
-                check_read(s, "direct read", checked(pread(fd, scratch, size, (off_t) offset), "direct read", s), offset,
-                           size);
+                check_read(s, "direct read", checked(pread(fd, scratch, size, (off_t) offset), "direct read", s), offset, size);
         }
         if (close(fd) < 0)
                 give_up("close %s: %s", s->name, strerror(errno));
@@ -392,10 +391,10 @@ static void do_drop(Subject *s) {
 }
 
 static void operate(Subject *s) {
-        static void (*const ops[])(Subject *) = { do_read,  do_read,  do_read,   do_write,      do_write,  do_write,
-                                                  do_writev, do_append, do_truncate, do_truncate, do_open_trunc, do_mmap,
-                                                  do_mmap,  do_direct, do_direct, do_sync,       do_reopen, do_rename,
-                                                  do_drop };
+        static void (*const ops[])(Subject *) = { do_read,       do_read,   do_read,   do_write,    do_write,
+                                                  do_write,      do_writev, do_append, do_truncate, do_truncate,
+                                                  do_open_trunc, do_mmap,   do_mmap,   do_direct,   do_direct,
+                                                  do_sync,       do_reopen, do_rename, do_drop };
 
         ops[below(sizeof ops / sizeof ops[0])](s);
         check_size(s);

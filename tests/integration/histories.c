@@ -28,14 +28,36 @@
 #define N_SLOTS 2 /* files that each client has open */
 
 enum Kind {
-        OP_OPEN, OP_READ, OP_WRITE, OP_TRUNCATE_FD, OP_SYNC, OP_CLOSE, OP_STAT_FD,
-        OP_STAT, OP_REWRITE, OP_APPEND, OP_TRUNCATE, OP_READ_ALL, OP_MMAP_READ, OP_MMAP_WRITE, OP_LOCKED,
-        OP_UNLINK, OP_RENAME, OP_LINK, OP_MKDIR, OP_RMDIR, OP_LIST, OP_WAIT, N_KINDS,
+        OP_OPEN,
+        OP_READ,
+        OP_WRITE,
+        OP_TRUNCATE_FD,
+        OP_SYNC,
+        OP_CLOSE,
+        OP_STAT_FD,
+        OP_STAT,
+        OP_REWRITE,
+        OP_APPEND,
+        OP_TRUNCATE,
+        OP_READ_ALL,
+        OP_MMAP_READ,
+        OP_MMAP_WRITE,
+        OP_LOCKED,
+        OP_UNLINK,
+        OP_RENAME,
+        OP_LINK,
+        OP_MKDIR,
+        OP_RMDIR,
+        OP_LIST,
+        OP_WAIT,
+        N_KINDS,
 };
 static const char *const kind_names[N_KINDS] = {
-        "open", "read", "write", "ftruncate", "fsync", "close", "fstat",
-        "stat", "rewrite", "append", "truncate", "read all of", "mmap and read", "mmap and write", "lock, read, write",
-        "unlink", "rename", "link", "mkdir", "rmdir", "list", "wait",
+        "open",     "read",        "write",         "ftruncate",      "fsync",
+        "close",    "fstat",       "stat",          "rewrite",        "append",
+        "truncate", "read all of", "mmap and read", "mmap and write", "lock, read, write",
+        "unlink",   "rename",      "link",          "mkdir",          "rmdir",
+        "list",     "wait",
 };
 static const char *const names[N_NAMES] = { "a", "b", "c", "s/a", "s/b" };
 
@@ -176,7 +198,8 @@ static void run_slot(const Step *s) {
         if (s->kind == OP_OPEN) {
                 if (*slot >= 0)
                         return;
-                if ((s->flags & O_TRUNC) && object_of(s->name) >= 0 && (!is_certain(s->actor, s->name, start) || !may_write(&objects[object_of(s->name)], s->actor)))
+                if ((s->flags & O_TRUNC) && object_of(s->name) >= 0 &&
+                    (!is_certain(s->actor, s->name, start) || !may_write(&objects[object_of(s->name)], s->actor)))
                         return;
                 fd = open_name(s->actor, s->name, s->flags, &o);
                 if (fd < 0)
@@ -282,8 +305,12 @@ static void locked(Object *o, enum Actor actor, int fd, const Step *s) {
 
 static void run_file(const Step *s) {
         static const int open_flags[N_KINDS] = {
-                [OP_REWRITE] = O_RDWR | O_CREAT | O_TRUNC, [OP_APPEND] = O_WRONLY | O_CREAT | O_APPEND,
-                [OP_READ_ALL] = O_RDONLY, [OP_MMAP_READ] = O_RDONLY, [OP_MMAP_WRITE] = O_RDWR, [OP_LOCKED] = O_RDWR | O_CREAT,
+                [OP_REWRITE] = O_RDWR | O_CREAT | O_TRUNC,
+                [OP_APPEND] = O_WRONLY | O_CREAT | O_APPEND,
+                [OP_READ_ALL] = O_RDONLY,
+                [OP_MMAP_READ] = O_RDONLY,
+                [OP_MMAP_WRITE] = O_RDWR,
+                [OP_LOCKED] = O_RDWR | O_CREAT,
         };
         int flags = open_flags[s->kind], fd;
         bool writes = flags != O_RDONLY;
@@ -299,12 +326,23 @@ static void run_file(const Step *s) {
         if (fd < 0)
                 return;
         switch (s->kind) {
-        case OP_REWRITE: (void) do_write(o, s->actor, fd, 0, s->len, false); break;
-        case OP_APPEND: (void) do_write(o, s->actor, fd, 0, s->len, true); break;
-        case OP_MMAP_READ: read_mapped(o, s->actor, fd); break;
-        case OP_MMAP_WRITE: write_mapped(o, s->actor, fd, s->at, s->len); break;
-        case OP_LOCKED: locked(o, s->actor, fd, s); break;
-        default: do_read(o, s->actor, fd, 0, SIZE_MAX_);
+        case OP_REWRITE:
+                (void) do_write(o, s->actor, fd, 0, s->len, false);
+                break;
+        case OP_APPEND:
+                (void) do_write(o, s->actor, fd, 0, s->len, true);
+                break;
+        case OP_MMAP_READ:
+                read_mapped(o, s->actor, fd);
+                break;
+        case OP_MMAP_WRITE:
+                write_mapped(o, s->actor, fd, s->at, s->len);
+                break;
+        case OP_LOCKED:
+                locked(o, s->actor, fd, s);
+                break;
+        default:
+                do_read(o, s->actor, fd, 0, SIZE_MAX_);
         }
         do_close(o, s->actor, fd);
 }
@@ -323,7 +361,8 @@ static void run_stat(const Step *s) {
         }
         o = met(s->actor, s->name, st.st_ino, start);
         if (o < 0)
-                return wrong("stat: found %s which the name is not, nor was lately (it is %s)", S_ISDIR(st.st_mode) ? "a directory" : "a file", object_of(s->name) < 0 ? "nothing" : "another");
+                return wrong("stat: found %s which the name is not, nor was lately (it is %s)",
+                             S_ISDIR(st.st_mode) ? "a directory" : "a file", object_of(s->name) < 0 ? "nothing" : "another");
         if (S_ISDIR(st.st_mode) != objects[o].dir)
                 return wrong("stat: the type is wrong");
         expire(&objects[o], s->actor, start);
@@ -437,18 +476,33 @@ static void run_list(const Step *s) {
 static void run_step(const Step *s) {
         acting = s->actor;
         switch (s->kind) {
-        case OP_OPEN: case OP_READ: case OP_WRITE: case OP_TRUNCATE_FD: case OP_SYNC: case OP_CLOSE: case OP_STAT_FD:
+        case OP_OPEN:
+        case OP_READ:
+        case OP_WRITE:
+        case OP_TRUNCATE_FD:
+        case OP_SYNC:
+        case OP_CLOSE:
+        case OP_STAT_FD:
                 return run_slot(s);
-        case OP_STAT: return run_stat(s);
-        case OP_TRUNCATE: return run_truncate(s);
-        case OP_UNLINK: case OP_RMDIR: return run_remove(s);
-        case OP_RENAME: case OP_LINK: return run_rename(s);
-        case OP_MKDIR: return run_mkdir(s);
-        case OP_LIST: return run_list(s);
+        case OP_STAT:
+                return run_stat(s);
+        case OP_TRUNCATE:
+                return run_truncate(s);
+        case OP_UNLINK:
+        case OP_RMDIR:
+                return run_remove(s);
+        case OP_RENAME:
+        case OP_LINK:
+                return run_rename(s);
+        case OP_MKDIR:
+                return run_mkdir(s);
+        case OP_LIST:
+                return run_list(s);
         case OP_WAIT:
                 (void) poll(NULL, 0, (int) ((MAX(promise.data_s, promise.names_s) + LATE * 1.5) * 1000));
                 return;
-        default: return run_file(s);
+        default:
+                return run_file(s);
         }
 }
 
@@ -547,12 +601,14 @@ static int run_history(const Step *steps, int n) {
 
 /* data: mostly one file that is open, instead of everything. */
 static Step step_random(uint64_t *rng, bool data) {
-        static const int flags[] = { O_RDONLY, O_RDONLY, O_RDWR, O_RDWR | O_CREAT, O_RDWR | O_CREAT | O_EXCL,
-                                     O_RDWR | O_CREAT | O_TRUNC, O_RDWR | O_APPEND };
+        static const int flags[] = {
+                O_RDONLY,         O_RDONLY, O_RDWR, O_RDWR | O_CREAT, O_RDWR | O_CREAT | O_EXCL, O_RDWR | O_CREAT | O_TRUNC,
+                O_RDWR | O_APPEND
+        };
         static const unsigned places[] = { 0, 0, 1, 100, 4095, 4096, 9000, 20000 };
         static const unsigned lengths[] = { 1, 10, 100, 4096, 5000, 15000 };
         Step s = {
-                .actor = (enum Actor) (random_below(rng, 9) % 4 % N_ACTORS),
+                .actor = (enum Actor)(random_below(rng, 9) % 4 % N_ACTORS),
                 .kind = (enum Kind) random_below(rng, N_KINDS),
                 .name = (int) random_below(rng, N_NAMES),
                 .to = (int) random_below(rng, N_NAMES),
@@ -567,7 +623,7 @@ static Step step_random(uint64_t *rng, bool data) {
         if (s.kind == OP_OPEN && random_below(rng, 2))
                 s.flags = O_RDWR | O_CREAT;
         if (data) {
-                s.kind = (enum Kind) (random_below(rng, 12) > 0 ? random_below(rng, OP_LOCKED + 1) : s.kind);
+                s.kind = (enum Kind)(random_below(rng, 12) > 0 ? random_below(rng, OP_LOCKED + 1) : s.kind);
                 s.name = 0;
                 s.slot = (int) random_below(rng, 4) / 3;
                 s.at %= 9000;
@@ -591,9 +647,11 @@ static void print_step(int number, const Step *s) {
                                s->flags & O_TRUNC ? "|O_TRUNC" : "", s->flags & O_APPEND ? "|O_APPEND" : "");
         if (s->kind == OP_RENAME || s->kind == OP_LINK)
                 (void) fprintf(stderr, " %s", names[s->to]);
-        if (s->kind == OP_READ || s->kind == OP_WRITE || s->kind == OP_TRUNCATE || s->kind == OP_TRUNCATE_FD || s->kind == OP_MMAP_WRITE || s->kind == OP_LOCKED)
+        if (s->kind == OP_READ || s->kind == OP_WRITE || s->kind == OP_TRUNCATE || s->kind == OP_TRUNCATE_FD ||
+            s->kind == OP_MMAP_WRITE || s->kind == OP_LOCKED)
                 (void) fprintf(stderr, " at %u", s->at);
-        if (s->kind == OP_READ || s->kind == OP_WRITE || s->kind == OP_REWRITE || s->kind == OP_APPEND || s->kind == OP_MMAP_WRITE || s->kind == OP_LOCKED)
+        if (s->kind == OP_READ || s->kind == OP_WRITE || s->kind == OP_REWRITE || s->kind == OP_APPEND ||
+            s->kind == OP_MMAP_WRITE || s->kind == OP_LOCKED)
                 (void) fprintf(stderr, " %u bytes", s->len);
         (void) fprintf(stderr, "\n");
 }
@@ -657,9 +715,11 @@ static void died(int sig) {
 
 int main(int argc, char **argv) {
         static const struct option options[] = {
-                { "seconds", 1, NULL, 't' }, { "jobs", 1, NULL, 'j' },    { "seed", 1, NULL, 's' },
-                { "ops", 1, NULL, 'o' },     { "data-s", 1, NULL, 'd' },  { "names-s", 1, NULL, 'n' },
-                { "positive", 0, NULL, 'p' }, { "nocto", 0, NULL, 'c' },  { "sync", 0, NULL, 'y' }, { 0 },
+                { "seconds", 1, NULL, 't' },  { "jobs", 1, NULL, 'j' },
+                { "seed", 1, NULL, 's' },     { "ops", 1, NULL, 'o' },
+                { "data-s", 1, NULL, 'd' },   { "names-s", 1, NULL, 'n' },
+                { "positive", 0, NULL, 'p' }, { "nocto", 0, NULL, 'c' },
+                { "sync", 0, NULL, 'y' },     { 0 },
         };
         unsigned jobs = 4, *n_histories;
         uint64_t seed = 1;
@@ -668,16 +728,35 @@ int main(int argc, char **argv) {
 
         while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0)
                 switch (c) {
-                case 't': seconds = atof(optarg); break;
-                case 'j': jobs = (unsigned) atoi(optarg); break;
-                case 's': seed = strtoull(optarg, NULL, 10); break;
-                case 'o': n_ops = (unsigned) atoi(optarg); break;
-                case 'd': promise.data_s = atof(optarg); break;
-                case 'n': promise.names_s = atof(optarg); break;
-                case 'p': promise.positive = true; break;
-                case 'c': promise.nocto = true; break;
-                case 'y': promise.synchronous = true; break;
-                default: return 2;
+                case 't':
+                        seconds = atof(optarg);
+                        break;
+                case 'j':
+                        jobs = (unsigned) atoi(optarg);
+                        break;
+                case 's':
+                        seed = strtoull(optarg, NULL, 10);
+                        break;
+                case 'o':
+                        n_ops = (unsigned) atoi(optarg);
+                        break;
+                case 'd':
+                        promise.data_s = atof(optarg);
+                        break;
+                case 'n':
+                        promise.names_s = atof(optarg);
+                        break;
+                case 'p':
+                        promise.positive = true;
+                        break;
+                case 'c':
+                        promise.nocto = true;
+                        break;
+                case 'y':
+                        promise.synchronous = true;
+                        break;
+                default:
+                        return 2;
                 }
         if (argc - optind != N_ACTORS || n_ops > OPS_MAX) {
                 (void) fprintf(stderr, "usage: histories A B SERVER [OPTIONS]\n");
@@ -697,7 +776,8 @@ int main(int argc, char **argv) {
                 (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 (void) signal(SIGBUS, died);
                 objects = calloc(OBJECTS, sizeof *objects);
-                for (uint64_t s = seed * 1000000 + job; now() < end && n_used < n_bases / 2; s += jobs, (void) __atomic_fetch_add(n_histories, 1, __ATOMIC_RELAXED))
+                for (uint64_t s = seed * 1000000 + job; now() < end && n_used < n_bases / 2;
+                     s += jobs, (void) __atomic_fetch_add(n_histories, 1, __ATOMIC_RELAXED))
                         if (try_history(s))
                                 _exit(1);
                 _exit(0);

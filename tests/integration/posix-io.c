@@ -112,8 +112,7 @@ static void case_write_in_small_pieces(void) {
 
         pattern_fill(p, sizeof p, 1);
         for (size_t i = 0; i < sizeof p; i += 13)
-                EQ(write(fd, p + i, sizeof p - i < 13 ? sizeof p - i : 13),
-                   sizeof p - i < 13 ? sizeof p - i : 13);
+                EQ(write(fd, p + i, sizeof p - i < 13 ? sizeof p - i : 13), sizeof p - i < 13 ? sizeof p - i : 13);
         EQ(lseek(fd, 0, SEEK_SET), 0);
         for (size_t i = 0; i < sizeof q; i += 7)
                 EQ(read(fd, q + i, sizeof q - i < 7 ? sizeof q - i : 7), sizeof q - i < 7 ? sizeof q - i : 7);

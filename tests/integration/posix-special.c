@@ -121,7 +121,8 @@ static int run(const char *path, char *const argv[]) {
 }
 
 static void case_exec(void) {
-        char *const script[] = { (char *) "script", NULL }, *const sh[] = { (char *) "sh", (char *) "-c", (char *) "exit 7", NULL };
+        char *const script[] = { (char *) "script", NULL }, *const sh[] = { (char *) "sh", (char *) "-c", (char *) "exit 7",
+                                                                            NULL };
         int fd;
 
         copy("/bin/sh", "sh", 0755);

@@ -29,9 +29,9 @@ static const struct {
         const char *name;
         const Case *cases;
 } groups[] = {
-        { "open", open_cases },     { "io", io_cases },     { "size", size_cases },     { "mmap", mmap_cases },
-        { "name", name_cases },     { "rename", rename_cases }, { "meta", meta_cases }, { "time", time_cases },
-        { "access", access_cases }, { "dir", dir_cases },   { "special", special_cases }, { "lock", lock_cases },
+        { "open", open_cases },     { "io", io_cases },         { "size", size_cases },       { "mmap", mmap_cases },
+        { "name", name_cases },     { "rename", rename_cases }, { "meta", meta_cases },       { "time", time_cases },
+        { "access", access_cases }, { "dir", dir_cases },       { "special", special_cases }, { "lock", lock_cases },
 };
 
 bool on_nfs;

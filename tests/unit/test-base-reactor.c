@@ -143,7 +143,7 @@ Test(reactor, hooks_run_after_tasks_once_a_turn) {
 
         reactor_add_hook(reactor, &hook);
         reactor_defer(reactor, &task);
-        reactor_defer(reactor, &task); /* queued once */
+        reactor_defer(reactor, &task);            /* queued once */
         (void) reactor_turn(reactor, UINT64_MAX); /* does not wait: there is a task */
         cr_assert_str_eq(trace, "th");
         reactor_remove_hook(reactor, &hook);

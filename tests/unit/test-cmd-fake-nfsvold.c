@@ -46,7 +46,7 @@ static void say(const char *line) {
 
 static size_t count_start(void) {
         const char *path = getenv("NFSVOL_FAKE_COUNT");
-        struct stat st = {0};
+        struct stat st = { 0 };
         int fd;
 
         if (!path)
@@ -65,8 +65,8 @@ static void describe(const char *path) {
         mode_t mask = umask(0);
 
         (void) umask(mask);
-        (void) fprintf(out, "pid %d\nsid %d\ncwd %s\numask %03o\noptions %s\n", (int) getpid(),
-                       (int) getsid(0), getcwd(cwd, sizeof cwd) ? cwd : "?", (unsigned) mask, options);
+        (void) fprintf(out, "pid %d\nsid %d\ncwd %s\numask %03o\noptions %s\n", (int) getpid(), (int) getsid(0),
+                       getcwd(cwd, sizeof cwd) ? cwd : "?", (unsigned) mask, options);
         for (int fd = 0; fd < 256; fd++) {
                 ssize_t n;
 
@@ -81,7 +81,7 @@ static void describe(const char *path) {
 }
 
 static int listen_on(const char *path) {
-        struct sockaddr_un addr = {.sun_family = AF_UNIX};
+        struct sockaddr_un addr = { .sun_family = AF_UNIX };
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
         if (strlen(path) >= sizeof addr.sun_path)
@@ -108,13 +108,13 @@ static int fuse_mount(const char *path) {
 static void fuse_answer(int fd) {
         static char buf[FUSE_MIN_READ_BUFFER + (1 << 20)];
         const struct fuse_in_header *in = (const void *) buf;
-        struct fuse_out_header out = {.len = sizeof out};
-        struct fuse_init_out init = {.major = 7, .minor = 31, .max_readahead = 65536, .max_write = 131072};
-        struct fuse_attr_out attr = {.attr = {.ino = 1, .mode = S_IFDIR | 0755, .nlink = 2}};
-        struct fuse_entry_out entry = {.nodeid = 2, .attr = {.ino = 2, .mode = S_IFDIR | 0755, .nlink = 2}};
-        struct fuse_statfs_out statfs = {.st = {.bsize = 4096, .namelen = 255}};
-        struct fuse_open_out opened = {.fh = 1};
-        struct iovec iov[2] = {{&out, sizeof out}, {NULL, 0}};
+        struct fuse_out_header out = { .len = sizeof out };
+        struct fuse_init_out init = { .major = 7, .minor = 31, .max_readahead = 65536, .max_write = 131072 };
+        struct fuse_attr_out attr = { .attr = { .ino = 1, .mode = S_IFDIR | 0755, .nlink = 2 } };
+        struct fuse_entry_out entry = { .nodeid = 2, .attr = { .ino = 2, .mode = S_IFDIR | 0755, .nlink = 2 } };
+        struct fuse_statfs_out statfs = { .st = { .bsize = 4096, .namelen = 255 } };
+        struct fuse_open_out opened = { .fh = 1 };
+        struct iovec iov[2] = { { &out, sizeof out }, { NULL, 0 } };
         const char *name = buf + sizeof *in;
 
         if (read(fd, buf, sizeof buf) < (ssize_t) sizeof *in)
@@ -122,24 +122,24 @@ static void fuse_answer(int fd) {
         out.unique = in->unique;
         switch (in->opcode) {
         case FUSE_INIT:
-                iov[1] = (struct iovec){&init, sizeof init};
+                iov[1] = (struct iovec){ &init, sizeof init };
                 break;
         case FUSE_GETATTR:
                 attr.attr.ino = in->nodeid;
-                iov[1] = (struct iovec){&attr, sizeof attr};
+                iov[1] = (struct iovec){ &attr, sizeof attr };
                 break;
         case FUSE_LOOKUP:
                 entry.nodeid = entry.attr.ino = strcmp(name, "a") == 0 ? 2 : strcmp(name, "b") == 0 ? 3 : 4;
                 if (entry.nodeid == 4 && strcmp(name, "dir") != 0)
                         out.error = -ENOENT;
                 else
-                        iov[1] = (struct iovec){&entry, sizeof entry};
+                        iov[1] = (struct iovec){ &entry, sizeof entry };
                 break;
         case FUSE_STATFS:
-                iov[1] = (struct iovec){&statfs, sizeof statfs};
+                iov[1] = (struct iovec){ &statfs, sizeof statfs };
                 break;
         case FUSE_OPENDIR:
-                iov[1] = (struct iovec){&opened, sizeof opened};
+                iov[1] = (struct iovec){ &opened, sizeof opened };
                 break;
         case FUSE_READDIR:
         case FUSE_RELEASEDIR:
@@ -168,17 +168,16 @@ static void control_answer(int listen_fd) {
                 return;
         }
         if (read(fd, line, sizeof line) > 0)
-                (void) dprintf(
-                        fd,
-                        "{\"version\":\"0.1.0\",\"id\":\"%s\",\"source\":\"%s\",\"options\":\"%s\",\"state\":"
-                        "\"serving\","
-                        "\"keeper_pid\":%d,\"worker_pid\":%d,\"users\":1,\"uptime_s\":93784,\"restarts\":0,"
-                        "\"server\":{\"host\":\"fake\",\"address\":\"127.0.0.1\",\"port\":2049,\"export\":\"/"
-                        "x\",\"up\":true,"
-                        "\"connections\":1},\"requests\":{\"in_flight\":0,\"total\":42},"
-                        "\"rpcs\":{\"GETATTR\":{\"calls\":7,\"resent\":1,\"errors\":0,\"rtt_us\":123.4}},"
-                        "\"counters\":{\"reconnects\":2},\"locks\":\"local\",\"new_thing\":[1]}\n",
-                        id, source, options, (int) getpid(), (int) getpid());
+                (void) dprintf(fd,
+                               "{\"version\":\"0.1.0\",\"id\":\"%s\",\"source\":\"%s\",\"options\":\"%s\",\"state\":"
+                               "\"serving\","
+                               "\"keeper_pid\":%d,\"worker_pid\":%d,\"users\":1,\"uptime_s\":93784,\"restarts\":0,"
+                               "\"server\":{\"host\":\"fake\",\"address\":\"127.0.0.1\",\"port\":2049,\"export\":\"/"
+                               "x\",\"up\":true,"
+                               "\"connections\":1},\"requests\":{\"in_flight\":0,\"total\":42},"
+                               "\"rpcs\":{\"GETATTR\":{\"calls\":7,\"resent\":1,\"errors\":0,\"rtt_us\":123.4}},"
+                               "\"counters\":{\"reconnects\":2},\"locks\":\"local\",\"new_thing\":[1]}\n",
+                               id, source, options, (int) getpid(), (int) getpid());
         (void) close(fd);
 }
 
@@ -186,8 +185,8 @@ static void serve(int fuse_fd, int listen_fd) {
         bool mute = strcmp(mode, "mute") == 0;
 
         for (;;) {
-                struct pollfd pfds[2] = {{.fd = listen_fd, .events = POLLIN},
-                                         {.fd = mute ? -1 : fuse_fd, .events = POLLIN}};
+                struct pollfd pfds[2] = { { .fd = listen_fd, .events = POLLIN },
+                                          { .fd = mute ? -1 : fuse_fd, .events = POLLIN } };
 
                 (void) poll(pfds, 2, -1);
                 if (pfds[1].revents & POLLERR)

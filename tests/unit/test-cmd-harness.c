@@ -41,7 +41,7 @@ static void copy_file(const char *from, const char *to) {
 
 /* Volumes of this machine that are none of ours; only in our namespace. */
 static void forget_others(void) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
 
         cr_assert_eq(mount_table_read(&table), 0);
         for (size_t i = table.n_entries; i-- > 0;)
@@ -49,10 +49,9 @@ static void forget_others(void) {
 }
 
 void helper_setup(void) {
-        static const char *const links[] = {"mount.fuse.nfs", "mount.nfs", "mount.nfs4", "umount.fuse.nfs"};
+        static const char *const links[] = { "mount.fuse.nfs", "mount.nfs", "mount.nfs4", "umount.fuse.nfs" };
 
-        if (!getenv("NFSVOL_TEST_HELPER") || geteuid() != 0 || access("/dev/fuse", R_OK) < 0 ||
-            unshare(CLONE_NEWNS) < 0)
+        if (!getenv("NFSVOL_TEST_HELPER") || geteuid() != 0 || access("/dev/fuse", R_OK) < 0 || unshare(CLONE_NEWNS) < 0)
                 cr_skip_test("needs root, mount namespaces, /dev/fuse, and meson's environment");
         cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
         forget_others();
@@ -73,7 +72,7 @@ void helper_setup(void) {
 
 /* The daemons end with their mounts. */
 void helper_teardown(void) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
 
         if (mount_table_read(&table) == 0)
                 for (size_t i = table.n_entries; i-- > 0;)
@@ -84,7 +83,7 @@ void helper_teardown(void) {
 }
 
 Process start_argv(const char *program, char **argv, uid_t uid) {
-        Process p = {.start = now_ns()};
+        Process p = { .start = now_ns() };
         int out[2], err[2];
 
         cr_assert_eq(pipe2(out, O_CLOEXEC), 0);
@@ -111,7 +110,7 @@ Process start_argv(const char *program, char **argv, uid_t uid) {
 
 /* To the end of both outputs, as kubelet does: a daemon that keeps them open shows here. */
 Run finish(Process p) {
-        Run run = {0};
+        Run run = { 0 };
         int status;
         ssize_t n;
 
@@ -128,7 +127,7 @@ Run finish(Process p) {
 }
 
 Process start(const char *program, ...) {
-        char *argv[MAX_ARGS] = {(char *) (uintptr_t) at(program)};
+        char *argv[MAX_ARGS] = { (char *) (uintptr_t) at(program) };
         va_list ap;
         size_t n = 1;
 
@@ -148,7 +147,7 @@ size_t lines(const char *text) {
 }
 
 bool is_mounted(const char *leaf, const char *root) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         const MountEntry *entry;
 
         cr_assert_eq(mount_table_read(&table), 0);
@@ -158,7 +157,7 @@ bool is_mounted(const char *leaf, const char *root) {
 
 /* Mounts beneath base. */
 size_t count_mounts(void) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         size_t n = 0;
 
         cr_assert_eq(mount_table_read(&table), 0);
@@ -176,8 +175,7 @@ size_t count_starts(void) {
 /* No mount, no directory, no lock. */
 void expect_nothing_left(const char *what) {
         cr_expect_eq(count_mounts(), 0, "%s: mounts are left", what);
-        cr_expect(rmdir(at("run")) == 0 || errno == ENOENT, "%s: something is left in the run directory",
-                  what);
+        cr_expect(rmdir(at("run")) == 0 || errno == ENOENT, "%s: something is left in the run directory", what);
 }
 
 void expect_failure(const Run *r, int status, const char *text, const char *what) {

@@ -58,7 +58,7 @@ Test(helper, verbose) {
 
 Test(helper, how_the_daemon_is_started) {
         char text[8192], path[300];
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         Run r;
 
         (void) umask(077);
@@ -69,8 +69,8 @@ Test(helper, how_the_daemon_is_started) {
         cr_assert_eq(mount_table_read(&table), 0);
         for (size_t i = 0; i < table.n_entries; i++)
                 if (strncmp(table.entries[i].target, at("run/"), strlen(at("run/"))) == 0)
-                        (void) snprintf(path, sizeof path, "%.*s/spawned",
-                                        (int) strlen(table.entries[i].target) - 4, table.entries[i].target);
+                        (void) snprintf(path, sizeof path, "%.*s/spawned", (int) strlen(table.entries[i].target) - 4,
+                                        table.entries[i].target);
         cr_assert_gt(io_read_file(path, text, sizeof text), 0, "%s", path);
         cr_expect(strstr(text, "\ncwd /\n"), "%s", text);
         cr_expect(strstr(text, "\numask 022\n"), "%s", text);
@@ -91,14 +91,14 @@ Test(helper, what_the_daemon_says) {
                 int status;
                 const char *text;
         } cases[] = {
-                {"error", 32, "mount.nfs: host:/x: access denied by server (try this)\n"},
-                {"odd", 77, "mount.nfs: host:/x: odd ?[1m text\n"},
-                {"again", 32, "mount.nfs: host:/x: connection refused\n"},
-                {"eof", 32, "nfsvold ended with exit code 5"},
-                {"crash", 32, "nfsvold was killed by signal 9"},
-                {"garbage", 4, "nfsvold said something unknown: what?"},
-                {"long", 4, "cannot read what nfsvold says"},
-                {"hang", 32, "timed out"},
+                { "error", 32, "mount.nfs: host:/x: access denied by server (try this)\n" },
+                { "odd", 77, "mount.nfs: host:/x: odd ?[1m text\n" },
+                { "again", 32, "mount.nfs: host:/x: connection refused\n" },
+                { "eof", 32, "nfsvold ended with exit code 5" },
+                { "crash", 32, "nfsvold was killed by signal 9" },
+                { "garbage", 4, "nfsvold said something unknown: what?" },
+                { "long", 4, "cannot read what nfsvold says" },
+                { "hang", 32, "timed out" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -153,8 +153,7 @@ Test(helper, subdirectories) {
         expect_success(&r, "again");
         cr_expect_eq(count_mounts(), 2);
         r = run("mount.nfs", "host:/x", at("t2"), "-o", "subdir=a/none");
-        expect_failure(&r, 32, "cannot mount the directory a/none of host:/x: No such file or directory",
-                       "missing");
+        expect_failure(&r, 32, "cannot mount the directory a/none of host:/x: No such file or directory", "missing");
         cr_expect_eq(count_mounts(), 2);
 }
 
@@ -219,40 +218,35 @@ Test(helper, refusals) {
                 int status;
                 const char *text;
         } cases[] = {
-                {{"mount.nfs"}, 1, "HOST:/PATH and a directory are expected"},
-                {{"mount.nfs", "host:/x"}, 1, "HOST:/PATH and a directory are expected"},
-                {{"mount.nfs", "host:/x", "@t", "more"}, 1, "too many arguments"},
-                {{"mount.nfs", "host:/x", "@t", "-Z"}, 1, "unknown command line option"},
-                {{"mount.nfs", "host:/x", "@t", "-o"}, 1, "lacks its value"},
-                {{"mount.nfs", "host:/x", "@t", "-N", "1"}, 1, "nsenter"},
-                {{"mount.nfs", "hostx", "@t"}, 32, "mount.nfs: hostx: the source has no ':'"},
-                {{"mount.nfs", "host:x", "@t"}, 32, "must start with '/'"},
-                {{"mount.nfs", "host:/x", "@t", "-o", "vers=4.1"},
-                 32,
-                 "NFS version 4 is not supported yet; use vers=3"},
-                {{"mount.nfs", "host:/x", "@t", "-o", "sec=krb5"}, 32, "option sec=krb5 is not supported"},
-                {{"mount.nfs", "host:/x", "@t", "-o", "frob=1"}, 32, "unknown option frob"},
-                {{"mount.nfs4", "host:/x", "@t"},
-                 32,
-                 "mount.nfs4: host:/x: NFS version 4 is not supported yet"},
-                {{"mount.fuse.nfs", "host:/x", "@t", "-t", "nfs4"}, 32, "NFS version 4 is not supported yet"},
-                {{"mount.nfs", "[::1]:/x", "@t", "-o", "proto=tcp"}, 32, "proto=tcp6"},
-                {{"mount.nfs", "host:/x", "@none"}, 32, "none does not exist"},
-                {{"mount.nfs", "host:/x", "@nfsvol"}, 32, "nfsvol is not a directory"},
-                {{"mount.nfs", "host:/x", "@t", "-o", "remount,ro"}, 32, "no NFS volume is mounted there"},
-                {{"nfsvol", "frob"}, 1, "unknown verb frob"},
-                {{"nfsvol", "umount", "@t"}, 32, "no NFS volume is mounted there"},
-                {{"nfsvol", "umount", "@none"}, 32, "No such file or directory"},
-                {{"nfsvol", "status", "@t"}, 32, "no NFS volume is mounted there"},
+                { { "mount.nfs" }, 1, "HOST:/PATH and a directory are expected" },
+                { { "mount.nfs", "host:/x" }, 1, "HOST:/PATH and a directory are expected" },
+                { { "mount.nfs", "host:/x", "@t", "more" }, 1, "too many arguments" },
+                { { "mount.nfs", "host:/x", "@t", "-Z" }, 1, "unknown command line option" },
+                { { "mount.nfs", "host:/x", "@t", "-o" }, 1, "lacks its value" },
+                { { "mount.nfs", "host:/x", "@t", "-N", "1" }, 1, "nsenter" },
+                { { "mount.nfs", "hostx", "@t" }, 32, "mount.nfs: hostx: the source has no ':'" },
+                { { "mount.nfs", "host:x", "@t" }, 32, "must start with '/'" },
+                { { "mount.nfs", "host:/x", "@t", "-o", "vers=4.1" }, 32, "NFS version 4 is not supported yet; use vers=3" },
+                { { "mount.nfs", "host:/x", "@t", "-o", "sec=krb5" }, 32, "option sec=krb5 is not supported" },
+                { { "mount.nfs", "host:/x", "@t", "-o", "frob=1" }, 32, "unknown option frob" },
+                { { "mount.nfs4", "host:/x", "@t" }, 32, "mount.nfs4: host:/x: NFS version 4 is not supported yet" },
+                { { "mount.fuse.nfs", "host:/x", "@t", "-t", "nfs4" }, 32, "NFS version 4 is not supported yet" },
+                { { "mount.nfs", "[::1]:/x", "@t", "-o", "proto=tcp" }, 32, "proto=tcp6" },
+                { { "mount.nfs", "host:/x", "@none" }, 32, "none does not exist" },
+                { { "mount.nfs", "host:/x", "@nfsvol" }, 32, "nfsvol is not a directory" },
+                { { "mount.nfs", "host:/x", "@t", "-o", "remount,ro" }, 32, "no NFS volume is mounted there" },
+                { { "nfsvol", "frob" }, 1, "unknown verb frob" },
+                { { "nfsvol", "umount", "@t" }, 32, "no NFS volume is mounted there" },
+                { { "nfsvol", "umount", "@none" }, 32, "No such file or directory" },
+                { { "nfsvol", "status", "@t" }, 32, "no NFS volume is mounted there" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-                char *argv[8] = {0};
+                char *argv[8] = { 0 };
                 Run r;
 
                 for (size_t k = 0; k < 7 && cases[i].args[k]; k++)
-                        argv[k] = (char *) (uintptr_t) (cases[i].args[k][0] == '@' ? at(cases[i].args[k] + 1)
-                                                                                   : cases[i].args[k]);
+                        argv[k] = (char *) (uintptr_t) (cases[i].args[k][0] == '@' ? at(cases[i].args[k] + 1) : cases[i].args[k]);
                 r = finish(start_argv(argv[0], argv, 0));
                 expect_failure(&r, cases[i].status, cases[i].text, cases[i].text);
                 expect_nothing_left(cases[i].text);
@@ -287,13 +281,11 @@ Test(helper, accepted_forms) {
 }
 
 Test(helper, not_root) {
-        char *argv[] = {(char *) (uintptr_t) "mount.nfs", (char *) (uintptr_t) "host:/x",
-                        (char *) (uintptr_t) at("t"), NULL};
+        char *argv[] = { (char *) (uintptr_t) "mount.nfs", (char *) (uintptr_t) "host:/x", (char *) (uintptr_t) at("t"), NULL };
         Run r = finish(start_argv("mount.nfs", argv, 65534));
 
         expect_failure(&r, 1, "only root can mount", "nobody");
-        char *argv2[] = {(char *) (uintptr_t) "nfsvol", (char *) (uintptr_t) "umount",
-                         (char *) (uintptr_t) at("t"), NULL};
+        char *argv2[] = { (char *) (uintptr_t) "nfsvol", (char *) (uintptr_t) "umount", (char *) (uintptr_t) at("t"), NULL };
         r = finish(start_argv("nfsvol", argv2, 65534));
         expect_failure(&r, 1, "only root can unmount", "nobody");
 }
@@ -306,8 +298,7 @@ Test(helper, remount) {
         expect_success(&r, "mount");
         r = run("mount.nfs", "host:/x", at("t2"));
         expect_success(&r, "another user");
-        r = run("mount.nfs", "host:/x", at("t"), "-o",
-                "remount,ro,relatime,user_id=0,group_id=0,allow_other");
+        r = run("mount.nfs", "host:/x", at("t"), "-o", "remount,ro,relatime,user_id=0,group_id=0,allow_other");
         expect_success(&r, "remount");
         cr_assert_eq(statvfs(at("t"), &st), 0);
         cr_expect_eq(st.f_flag & (ST_RDONLY | ST_NOSUID), ST_RDONLY | ST_NOSUID);
@@ -374,7 +365,7 @@ Test(helper, target_goes_away) {
 }
 
 Test(helper, interrupted) {
-        static const int signals[] = {SIGTERM, SIGINT};
+        static const int signals[] = { SIGTERM, SIGINT };
 
         (void) setenv("NFSVOL_FAKE", "hang", 1);
         for (size_t i = 0; i < ELEMENTSOF(signals); i++) {

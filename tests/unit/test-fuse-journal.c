@@ -46,10 +46,9 @@ static int serve(int memory_fd) {
         if (memory_attach(memory_fd, &memory) < 0)
                 return REFUSED;
         mount_options_init(&options);
-        if (mount_options_parse(&options, memory->options, &why) < 0 ||
-            vfs_new(memory, &options.session, &vfs) < 0 || fuse_volume_new(memory, vfs, finished, NULL, &volume) < 0 ||
-            reactor_new(&reactor) < 0 || vfs_reactor_new(vfs, 0, reactor, &vr) < 0 ||
-            fuse_channel_new(volume, 0, reactor, vr, &channel) < 0)
+        if (mount_options_parse(&options, memory->options, &why) < 0 || vfs_new(memory, &options.session, &vfs) < 0 ||
+            fuse_volume_new(memory, vfs, finished, NULL, &volume) < 0 || reactor_new(&reactor) < 0 ||
+            vfs_reactor_new(vfs, 0, reactor, &vr) < 0 || fuse_channel_new(volume, 0, reactor, vr, &channel) < 0)
                 return REFUSED;
         for (int i = 0; i < 5; i++)
                 if (reactor_turn(reactor, now_ns() + NSEC_PER_MSEC) < 0)
@@ -153,8 +152,7 @@ static void damage(Memory *memory) {
         }
         for (unsigned i = 0; i < 24; i++) { /* states and lengths are what a journal is made of */
                 Slot *slot = &memory->journal[0].slots[random_below(24)];
-                uint32_t *words[] = { &slot->len, (uint32_t *) &slot->buffer, &slot->step, &slot->reply_len,
-                                      &slot->object.len };
+                uint32_t *words[] = { &slot->len, (uint32_t *) &slot->buffer, &slot->step, &slot->reply_len, &slot->object.len };
 
                 if (random_below(4) == 0)
                         *words[random_below(ELEMENTSOF(words))] = (uint32_t) random_below(UINT32_MAX);

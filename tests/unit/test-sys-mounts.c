@@ -63,10 +63,8 @@ Test(mounts, bind_and_flags) {
         struct statvfs st;
 
         volume_make();
-        cr_assert_eq(mount_bind(at("vol"), NULL, at("t"),
-                                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOATIME,
-                                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR__ATIME,
-                                &step),
+        cr_assert_eq(mount_bind(at("vol"), NULL, at("t"), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOATIME,
+                                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR__ATIME, &step),
                      0, "%s", step);
         cr_assert_eq(statvfs(at("t"), &st), 0);
         cr_expect_eq(st.f_flag & (ST_RDONLY | ST_NOSUID | ST_NOATIME), ST_RDONLY | ST_NOSUID | ST_NOATIME);
@@ -90,9 +88,9 @@ Test(mounts, subdir) {
                 const char *subdir;
                 int expected;
         } cases[] = {
-                {"", 0},         {"dir", 0},          {"dir/sub", 0},       {"inside", 0},
-                {"no", -ENOENT}, {"file", -ENOTDIR},  {"dir/..", 0},        {"..", -EXDEV},
-                {"/", -EXDEV},   {"outside", -EXDEV}, {"absolute", -EXDEV}, {"dir/../../t", -EXDEV},
+                { "", 0 },         { "dir", 0 },          { "dir/sub", 0 },       { "inside", 0 },
+                { "no", -ENOENT }, { "file", -ENOTDIR },  { "dir/..", 0 },        { "..", -EXDEV },
+                { "/", -EXDEV },   { "outside", -EXDEV }, { "absolute", -EXDEV }, { "dir/../../t", -EXDEV },
         };
 
         volume_make();
@@ -160,7 +158,7 @@ static int fuse_mount(const char *source, const char *target) {
 }
 
 Test(mounts, table) {
-        _cleanup_(mount_table_done) MountTable table = {0};
+        _cleanup_(mount_table_done) MountTable table = { 0 };
         const MountEntry *volume, *entry;
         size_t before;
         const char *step;
@@ -199,8 +197,7 @@ Test(mounts, table) {
         cr_assert_eq(mount("none", at("a b"), "tmpfs", 0, NULL), 0);
         cr_assert_eq(mount_table_read(&table), 0);
         cr_expect_null(mount_table_find(&table, at("a b")));
-        cr_expect_eq(mount_table_count(&table, mount_table_find(&table, at("vol"))->dev, at("vol")), 3,
-                     "still counted");
+        cr_expect_eq(mount_table_count(&table, mount_table_find(&table, at("vol"))->dev, at("vol")), 3, "still counted");
         cr_assert_eq(umount2(at("a b"), 0), 0);
         cr_assert_eq(umount2(at("a b"), 0), 0);
         cr_assert_eq(umount2(at("t"), 0), 0);

@@ -116,8 +116,7 @@ static void race_child(Shared *shared, unsigned seed) {
 
 Test(rundir, lock_race, .timeout = 120) {
         enum { N = 50 };
-        Shared *shared =
-                mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        Shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         pid_t pids[N];
 
         cr_assert_neq(shared, MAP_FAILED);

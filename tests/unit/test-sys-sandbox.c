@@ -21,12 +21,12 @@
 
 static bool has_landlock;
 
-#define CHECK(x)                                                                                             \
-        do {                                                                                                 \
-                if (!(x)) {                                                                                  \
-                        (void) fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #x, strerror(errno));  \
-                        _exit(1);                                                                            \
-                }                                                                                            \
+#define CHECK(x)                                                                                                                 \
+        do {                                                                                                                     \
+                if (!(x)) {                                                                                                      \
+                        (void) fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #x, strerror(errno));                      \
+                        _exit(1);                                                                                                \
+                }                                                                                                                \
         } while (0)
 #define CHECK_ERR(x, err) CHECK((x) == -1 && errno == (err))
 

@@ -27,7 +27,12 @@ static CallTime at(uint64_t t) {
 
 static NfsAttr attr_at(mode_t mode, long t, uint64_t size) {
         return (NfsAttr){
-                .mode = mode, .nlink = 1, .fileid = 5, .size = size, .mtime = { t, 0 }, .ctime = { t, 0 },
+                .mode = mode,
+                .nlink = 1,
+                .fileid = 5,
+                .size = size,
+                .mtime = { t, 0 },
+                .ctime = { t, 0 },
         };
 }
 
@@ -137,14 +142,17 @@ Test(cache, pages_are_kept_while_nothing_changes) {
 
 static NfsWcc wcc(const NfsAttr *before, const NfsAttr *after) {
         return (NfsWcc){
-                .has_before = true, .has_after = true, .before_size = before->size, .before_mtime = before->mtime,
-                .before_ctime = before->ctime, .after = *after,
+                .has_before = true,
+                .has_after = true,
+                .before_size = before->size,
+                .before_mtime = before->mtime,
+                .before_ctime = before->ctime,
+                .after = *after,
         };
 }
 
 Test(cache, own_writes_keep_own_pages) {
-        NfsAttr a = attr_at(S_IFREG | 0644, 1, 10), b = attr_at(S_IFREG | 0644, 2, 20),
-                c = attr_at(S_IFREG | 0644, 3, 30);
+        NfsAttr a = attr_at(S_IFREG | 0644, 1, 10), b = attr_at(S_IFREG | 0644, 2, 20), c = attr_at(S_IFREG | 0644, 3, 30);
         NfsWcc w;
 
         cache_update(vfs, inode, &a, at(100 * S));
@@ -165,8 +173,7 @@ Test(cache, own_writes_keep_own_pages) {
 }
 
 Test(cache, parallel_writes_answered_out_of_order) {
-        NfsAttr a = attr_at(S_IFREG | 0644, 1, 10), b = attr_at(S_IFREG | 0644, 2, 20),
-                c = attr_at(S_IFREG | 0644, 3, 30), got;
+        NfsAttr a = attr_at(S_IFREG | 0644, 1, 10), b = attr_at(S_IFREG | 0644, 2, 20), c = attr_at(S_IFREG | 0644, 3, 30), got;
         uint64_t unused;
         NfsWcc w;
 
@@ -214,11 +221,11 @@ Test(cache, names_are_believed_only_where_everybody_may_search) {
                 enum LookupCache lookupcache;
                 bool found, believed;
         } cases[] = {
-                { 0755, LOOKUP_CACHE_ALL, true, true },       { 0755, LOOKUP_CACHE_ALL, false, true },
-                { 0755, LOOKUP_CACHE_POSITIVE, true, true },  { 0755, LOOKUP_CACHE_POSITIVE, false, false },
-                { 0755, LOOKUP_CACHE_NONE, true, false },     { 0755, LOOKUP_CACHE_NONE, false, false },
-                { 0700, LOOKUP_CACHE_ALL, true, false },      { 0754, LOOKUP_CACHE_ALL, true, false },
-                { 0711, LOOKUP_CACHE_ALL, false, true },      { 0705, LOOKUP_CACHE_ALL, true, false },
+                { 0755, LOOKUP_CACHE_ALL, true, true },      { 0755, LOOKUP_CACHE_ALL, false, true },
+                { 0755, LOOKUP_CACHE_POSITIVE, true, true }, { 0755, LOOKUP_CACHE_POSITIVE, false, false },
+                { 0755, LOOKUP_CACHE_NONE, true, false },    { 0755, LOOKUP_CACHE_NONE, false, false },
+                { 0700, LOOKUP_CACHE_ALL, true, false },     { 0754, LOOKUP_CACHE_ALL, true, false },
+                { 0711, LOOKUP_CACHE_ALL, false, true },     { 0705, LOOKUP_CACHE_ALL, true, false },
                 { 0675, LOOKUP_CACHE_ALL, true, false },
         };
 

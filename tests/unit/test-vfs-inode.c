@@ -249,9 +249,9 @@ Test(inode, damaged_records_are_dropped) {
         static const struct {
                 size_t offset, size;
         } inode_parts[] = {
-                { offsetof(InodeRecord, used), 4 },     { offsetof(InodeRecord, generation), 4 },
-                { offsetof(InodeRecord, fileid), 8 },   { offsetof(InodeRecord, type), 4 },
-                { offsetof(InodeRecord, fh), 12 },      { offsetof(InodeRecord, seal), 4 },
+                { offsetof(InodeRecord, used), 4 },   { offsetof(InodeRecord, generation), 4 },
+                { offsetof(InodeRecord, fileid), 8 }, { offsetof(InodeRecord, type), 4 },
+                { offsetof(InodeRecord, fh), 12 },    { offsetof(InodeRecord, seal), 4 },
         };
         uint64_t ids[4];
         NfsFh fh = handle(3);

@@ -87,8 +87,7 @@ static void violates(enum VerifyRule rule, const char *how) {
 Test(verify, sound) {
         const VerifyReport *report = verify();
 
-        cr_assert_eq(report->n_faults, 0, "rule %u of %llu", report->faults[0].rule,
-                     (unsigned long long) report->faults[0].what);
+        cr_assert_eq(report->n_faults, 0, "rule %u of %llu", report->faults[0].rule, (unsigned long long) report->faults[0].what);
         cr_expect_eq(report->counts[VERIFY_INODES], 4);
         cr_expect_eq(report->counts[VERIFY_LOOKUPS], 4);
         cr_expect_eq(report->counts[VERIFY_OPENS], 1);
@@ -97,13 +96,13 @@ Test(verify, sound) {
         cr_expect_eq(report->counts[VERIFY_DIRTY], 1);
 }
 
-#define DAMAGE(lvalue, value, rule)                                 \
-        do {                                                        \
-                __typeof__(lvalue) *p = &(lvalue), before = *p;     \
-                *p = (value);                                       \
-                violates(rule, #lvalue);                            \
-                *p = before;                                        \
-                cr_assert_eq(verify()->n_faults, 0, "%s", #lvalue); \
+#define DAMAGE(lvalue, value, rule)                                                                                              \
+        do {                                                                                                                     \
+                __typeof__(lvalue) *p = &(lvalue), before = *p;                                                                  \
+                *p = (value);                                                                                                    \
+                violates(rule, #lvalue);                                                                                         \
+                *p = before;                                                                                                     \
+                cr_assert_eq(verify()->n_faults, 0, "%s", #lvalue);                                                              \
         } while (0)
 
 Test(verify, each_disagreement_is_named) {

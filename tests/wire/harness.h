@@ -54,13 +54,13 @@ bool harness_wait(Harness *h, const int *counter, int want, uint32_t timeout_ms)
 void harness_run(Harness *h, uint32_t ms);
 
 /* Runs it until the expression is true, ten seconds at most; is it? */
-#define harness_until(h, x)                                                                                  \
-        ({                                                                                                   \
-                uint64_t until_ = now_ns() + 10 * NSEC_PER_SEC;                                              \
-                                                                                                             \
-                while (!(x) && now_ns() < until_)                                                            \
-                        harness_run(h, 1);                                                                   \
-                (bool) (x);                                                                                  \
+#define harness_until(h, x)                                                                                                      \
+        ({                                                                                                                       \
+                uint64_t until_ = now_ns() + 10 * NSEC_PER_SEC;                                                                  \
+                                                                                                                                 \
+                while (!(x) && now_ns() < until_)                                                                                \
+                        harness_run(h, 1);                                                                                       \
+                (bool) (x);                                                                                                      \
         })
 
 /* Sends and waits (10 s). Returns call.err; -1 if it was never done. */

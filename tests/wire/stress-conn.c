@@ -36,8 +36,7 @@ static void slot_send(Slot *slot);
 static void check(Slot *slot, bool ok, const char *what) {
         if (ok)
                 return;
-        (void) fprintf(stderr, "stress-conn: %s: %s, err %d\n", nfs_proc_name(slot->t.call.proc), what,
-                       slot->t.call.err);
+        (void) fprintf(stderr, "stress-conn: %s: %s, err %d\n", nfs_proc_name(slot->t.call.proc), what, slot->t.call.err);
         slot->worker->failed = true;
 }
 
@@ -57,9 +56,7 @@ static void slot_done(TestCall *t) {
                 if (t->call.err == 0 && t->call.proc == NFS_GETATTR)
                         check(slot, t->call.res.attr.fileid == id, "another call's answer");
                 if (t->call.err == 0 && t->call.proc == NFS_READ)
-                        check(slot,
-                              *(const uint8_t *) t->call.res.read.data ==
-                                      fakenfs_byte(id, t->call.args.read.offset),
+                        check(slot, *(const uint8_t *) t->call.res.read.data == fakenfs_byte(id, t->call.args.read.offset),
                               "another call's data");
         }
         slot_send(slot);
@@ -168,8 +165,8 @@ int main(int argc, char **argv) {
         __atomic_store_n(&stop_kicking, true, __ATOMIC_RELAXED);
         (void) pthread_join(kicker, NULL);
         (void) fakenfs_stop(fake);
-        (void) printf("%lu calls done, %lu of them cancelled, %lu connects, %lu ms\n", done, cancelled,
-                      connects, (now_ns() - start) / NSEC_PER_MSEC);
+        (void) printf("%lu calls done, %lu of them cancelled, %lu connects, %lu ms\n", done, cancelled, connects,
+                      (now_ns() - start) / NSEC_PER_MSEC);
         free(workers);
         return failed || done != (uint64_t) n * n_calls;
 }

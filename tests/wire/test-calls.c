@@ -24,8 +24,7 @@ Test(calls, every_procedure_is_answered) {
         TestCall t;
 
         for (int proc = 0; proc < NFS3_N_PROCS; proc++) {
-                test_call_init(&h, &t, (enum NfsProc) proc,
-                               proc == NFS_READDIR || proc == NFS_READDIRPLUS ? 1 : 5);
+                test_call_init(&h, &t, (enum NfsProc) proc, proc == NFS_READDIR || proc == NFS_READDIRPLUS ? 1 : 5);
                 t.call.args.name = proc == NFS_LOOKUP ? "f3" : "new";
                 switch (proc) {
                 case NFS_READ:

@@ -111,8 +111,7 @@ Test(conn, calls_wait_for_the_server) {
         cr_assert_eq(t[0].n_done, 0);
         cr_assert(!nfs_conn_is_up(h.conn));
         (void) harness_until(&h, h.stats.connect_failures >= 3);
-        cr_assert(h.stats.connect_failures >= 3 && h.stats.connect_failures <= 7, "%lu",
-                  h.stats.connect_failures);
+        cr_assert(h.stats.connect_failures >= 3 && h.stats.connect_failures <= 7, "%lu", h.stats.connect_failures);
         fakenfs_listen(h.fake, true);
         for (int i = 0; i < 10; i++)
                 cr_assert(harness_wait(&h, &t[i].n_done, 1, 10000));

@@ -58,12 +58,9 @@ static void heals(const Healing *fault) {
 
 Test(faults, faults_that_heal) {
         static const Healing cases[] = {
-                { FAKE_DELAY, 50, 1 },        { FAKE_CLOSE, 0, 2 },
-                { FAKE_CLOSE_AFTER, 0, 2 },   { FAKE_PARTIAL, 1, 2 },
-                { FAKE_PARTIAL, 3, 2 },       { FAKE_PARTIAL, 4, 2 },
-                { FAKE_PARTIAL, 20, 2 },      { FAKE_PARTIAL, 100, 2 },
-                { FAKE_FRAGMENT, 1, 1 },      { FAKE_FRAGMENT, 20, 1 },
-                { FAKE_TRICKLE, 60, 1 },
+                { FAKE_DELAY, 50, 1 },   { FAKE_CLOSE, 0, 2 },     { FAKE_CLOSE_AFTER, 0, 2 }, { FAKE_PARTIAL, 1, 2 },
+                { FAKE_PARTIAL, 3, 2 },  { FAKE_PARTIAL, 4, 2 },   { FAKE_PARTIAL, 20, 2 },    { FAKE_PARTIAL, 100, 2 },
+                { FAKE_FRAGMENT, 1, 1 }, { FAKE_FRAGMENT, 20, 1 }, { FAKE_TRICKLE, 60, 1 },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++)
@@ -101,9 +98,12 @@ static void bound_memory(void) {
 /* RFC 5531, section 11: a record ends with the fragment that says so. None here does, or it would be larger than any reply. */
 Test(faults, records_without_an_end) {
         static const Healing cases[] = {
-                { FAKE_ENDLESS, 1, 2 },          { FAKE_ENDLESS, 64, 2 },
-                { FAKE_ENDLESS, 1000, 2 },       { FAKE_ENDLESS, 1 << 20, 2 },
-                { FAKE_ENDLESS, 8 << 20, 2 },    { FAKE_RAW_LENGTH, 8 << 20, 2 },
+                { FAKE_ENDLESS, 1, 2 },
+                { FAKE_ENDLESS, 64, 2 },
+                { FAKE_ENDLESS, 1000, 2 },
+                { FAKE_ENDLESS, 1 << 20, 2 },
+                { FAKE_ENDLESS, 8 << 20, 2 },
+                { FAKE_RAW_LENGTH, 8 << 20, 2 },
                 { FAKE_RAW_LENGTH, 0x7fffffff, 2 },
         };
         uint64_t seen = 0, before;

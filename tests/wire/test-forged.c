@@ -23,9 +23,9 @@ TestSuite(forged, .init = setup, .fini = teardown, .timeout = 60);
 
 Test(forged, libnfs_uses_our_functions) {
         static const char *const names[] = {
-                "libnfs_zdr_bytes", "libnfs_zdr_opaque", "libnfs_zdr_string", "libnfs_zdr_array",
-                "zdr_malloc",       "zdr_entry3",        "zdr_entryplus3",   "zdr_nlm4_oh",
-                "recv",
+                "libnfs_zdr_bytes", "libnfs_zdr_opaque", "libnfs_zdr_string",
+                "libnfs_zdr_array", "zdr_malloc",        "zdr_entry3",
+                "zdr_entryplus3",   "zdr_nlm4_oh",       "recv",
         };
         Dl_info ours, library, symbol;
 
@@ -83,8 +83,7 @@ static int forged(enum NfsProc proc, uint64_t id, enum FakeAction action, uint32
 }
 
 static const uint32_t lengths[] = {
-        4097,       5000,       65536,      1 << 20,    0x7ffffffc, 0x7fffffff,
-        0x80000000, 0xffffff00, 0xffffffd8, 0xfffffffc, 0xffffffff,
+        4097, 5000, 65536, 1 << 20, 0x7ffffffc, 0x7fffffff, 0x80000000, 0xffffff00, 0xffffffd8, 0xfffffffc, 0xffffffff,
 };
 
 Test(forged, read_length) {
@@ -128,8 +127,7 @@ Test(forged, names) {
 
 Test(forged, directories) {
         cr_assert_eq(forged(NFS_READDIRPLUS, 1, FAKE_LOOP, 0), EIO);
-        cr_assert_eq(forged(NFS_READDIRPLUS, 1, FAKE_LENGTH, 20000), 0,
-                     "many entries: 40 bytes each, one record");
+        cr_assert_eq(forged(NFS_READDIRPLUS, 1, FAKE_LENGTH, 20000), 0, "many entries: 40 bytes each, one record");
 }
 
 Test(forged, more_than_a_record_may_hold) {
@@ -159,8 +157,7 @@ Test(forged, file_types) {
 }
 
 Test(forged, mount_flavours) {
-        static const uint32_t counts[] = { 5000,       0x10000,    0x3fffffff, 0x40000000,
-                                           0x40000001, 0x80000000, 0xffffffff };
+        static const uint32_t counts[] = { 5000, 0x10000, 0x3fffffff, 0x40000000, 0x40000001, 0x80000000, 0xffffffff };
         NfsMountConfig config = {
                 .host = "127.0.0.1",
                 .path = "/x",
@@ -174,8 +171,8 @@ Test(forged, mount_flavours) {
 
         for (size_t i = 0; i < ELEMENTSOF(counts); i++) {
                 fakenfs_fault(h.fake, FAKE_MNT, FAKE_LENGTH, counts[i], 0, 1);
-                cr_assert_eq(nfs_export_mount(&config, &result, message, sizeof message), NFS_MOUNT_PROTOCOL,
-                             "%x: %s", counts[i], message);
+                cr_assert_eq(nfs_export_mount(&config, &result, message, sizeof message), NFS_MOUNT_PROTOCOL, "%x: %s", counts[i],
+                             message);
         }
         cr_assert_eq(nfs_export_mount(&config, &result, message, sizeof message), NFS_MOUNT_OK);
 }

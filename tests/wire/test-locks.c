@@ -10,7 +10,7 @@
 
 #include "volume.h"
 
-#define ID      5 /* f3 */
+#define ID 5 /* f3 */
 
 static uint64_t nodeid, fh, fh2;
 

@@ -70,9 +70,7 @@ Test(mount, tells_what_the_server_can_do) {
 Test(mount, sizes_are_made_sane) {
         static const struct {
                 uint32_t said, want;
-        } cases[] = {
-                { 0, 4096 }, { 512, 512 }, { 1 << 20, 1 << 20 }, { 1 << 24, 1 << 20 }, { UINT32_MAX, 1 << 20 }
-        };
+        } cases[] = { { 0, 4096 }, { 512, 512 }, { 1 << 20, 1 << 20 }, { 1 << 24, 1 << 20 }, { UINT32_MAX, 1 << 20 } };
 
         start();
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {

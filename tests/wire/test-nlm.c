@@ -96,10 +96,12 @@ Test(nlm, statuses) {
                 uint32_t status;
                 int err;
         } cases[] = {
-                { NLM_DENIED, EAGAIN },  { NLM_DENIED_NOLOCKS, ENOLCK }, { NLM_BLOCKED, EAGAIN },
-                { NLM_DEADLOCK, EDEADLK }, { NLM_ROFS, EROFS },          { NLM_STALE_FH, ESTALE },
-                { NLM_FBIG, EOVERFLOW }, { NLM_FAILED, ENOLCK },         { NLM_DENIED_GRACE, ENOLCK },
-                { 10, ENOLCK },          { 0xffffffff, ENOLCK },
+                { NLM_DENIED, EAGAIN },       { NLM_DENIED_NOLOCKS, ENOLCK },
+                { NLM_BLOCKED, EAGAIN },      { NLM_DEADLOCK, EDEADLK },
+                { NLM_ROFS, EROFS },          { NLM_STALE_FH, ESTALE },
+                { NLM_FBIG, EOVERFLOW },      { NLM_FAILED, ENOLCK },
+                { NLM_DENIED_GRACE, ENOLCK }, { 10, ENOLCK },
+                { 0xffffffff, ENOLCK },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -162,8 +164,7 @@ static void wrong(enum NfsProc proc, enum FakeAction action, uint32_t arg) {
 /* Lengths that lie: of the cookie and of the holder's owner. Under AddressSanitizer. */
 Test(nlm, forged) {
         static const uint32_t lengths[] = {
-                0,          3,          5000,       65536,      1 << 20,    0x7ffffffc, 0x7fffffff,
-                0x80000000, 0xffffff00, 0xffffffd8, 0xfffffffc, 0xffffffff,
+                0, 3, 5000, 65536, 1 << 20, 0x7ffffffc, 0x7fffffff, 0x80000000, 0xffffff00, 0xffffffd8, 0xfffffffc, 0xffffffff,
         };
 
         fakenfs_hold_lock(h.fake, 5, 77, true, 0, 0);

@@ -14,7 +14,7 @@ static uint64_t nodeid, reader, writer;
 static VfsInval *told[8]; /* oldest first */
 static unsigned n_told;
 static uint64_t dropped_at; /* ns */
-static bool at_once; /* the kernel drops pages as soon as it is told */
+static bool at_once;        /* the kernel drops pages as soon as it is told */
 static uint8_t data[PAGE];
 
 static void inval_pages(void *userdata, VfsInval *inval) {

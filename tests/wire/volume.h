@@ -10,12 +10,12 @@
 #include "harness.h"
 #include "vfs/vfs.h"
 
-#define CHECK(x)                                                                                             \
-        do {                                                                                                 \
-                if (!(x)) {                                                                                  \
-                        (void) fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                       \
-                        abort();                                                                             \
-                }                                                                                            \
+#define CHECK(x)                                                                                                                 \
+        do {                                                                                                                     \
+                if (!(x)) {                                                                                                      \
+                        (void) fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                           \
+                        abort();                                                                                                 \
+                }                                                                                                                \
         } while (0)
 
 typedef struct TestOp {
@@ -58,13 +58,13 @@ void init(TestOp *t);
 bool is_done(const TestOp *t, uint32_t timeout_ms);
 void turn_for(uint32_t ms);
 /* Turns until the expression is true, ten seconds at most; is it? */
-#define turn_until(x)                                                                                        \
-        ({                                                                                                   \
-                uint64_t until_ = now_ns() + 10 * NSEC_PER_SEC;                                              \
-                                                                                                             \
-                while (!(x) && now_ns() < until_)                                                            \
-                        turn_for(1);                                                                         \
-                (bool) (x);                                                                                  \
+#define turn_until(x)                                                                                                            \
+        ({                                                                                                                       \
+                uint64_t until_ = now_ns() + 10 * NSEC_PER_SEC;                                                                  \
+                                                                                                                                 \
+                while (!(x) && now_ns() < until_)                                                                                \
+                        turn_for(1);                                                                                             \
+                (bool) (x);                                                                                                      \
         })
 /* errno, within ten seconds. */
 int result(TestOp *t);
