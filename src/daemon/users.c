@@ -78,18 +78,27 @@ static int count_users(Keeper *keeper) {
 }
 
 /* Another daemon may have come to be there since a keeper died. 1, 0, or why that is not known. */
-static int mountpoint_is_ours(const Keeper *keeper) {
+enum { PLACE_LOST, PLACE_COVERED, PLACE_OURS }; /* our mount is not there (any more); there, under another one; there */
+
+/* What is at our mountpoint, or negative errno. */
+static int place_read(const Keeper *keeper) {
+        const KeeperRecord *record = keeper->record;
         const MountEntry *entry;
+        int place = PLACE_LOST;
         MountTable table;
         int r;
 
         r = mount_table_read(&table);
         if (r < 0)
                 return r;
-        entry = mount_table_find(&table, keeper->record->mountpoint);
-        r = entry && entry->dev == keeper->record->dev;
+        entry = mount_table_find(&table, record->mountpoint);
+        if (entry && entry->dev == record->dev)
+                place = PLACE_OURS;
+        for (size_t i = 0; i < table.n_entries && place == PLACE_LOST; i++)
+                if (table.entries[i].dev == record->dev && strcmp(table.entries[i].target, record->mountpoint) == 0)
+                        place = PLACE_COVERED;
         mount_table_done(&table);
-        return r;
+        return place;
 }
 
 static bool directory_is_ours(const Keeper *keeper) {
@@ -104,15 +113,15 @@ static bool directory_is_ours(const Keeper *keeper) {
 static int take_down(Keeper *keeper) {
         static const char *const leaves[] = { "key", "control" };
         char path[600];
-        int ours;
+        int place;
 
         control_close(keeper);
-        ours = mountpoint_is_ours(keeper);
-        if (ours < 0) {
-                log_warning("cannot read the mount table: %s", strerror(-ours));
+        place = place_read(keeper);
+        if (place < 0) {
+                log_warning("cannot read the mount table: %s", strerror(-place));
                 return check_in(keeper, RETRY_USEC);
         }
-        if (ours && umount2(keeper->record->mountpoint, MNT_DETACH) < 0)
+        if (place == PLACE_OURS && umount2(keeper->record->mountpoint, MNT_DETACH) < 0)
                 log_warning("cannot detach %s: %s", keeper->record->mountpoint, strerror(errno));
         if (directory_is_ours(keeper)) {
                 (void) rmdir(keeper->record->mountpoint);
@@ -129,16 +138,7 @@ static int take_down(Keeper *keeper) {
 
 /* Nobody but we should unmount it. Under the lock. */
 static bool is_lost(const Keeper *keeper) {
-        MountTable table;
-        bool found = false;
-
-        if (!keeper->record->mounted || mount_table_read(&table) < 0)
-                return false;
-        for (size_t i = 0; i < table.n_entries && !found; i++) /* something may stand over it */
-                found = table.entries[i].dev == keeper->record->dev &&
-                        strcmp(table.entries[i].target, keeper->record->mountpoint) == 0;
-        mount_table_done(&table);
-        return !found;
+        return keeper->record->mounted && place_read(keeper) == PLACE_LOST;
 }
 
 int users_take_down(Keeper *keeper, bool force) {

@@ -3,7 +3,8 @@
  *
  * One thread per reactor, each with its FUSE channel and its NFS connection; the main thread runs the first.
  * Signals that are meant to end the volume (SIGTERM to its scope) are the keeper's to act on: a worker that obeyed
- * them would take the mounts away from under their users. All it does at a SIGTERM is to commit what has been written.
+ * them would take the mounts away from under their users. All it does at a SIGTERM is to commit what has been written, and
+ * from then on each second: its users may have no more time than systemd gives the scope.
  * SIGUSR1 is the keeper's: it makes room for a worker of another version, at an instant at which nothing is in flight
  * if there is one soon, and else as if it had been killed.
  */
@@ -27,6 +28,7 @@
 #include "worker.h"
 
 #define LEAVE_BOUND_NS (100 * NSEC_PER_MSEC)
+#define COMMIT_NS      NSEC_PER_SEC          /* between two, once the scope is being stopped */
 #define BUSY_BOUND_NS  (200 * NSEC_PER_MSEC) /* for a former worker to be gone altogether */
 
 typedef struct WorkerReactor {
@@ -40,6 +42,7 @@ typedef struct WorkerReactor {
         VfsSync sync;
         pthread_t thread;
         bool running;
+        bool told; /* that it has committed */
 } WorkerReactor;
 
 typedef struct Worker {
@@ -49,7 +52,7 @@ typedef struct Worker {
         FuseVolume *volume;
         WorkerReactor reactors[REACTORS_MAX];
         FdSource signals;
-        Timer leave_timer;
+        Timer leave_timer, commit_timer;
         uint64_t memory_limit; /* bytes */
         _Atomic unsigned n_leaving;
         Task finish;
@@ -139,7 +142,9 @@ static void worker_signals(void) {
 static void committed(VfsSync *sync) {
         WorkerReactor *wr = container_of(sync, WorkerReactor, sync);
 
-        log_info("reactor %u: everything written is on the server", wr->index);
+        if (!wr->told)
+                log_info("reactor %u: everything written is on the server", wr->index);
+        wr->told = true;
 }
 
 static void commit_run(Task *task) {
@@ -147,6 +152,16 @@ static void commit_run(Task *task) {
 
         wr->sync.done = committed;
         vfs_sync_all(wr->vr, &wr->sync);
+}
+
+static void commit_all(Worker *worker) {
+        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
+                reactor_post(worker->reactors[i].reactor, &worker->reactors[i].commit);
+        timer_arm(worker->reactors[0].reactor, &worker->commit_timer, now_ns() + COMMIT_NS);
+}
+
+static void commit_fired(Timer *timer) {
+        commit_all(container_of(timer, Worker, commit_timer));
 }
 
 /* ---- making room ---- */
@@ -194,8 +209,7 @@ static void signals_ready(FdSource *source, uint32_t events) {
                 return;
         if (si.ssi_signo == WORKER_LEAVE)
                 return worker_leave(worker);
-        for (unsigned i = 0; i < worker->memory->n_reactors; i++)
-                reactor_post(worker->reactors[i].reactor, &worker->reactors[i].commit);
+        commit_all(worker);
 }
 
 static int watch_signals(Worker *worker) {
@@ -207,6 +221,7 @@ static int watch_signals(Worker *worker) {
         if (fd < 0)
                 return -errno;
         worker->signals.ready = signals_ready;
+        worker->commit_timer.fired = commit_fired;
         return fd_source_add(worker->reactors[0].reactor, &worker->signals, fd, EPOLLIN);
 }
 
@@ -335,6 +350,7 @@ static void worker_stop(Worker *worker) {
         for (unsigned i = 0; i < worker->memory->n_reactors; i++)
                 if (!fuse_channel_is_idle(worker->reactors[i].channel) || !vfs_reactor_is_idle(worker->reactors[i].vr))
                         _exit(0);
+        timer_disarm(&worker->commit_timer);
         fd_source_remove(&worker->signals);
         for (unsigned i = 0; i < worker->memory->n_reactors; i++)
                 fd_source_remove(&worker->reactors[i].ping);
@@ -402,7 +418,7 @@ int worker_main(int memory_fd) {
         r = worker_start(worker);
         if (r < 0) {
                 log_error("the worker cannot start: %s", r == -EPROTO ? "the recovery memory is damaged" : strerror(-r));
-                return r == -EPROTO ? WORKER_EXIT_UNUSABLE : 1;
+                _exit(r == -EPROTO ? WORKER_EXIT_UNUSABLE : 1); /* what there is of it so far is not taken apart */
         }
         crash_point(SERVING_SOON);
         atomic_store(&memory->worker_state, WORKER_SERVING);

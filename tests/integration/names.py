@@ -47,7 +47,7 @@ def read_ahead(d, server):
     n = wait_until_read()
     then = lookups_for(order[500:1000])
     print(f"# {first} LOOKUPs for 500 names, then {then}; {n} READDIRPLUS")
-    assert then < 100, then
+    assert then < 200, then  # they hold for acdirmin: on a busy machine some are too old
     # what we change ourselves is known at once
     removed, renamed, written = (f"{d}/f{n}" for n in order[1997:])
     os.unlink(removed)
