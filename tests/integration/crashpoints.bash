@@ -114,7 +114,7 @@ case_one_of_two_copies() {
 import os, signal, sys, threading, time
 m, export, server = sys.argv[1], sys.argv[2], int(sys.argv[3])
 want, wrong = b"b" * 1000 + b"c" * 4096, 0
-for i in range(24):
+for i in range(60):
     fd = os.open(f"{m}/{i}", os.O_RDWR | os.O_CREAT, 0o600)
     direct = os.open(f"{m}/{i}", os.O_WRONLY | os.O_DIRECT)
     os.pwrite(fd, b"a" * 3500, 0)

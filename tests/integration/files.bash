@@ -79,7 +79,7 @@ limit_nconnect_4=$long
 case_nconnect_4() {
     local rc=0
     mount_at "$M" nconnect=4
-    posix "$M" || rc=1
+    ! soak || posix "$M" || rc=1
     fsx "$M" "$(seconds 3)" 4 || rc=1
     churn "$M" "$(seconds 4)" 8 "$T/server/export" || rc=1
     healthy || rc=1

@@ -78,7 +78,7 @@ Test(faults, faults_that_heal_after_a_time_out) {
         reconnect(1500); /* longer than the machine stalls */
         for (size_t i = 0; i < ELEMENTSOF(cases); i++)
                 heals(&cases[i]);
-        cr_assert_eq(h.stats.timeouts, ELEMENTSOF(cases));
+        cr_assert_geq(h.stats.timeouts, ELEMENTSOF(cases), "and perhaps one that was slow");
 }
 
 static uint64_t peak_memory(void) {
