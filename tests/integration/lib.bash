@@ -72,6 +72,28 @@ server() { # VERB [DIR] [PORT]: of the server, or of another one in DIR
 }
 
 # mount_at DIR [OPTIONS [SOURCE]]
+fio_jobs() { # DIR SIZE: buffered, direct and mapped; each reads back what it wrote, and knows it
+    cat <<FIO
+[global]
+directory=$1
+size=$2
+rw=randrw
+bsrange=4k-128k
+verify=crc32c
+verify_fatal=1
+do_verify=1
+[buffered]
+ioengine=psync
+fsync=50
+[direct]
+ioengine=libaio
+iodepth=16
+direct=1
+[mapped]
+ioengine=mmap
+FIO
+}
+
 mount_at() {
     mkdir -p "$1"
     mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0${2:+,$2}" "${3:-$SRC}" "$1"

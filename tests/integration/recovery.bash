@@ -115,25 +115,7 @@ case_worker_killed_nconnect_4() {
 
 # What others have written to check file systems with, beside it: fio(1), buffered, direct and mapped, and dd(1).
 fio_rounds() {
-    cat >"$T/fio.job" <<FIO
-[global]
-directory=$M
-size=8m
-rw=randrw
-bsrange=4k-128k
-verify=crc32c
-verify_fatal=1
-do_verify=1
-[buffered]
-ioengine=psync
-fsync=50
-[direct]
-ioengine=libaio
-iodepth=16
-direct=1
-[mapped]
-ioengine=mmap
-FIO
+    fio_jobs "$M" 8m >"$T/fio.job"
     while [ -e "$T/go" ]; do
         fio --output="$T/fio.out" "$T/fio.job" >/dev/null || { tail -n 40 "$T/fio.out"; return 1; }
         echo >>"$T/fio.rounds"
@@ -243,6 +225,25 @@ case_told_to_end_then_killed() { # the successor of a keeper that was taking the
     wait_for 10 no_volumes
     [ "$(cat "$T/server/export/open")" = still ]
     rm "$T/server/export/open"
+}
+
+# Whoever uses it may have no more time than systemd gives the scope: what is written then goes out within a second, not five.
+case_told_to_end_commits() {
+    mount_at "$M"
+    mkfifo "$T/line"
+    # no process closes the file meanwhile: that would send it
+    python3 -c 'import os, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+os.write(fd, sys.stdin.readline().encode())
+sys.stdin.readline()' "$M/open" <"$T/line" & writer=$!
+    exec 9>"$T/line"
+    kill -TERM "$(worker_pid)"
+    wait_for 5 logged 'everything written is on the server'
+    echo data >&9
+    wait_for 3 grep -q data "$T/server/export/open"
+    exec 9>&-
+    wait $writer
+    rm "$M/open"
 }
 
 # Whoever waits for a server that is away waits on, whichever of us dies meanwhile.

@@ -158,25 +158,7 @@ limit_fio_through_it_all=$((through_seconds + 120))
 case_fio_through_it_all() {
     kubelet_mounts
     rm -f "$T"/fio.*
-    cat >"$T/fio.job" <<FIO
-[global]
-directory=/tmp/pod
-size=24m
-rw=randrw
-bsrange=4k-128k
-verify=crc32c
-verify_fatal=1
-do_verify=1
-[buffered]
-ioengine=psync
-fsync=50
-[direct]
-ioengine=libaio
-iodepth=16
-direct=1
-[mapped]
-ioengine=mmap
-FIO
+    fio_jobs /tmp/pod 24m >"$T/fio.job"
     pod_runs pod-fio "
         until [ -e $T/fio.stop ]; do fio --output=$T/fio.out $T/fio.job || { touch $T/fio.failed; exit 1; }; echo >>$T/fio.rounds; done
         touch $T/fio.done"
