@@ -111,6 +111,8 @@ static inline void journal_set_slots(Journal *journal, uint32_t high) {
 /* Node id = index | generation << 32; the root is index 1, generation 0, so its node id is FUSE's. */
 #define RECORD_LOST 2 /* damaged: the kernel may still have its id, so nothing else ever gets it */
 
+#define NAME_LOST 1u
+
 typedef struct InodeRecord {
         _Atomic uint32_t used; /* published last */
         uint32_t generation;
@@ -125,7 +127,7 @@ typedef struct InodeRecord {
         /* hints, for finding it again (vfs/revive.c) */
         _Atomic uint64_t parent;    /* the directory in which it was seen last; 0: none */
         _Atomic int64_t changed_at; /* ctime, as last known: ns; INT64_MAX: we have changed it since */
-        _Atomic uint32_t name_hash; /* of its name there; 0: not known */
+        _Atomic uint32_t name_hash; /* of its name there; 0: not known; NAME_LOST: we removed that, and it has others */
         _Atomic uint32_t epoch;     /* Memory.handle_epoch when fh was new */
 } InodeRecord;
 
@@ -265,7 +267,7 @@ typedef struct Memory {
         _Atomic uint32_t worker_state; /* enum WorkerState */
         _Atomic uint32_t worker_starts;
         _Atomic uint32_t worker_faulted;      /* the last one died by its own doing, not by kill(2): a request may have done it */
-        _Atomic uint64_t doing[REACTORS_MAX]; /* unique of the request that a reactor last did something for */
+        _Atomic uint64_t doing[REACTORS_MAX]; /* unique of the request that a reactor is busy with; 0: none */
         _Atomic uint32_t pongs[REACTORS_MAX];
         _Atomic uint32_t server_up[REACTORS_MAX];   /* 2: not responding (nfs(5), retrans), else 1 */
         _Atomic uint64_t dirty_bytes;               /* written, and not yet taken by the server */

@@ -229,7 +229,9 @@ int inode_replace_fh(Vfs *vfs, Inode *inode, const NfsFh *was, const NfsFh *fh) 
 }
 
 static bool has_name(const Inode *inode, const char *name) {
-        return name_hash(name) == atomic_load_explicit(&inode->record->name_hash, memory_order_relaxed);
+        uint32_t hash = atomic_load_explicit(&inode->record->name_hash, memory_order_relaxed);
+
+        return hash == NAME_LOST || hash == name_hash(name);
 }
 
 bool inode_is_same(const Vfs *vfs, const Inode *inode, const NfsAttr *attr, const char *name) {

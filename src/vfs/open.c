@@ -114,7 +114,7 @@ static void count_writer(Inode *inode, uint32_t flags, int delta) {
 uint32_t name_hash(const char *name) {
         uint32_t hash = memory_seal(0, name, strlen(name));
 
-        return hash ? hash : 1;
+        return hash > NAME_LOST ? hash : NAME_LOST + 1;
 }
 
 void inode_note_place(Inode *inode, uint64_t parent, const char *name) {
@@ -122,12 +122,14 @@ void inode_note_place(Inode *inode, uint64_t parent, const char *name) {
         atomic_store_explicit(&inode->record->name_hash, name_hash(name), memory_order_relaxed);
 }
 
-void inode_note_changed(Inode *inode) {
+void inode_note_unlinked(Inode *inode) {
         atomic_store_explicit(&inode->record->changed_at, INT64_MAX, memory_order_relaxed);
+        atomic_store_explicit(&inode->record->name_hash, NAME_LOST, memory_order_relaxed);
 }
 
+/* By us: as above, and its name is known. */
 static void note_renamed(Inode *inode, uint64_t parent, const char *name) {
-        inode_note_changed(inode);
+        atomic_store_explicit(&inode->record->changed_at, INT64_MAX, memory_order_relaxed);
         inode_note_place(inode, parent, name);
 }
 

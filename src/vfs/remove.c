@@ -150,7 +150,7 @@ static Inode *open_victim(Op *op, const NfsCall *call, const Inode *dir, const c
                 return NULL;
         has_others = call->res.has_attr && call->res.attr.nlink > 1;
         if (has_others)
-                inode_note_changed(victim);
+                inode_note_unlinked(victim);
         /* its .nfs name has gone, or goes, by itself */
         if (has_others || is_hidden_as(victim, op, name) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim)) {
                 inode_unpin(vfs, victim);

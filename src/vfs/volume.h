@@ -252,6 +252,7 @@ struct VfsReactor {
         unsigned n_lock_waiters; /* Locks.mutex */
         unsigned n_background;   /* RPCs that no op waits for, and the end does: removals, WRITEs, COMMITs, locks given back */
         unsigned n_dispensable; /* those that nobody misses: what is read ahead, revivals (who waits for one counts for itself) */
+        Hook idle;
         Timer writeback;
         Timer coherence;    /* the first reactor's */
         unsigned n_asked;   /* by it, and not yet answered */
@@ -365,8 +366,8 @@ bool inode_hidden(Vfs *vfs, Inode *inode, uint64_t dir);
 bool inode_given_up(Vfs *vfs, Inode *inode);
 /* A rename took it to another directory. */
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent, const char *name);
-/* By us: that has changed its ctime, and nobody has told us what it is now. */
-void inode_note_changed(Inode *inode);
+/* We remove one of its names. That changes its ctime, and nobody tells us what it is then; nor what others it has. */
+void inode_note_unlinked(Inode *inode);
 /* Where it is to be looked for when its handle is stale. */
 void inode_note_place(Inode *inode, uint64_t parent, const char *name);
 /* Is an open file hidden (unlinked) in dir? Slow. */
