@@ -58,7 +58,7 @@ void vfs_limit_memory(Vfs *vfs, uint64_t limit);
 
 /* The part of reactor number index (0 .. memory->n_reactors - 1): starts its connection. */
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret);
-/* Its thread goes on with that request: should the worker die of it, a successor can tell. */
+/* Its thread goes on with that request (0: with none): should the worker die of it, a successor can tell. */
 void vfs_doing(VfsReactor *vr, uint64_t unique);
 /* Nothing that was asked for nobody's sake is under way, which has no place to end once all is freed. */
 bool vfs_reactor_is_idle(const VfsReactor *vr);
@@ -96,7 +96,7 @@ typedef struct VfsSync {
  */
 void vfs_locks_end(VfsReactor *vr);
 
-/* COMMITs every file with uncommitted data, then sync->done(). Nothing if sync waits already. */
+/* COMMITs every file with uncommitted data, then sync->done(). One that waits already waits for these too. */
 void vfs_sync_all(VfsReactor *vr, VfsSync *sync);
 /* Logs what vfs_sync_all() still waits for. */
 void vfs_say_unfinished(const VfsReactor *vr);

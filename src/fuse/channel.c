@@ -30,7 +30,7 @@
 
 #define READS_PER_TURN 16
 #define BUFFERS_KEPT   24 /* keep their memory */
-#define FAULTS_MAX     6  /* points: a request that killed so many workers is not executed again */
+#define FAULTS_MAX     6  /* a request with so many points is not executed again */
 #define FAULT_DOING    2  /* of the one that a reactor was busy with; a worker that died over something else tells less */
 #define FAULT_PRESENT  1
 #define LATE_NS        (5 * NSEC_PER_SEC) /* after the last mount has gone: say what is waited for */
@@ -425,17 +425,35 @@ static bool reply_is_sane(const Slot *slot, const struct fuse_in_header *header)
                slot->reply_seal == memory_seal(slot->reply_len, slot->reply, slot->reply_len);
 }
 
+/* Has another slot a request of that number, or one in that buffer? Then it is not this one's: it was damaged. */
+static bool is_anothers(FuseChannel *channel, const Slot *slot, uint64_t unique, int32_t buffer) {
+        for (unsigned i = 0; i < journal_slots(channel->journal); i++) {
+                const Slot *other = &channel->journal->slots[i];
+
+                if (other != slot && atomic_load(&other->state) != SLOT_FREE &&
+                    ((unique != 0 && other->unique == unique) || (buffer >= 0 && other->buffer == buffer)))
+                        return true;
+        }
+        return false;
+}
+
 /*
  * Whose state, place or words are damaged: nobody is to wait for it for ever. Of what was answered already, or never was, the
  * kernel knows nothing (ENOENT).
  */
 static void answer_lost(FuseChannel *channel, Slot *slot) {
-        struct fuse_in_header *header = slot->buffer >= -1 && slot->buffer < BUFFERS ? slot_header(channel, slot) : NULL;
+        bool has_buffer = slot->buffer >= 0 && slot->buffer < BUFFERS;
+        uint64_t unique = slot->unique;
 
-        if (slot->unique)
-                answer_error(channel, slot->unique, EIO);
-        if (header && header->unique && header->unique != slot->unique)
-                answer_error(channel, header->unique, EIO);
+        if (unique == 0 && (has_buffer || slot->buffer == -1)) {
+                unique = slot_header(channel, slot)->unique;
+                if (is_anothers(channel, slot, unique, -1))
+                        unique = 0;
+        }
+        if (unique != 0)
+                answer_error(channel, unique, EIO);
+        if (has_buffer && !is_anothers(channel, slot, 0, slot->buffer))
+                buffer_give(channel, slot->buffer);
         slot->buffer = -1;
         slot_set(slot, SLOT_FREE);
 }
@@ -458,10 +476,8 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
         }
         header = slot_header(channel, slot);
         if (state == SLOT_READING) {
-                if (slot->buffer < 0 || header->len < sizeof *header || header->len > BUFFER_REQUEST_SIZE) {
-                        slot->buffer = -1;
-                        return slot_set(slot, SLOT_FREE);
-                }
+                if (slot->buffer < 0 || header->len < sizeof *header || header->len > BUFFER_REQUEST_SIZE)
+                        return answer_lost(channel, slot);
                 atomic_fetch_add_explicit(&channel->stats->recovered[state], 1, memory_order_relaxed);
                 channel->read_buffer = slot->buffer;
                 buffer_hold(channel, slot->buffer);
@@ -523,6 +539,7 @@ static void recover_slots(FuseChannel *channel) {
                         continue;
                 }
                 recover_slot(channel, &channel->ops[i]);
+                vfs_doing(channel->vr, 0);
                 crash_point(SLOT_REPLAYED);
         }
 }

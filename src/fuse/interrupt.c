@@ -15,9 +15,9 @@
  * not answered for a while. Nobody hears the answer to an exiting process's FLUSH, and what was written goes out all the
  * same: it need not wait.
  *
- * An INTERRUPT may be read by another channel than its request was. It is shown to each channel in turn, and again after a
- * while: the request may just be being read. One that nobody has then, and that the kernel still waits for, was lost (the
- * recovery memory was damaged): it is answered EINTR.
+ * An INTERRUPT may be read by another channel than its request was. It is shown to each channel in turn. A request that
+ * nobody has was just answered; or it was lost (the recovery memory was damaged), and the kernel still waits for it after a
+ * second: then it is answered EINTR.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -26,10 +26,9 @@
 #include "base/log.h"
 #include "private.h"
 
-#define WATCH_NS     (250 * NSEC_PER_MSEC)
-#define SILENT_NS    (3 * NSEC_PER_SEC)
-#define PAUSE_MIN_NS (10 * NSEC_PER_MSEC)
-#define PAUSE_MAX_NS NSEC_PER_SEC
+#define WATCH_NS  (250 * NSEC_PER_MSEC)
+#define SILENT_NS (3 * NSEC_PER_SEC)
+#define AGAIN_NS  NSEC_PER_SEC
 
 #define PF_EXITING 0x4 /* the kernel's, in /proc/<tid>/stat: proc(5) */
 
@@ -39,7 +38,8 @@ struct Search {
         FuseChannel *home; /* where it was read */
         unsigned channel;  /* whose turn it is */
         unsigned left;
-        uint64_t target, pause; /* ns */
+        uint64_t target;
+        bool is_last;
         TAILQ_ENTRY(Search) search_link;
 };
 
@@ -149,10 +149,15 @@ static bool interrupt_here(FuseChannel *channel, uint64_t target) {
 }
 
 static void answer_lost(const Search *search) {
+        const Memory *memory = search->home->volume->memory;
         struct fuse_out_header out = { .len = sizeof out, .error = -EINTR, .unique = search->target };
 
-        if (write(search->home->fd, &out, sizeof out) >= 0) /* ENOENT: it was answered meanwhile */
-                log_error("a request that was interrupted is not known: answered with EINTR");
+        /* the kernel knows it at the descriptor from which it was read; ENOENT at all of them: it was answered meanwhile */
+        for (unsigned i = 0; i < memory->n_reactors; i++)
+                if (write(memory->fuse_fd[i], &out, sizeof out) >= 0) {
+                        log_error("a request that was interrupted is not known: answered with EINTR");
+                        break;
+                }
 }
 
 static void search_next(Search *search) {
@@ -163,12 +168,12 @@ static void search_next(Search *search) {
                 return reactor_post(home->volume->channels[search->channel]->reactor, &search->task);
         }
         /* it has come back home */
-        if (search->pause > PAUSE_MAX_NS) {
+        if (search->is_last) {
                 answer_lost(search);
                 return free(search);
         }
-        timer_arm(home->reactor, &search->again, now_ns() + search->pause);
-        search->pause *= 2;
+        search->is_last = true;
+        timer_arm(home->reactor, &search->again, now_ns() + AGAIN_NS);
         TAILQ_INSERT_TAIL(&home->searches, search, search_link);
 }
 
@@ -209,7 +214,6 @@ void interrupt_request(FuseChannel *channel, uint64_t interrupt_unique, uint64_t
         search->again.fired = search_again;
         search->home = channel;
         search->target = target;
-        search->pause = PAUSE_MIN_NS;
         search_begin(search);
 }
 

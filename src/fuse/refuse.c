@@ -33,17 +33,19 @@ static void refuse_slot(Journal *journal, Slot *slot, int fd) {
         enum SlotState state = atomic_load_explicit(&slot->state, memory_order_acquire);
         const struct fuse_in_header *header = (const void *) slot->request;
 
-        if (state == SLOT_FREE)
-                return;
         if (slot->buffer >= 0 && slot->buffer < BUFFERS)
                 header = buffer_request(&journal->buffers[slot->buffer]);
         if (state == SLOT_QUEUED && slot->buffer < 0 && is_for_a_worker(header->opcode))
                 return;
-        if (state == SLOT_DONE && slot->reply_len <= SLOT_REPLY_SIZE)
+        if (state == SLOT_FREE)
+                ; /* it is said to be */
+        else if (state == SLOT_DONE && slot->reply_len <= SLOT_REPLY_SIZE)
                 (void) !write(fd, slot->reply, slot->reply_len);
         else if (state != SLOT_READING || header->len >= sizeof *header)
                 if (has_reply(header->opcode))
                         answer(fd, header->unique, EIO);
+        if (slot->unique != 0)
+                answer(fd, slot->unique, EIO); /* damaged, and not answered by the above */
         slot->buffer = -1;
         atomic_store_explicit(&slot->state, SLOT_FREE, memory_order_release);
 }

@@ -193,7 +193,7 @@ limit_request_that_kills=30
 case_request_that_kills() {
     local reader
     echo data | tee "$T/server/export/f" >"$T/server/export/g"
-    NFSVOL_CRASH_AT=extent-filled:1:6 mount_at "$M" hard
+    NFSVOL_CRASH_AT=extent-filled:1:6 mount_at "$M" hard,nconnect=2
     exec 8<"$M/f" 9<>"$M/g"
     server pause
     dd iflag=direct bs=4096 <&8 >"$T/read" 2>/dev/null & reader=$!

@@ -109,7 +109,7 @@ limit_each_field_damaged=$(if soak; then echo 1800; else echo 240; fi)
 case_each_field_damaged() {
     mkdir -p "$M"
     NFSVOL_RUNDIR=$NFSVOL_RUNDIR python3 "$here/memdamage.py" "$M" "$T/server/export" "$PROGRAMS/memfields" "$(cat "$T/server/ganesha.pid")" \
-        "$(if soak; then echo 5; else echo 1; fi)" mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M"
+        "$(if soak; then echo 5; else echo 1; fi)" mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0,nconnect=2" "$SRC" "$M"
     rm -f "$T"/server/export/[0-9]* "$T"/server/export/new
 }
 
