@@ -220,7 +220,7 @@ static int refuser_gone(Keeper *keeper, const char *end) {
 /* Did it end by its own doing? Then one of its requests may have been the cause (fuse/channel.c). */
 static bool is_fault(const Keeper *keeper, const siginfo_t *si, bool known) {
         if (keeper->condemned || !known)
-                return keeper->condemned;
+                return keeper->condemned && keeper->stuck;
         return si->si_code == CLD_EXITED || (si->si_status != SIGKILL && si->si_status != SIGTERM && si->si_status != SIGINT);
 }
 
@@ -348,6 +348,9 @@ static int worker_ready(sd_event_source *source, int fd, uint32_t revents, void 
         if (record->failing)
                 log_notice("the volume is served again");
         record->failing = keeper->retrying = false;
+        keeper->restart_timer = sd_event_source_disable_unref(keeper->restart_timer); /* a retry under a former keeper */
+        if (record->ending)
+                (void) process_signal(keeper->worker_fd, SIGTERM); /* the scope's came before its time */
         upgrade_worker_ready(keeper);
         return 0;
 }

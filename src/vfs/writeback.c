@@ -244,10 +244,9 @@ void writeback_doubt(VfsReactor *vr) {
 }
 
 void vfs_sync_all(VfsReactor *vr, VfsSync *sync) {
-        if (sync->waiting)
-                return;
+        if (!sync->waiting)
+                TAILQ_INSERT_TAIL(&vr->syncs, sync, sync_link);
         sync->waiting = true;
-        TAILQ_INSERT_TAIL(&vr->syncs, sync, sync_link);
         background_begin(vr);
         step_all(vr, pending_commit);
         background_end(vr);

@@ -228,8 +228,11 @@ case_told_to_end_then_killed() { # the successor of a keeper that was taking the
 }
 
 # Whoever uses it may have no more time than systemd gives the scope: what is written then goes out within a second, not five.
+# So it does from a worker that was started since.
 case_told_to_end_commits() {
+    local worker writer
     mount_at "$M"
+    worker=$(worker_pid)
     mkfifo "$T/line"
     # no process closes the file meanwhile: that would send it
     python3 -c 'import os, sys
@@ -237,13 +240,17 @@ fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
 os.write(fd, sys.stdin.readline().encode())
 sys.stdin.readline()' "$M/open" <"$T/line" & writer=$!
     exec 9>"$T/line"
-    kill -TERM "$(worker_pid)"
+    wait_for 5 test -e "$T/server/export/open"
+    kill -TERM "$(keeper_pid)" "$worker"
+    wait_for 5 logged 'everything written is on the server'
+    : >"$LOG"
+    kill -KILL "$worker"
     wait_for 5 logged 'everything written is on the server'
     echo data >&9
     wait_for 3 grep -q data "$T/server/export/open"
     exec 9>&-
     wait $writer
-    rm "$M/open"
+    rm "$T/server/export/open"
 }
 
 # Whoever waits for a server that is away waits on, whichever of us dies meanwhile.
