@@ -77,7 +77,6 @@ static int count_users(Keeper *keeper) {
         return 0;
 }
 
-/* Another daemon may have come to be there since a keeper died. 1, 0, or why that is not known. */
 enum { PLACE_LOST, PLACE_COVERED, PLACE_OURS }; /* our mount is not there (any more); there, under another one; there */
 
 /* What is at our mountpoint, or negative errno. */

@@ -8,7 +8,7 @@
 
 #define XFER_MAX      (1u << 20)        /* libnfs's limit for a record's data: READ and WRITE */
 #define RECORD_MAX    (XFER_MAX + 4096) /* bytes of a record: no reply is longer */
-#define FRAGMENTS_MAX 2048u             /* of a record: the longest reply in pieces of 512 bytes */
+#define FRAGMENTS_MAX 2048u             /* of a record: the longest reply in pieces of some 500 bytes */
 
 /* The record that a connection is receiving. All zero at first. */
 typedef struct Record {
