@@ -341,7 +341,7 @@ static int worker_ready(sd_event_source *source, int fd, uint32_t revents, void 
         (void) revents;
         if (read(fd, &n, sizeof n) != sizeof n)
                 return 0;
-        if (atomic_load(&keeper->memory->worker_state) != WORKER_SERVING)
+        if (keeper->worker_fd < 0 || atomic_load(&keeper->memory->worker_state) != WORKER_SERVING)
                 return 0; /* it was, and has died in the meantime */
         if (record->died_at)
                 log_stall(keeper);
