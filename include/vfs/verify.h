@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define VERIFY_FAULTS_MAX 64
+#define VERIFY_FAULTS_MAX 64u
 
 enum VerifyCount {
         VERIFY_INODES,

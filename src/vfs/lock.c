@@ -67,7 +67,7 @@ static void request_unlink(LockRequest *request) {
 static void answered_run(Task *task) {
         Op *op = container_of(task, Op, lock.wake);
 
-        op->lock.done(op);
+        op_goes_on(op, op->lock.done);
 }
 
 static void op_answer(Op *op, int err) {

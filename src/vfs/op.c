@@ -29,15 +29,26 @@ bool op_begin2(Op *op, uint64_t nodeid) {
         return false;
 }
 
-static void op_answered(NfsCall *call) {
-        Op *op = OP_OF(call);
+void op_goes_on(Op *op, void (*step)(Op *op)) {
+        VfsReactor *vr = op->reactor;
+
+        vfs_doing(vr, op->unique);
+        step(op); /* may be its end */
+        vfs_doing(vr, 0);
+}
+
+static void heard(Op *op) {
+        NfsCall *call = &op->call;
 
         op->call_pending = false;
-        vfs_doing(op->reactor, op->unique);
         if (call->err == ESTALE)
                 cache_doubt_names(op->reactor->vfs);
         if (call->err != ESTALE || !revive_call(op))
                 op->answered(call);
+}
+
+static void op_answered(NfsCall *call) {
+        op_goes_on(OP_OF(call), heard);
 }
 
 NfsArgs *op_call(Op *op, enum NfsProc proc, const NfsFh *fh, void (*done)(NfsCall *call)) {
@@ -52,12 +63,14 @@ NfsArgs *op_call(Op *op, enum NfsProc proc, const NfsFh *fh, void (*done)(NfsCal
         return &call->args;
 }
 
-static void aborted_run(Task *task) {
-        Op *op = container_of(task, Op, aborted);
-
+static void abort_call(Op *op) {
         op->call_pending = false;
         op->call.err = EINTR;
         op->answered(&op->call);
+}
+
+static void aborted_run(Task *task) {
+        op_goes_on(container_of(task, Op, aborted), abort_call);
 }
 
 void op_send(Op *op) {

@@ -122,9 +122,13 @@ void inode_note_place(Inode *inode, uint64_t parent, const char *name) {
         atomic_store_explicit(&inode->record->name_hash, name_hash(name), memory_order_relaxed);
 }
 
-void inode_note_unlinked(Inode *inode) {
-        atomic_store_explicit(&inode->record->changed_at, INT64_MAX, memory_order_relaxed);
-        atomic_store_explicit(&inode->record->name_hash, NAME_LOST, memory_order_relaxed);
+void inode_note_unlinked(Inode *inode, const Inode *dir, const char *name) {
+        InodeRecord *record = inode->record;
+
+        atomic_store_explicit(&record->changed_at, INT64_MAX, memory_order_relaxed);
+        if (atomic_load_explicit(&record->parent, memory_order_relaxed) == dir->nodeid &&
+            atomic_load_explicit(&record->name_hash, memory_order_relaxed) == name_hash(name))
+                atomic_store_explicit(&record->name_hash, NAME_LOST, memory_order_relaxed);
 }
 
 /* By us: as above, and its name is known. */

@@ -745,3 +745,11 @@ void pending_commit(VfsReactor *vr, Inode *inode) {
         inode_unlock(inode);
         pending_step(vr, inode);
 }
+
+void pending_commit_next(VfsReactor *vr, Inode *inode) {
+        inode_lock(inode);
+        if (inode->pending)
+                pending_want(inode->pending, inode->pending->commit_seq == 0);
+        inode_unlock(inode);
+        pending_step(vr, inode);
+}

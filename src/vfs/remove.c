@@ -150,7 +150,7 @@ static Inode *open_victim(Op *op, const NfsCall *call, const Inode *dir, const c
                 return NULL;
         has_others = call->res.has_attr && call->res.attr.nlink > 1;
         if (has_others)
-                inode_note_unlinked(victim);
+                inode_note_unlinked(victim, dir, name);
         /* its .nfs name has gone, or goes, by itself */
         if (has_others || is_hidden_as(victim, op, name) || !S_ISREG(victim->record->type) || !inode_is_open(vfs, victim)) {
                 inode_unpin(vfs, victim);
@@ -296,7 +296,7 @@ static void rmdir_found(NfsCall *call) {
 }
 
 static void rmdir_look_again(Timer *timer) {
-        rmdir_wait(container_of(timer, Op, bound));
+        op_goes_on(container_of(timer, Op, bound), rmdir_wait);
 }
 
 static void rmdir_wait(Op *op) {

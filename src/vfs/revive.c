@@ -12,7 +12,7 @@
  *
  * Is it the same? It must have the id and the type that it had. But ids are used again: what is made where something was
  * removed often gets its id; and they are few, another disk has the same. If its ctime is what we knew, it is the same; else it must also
- * have its name, and not have been changed since: older is fine, for a server that crashed may have lost the last of it. Newer
+ * have its name (any, if we have removed the one that we knew), and not have been changed since: older is fine, for a server that crashed may have lost the last of it. Newer
  * may be a directory, in which others make files, and a file that we may have changed ourselves, by a WRITE that was not
  * answered, or by a RENAME, whose answer does not tell. The root is what is exported under the path now, as after mounting
  * again, if its id is what it was.
@@ -545,6 +545,7 @@ static bool is_held(Vfs *vfs, Inode *inode) {
 }
 
 static void op_revived(ReviveWait *wait);
+static void op_send_revived(Op *op);
 
 static bool op_revive(Op *op) {
         const NfsFh **fh;
@@ -564,7 +565,11 @@ static bool op_revive(Op *op) {
 }
 
 static void op_revived(ReviveWait *wait) {
-        Op *op = container_of(wait, Op, revive.wait);
+        op_goes_on(container_of(wait, Op, revive.wait), op_send_revived);
+}
+
+static void op_send_revived(Op *op) {
+        const ReviveWait *wait = &op->revive.wait;
         NfsCall *call = &op->call;
         bool stopped = op->interrupted || op->out_of_time;
         const NfsFh **fh;

@@ -123,11 +123,6 @@ static void connection_made(void *userdata) {
         writeback_doubt(vr);
 }
 
-/* The turn is over. */
-static void doing_nothing(Hook *hook) {
-        vfs_doing(container_of(hook, VfsReactor, idle), 0);
-}
-
 int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret) {
         const SessionOptions *options = vfs->options;
         const NfsMountResult *mount = &vfs->memory->mount;
@@ -159,14 +154,11 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
         vr->index = index;
         vr->reactor = reactor;
         TAILQ_INIT(&vr->syncs);
-        vr->idle.run = doing_nothing;
-        reactor_add_hook(reactor, &vr->idle);
         r = nfs_conn_new(reactor, &config, &vr->conn);
         if (r >= 0 && index == 0)
                 r = locks_start(vr);
         if (r < 0) {
                 (void) nfs_conn_free(vr->conn);
-                reactor_remove_hook(reactor, &vr->idle);
                 free(vr);
                 return r;
         }
@@ -188,7 +180,6 @@ VfsReactor *vfs_reactor_free(VfsReactor *vr) {
         timer_disarm(&vr->writeback);
         timer_disarm(&vr->coherence);
         (void) nfs_conn_free(vr->conn);
-        reactor_remove_hook(vr->reactor, &vr->idle);
         free(vr);
         return NULL;
 }

@@ -252,7 +252,6 @@ struct VfsReactor {
         unsigned n_lock_waiters; /* Locks.mutex */
         unsigned n_background;   /* RPCs that no op waits for, and the end does: removals, WRITEs, COMMITs, locks given back */
         unsigned n_dispensable; /* those that nobody misses: what is read ahead, revivals (who waits for one counts for itself) */
-        Hook idle;
         Timer writeback;
         Timer coherence;    /* the first reactor's */
         unsigned n_asked;   /* by it, and not yet answered */
@@ -367,7 +366,7 @@ bool inode_given_up(Vfs *vfs, Inode *inode);
 /* A rename took it to another directory. */
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent, const char *name);
 /* We remove one of its names. That changes its ctime, and nobody tells us what it is then; nor what others it has. */
-void inode_note_unlinked(Inode *inode);
+void inode_note_unlinked(Inode *inode, const Inode *dir, const char *name);
 /* Where it is to be looked for when its handle is stale. */
 void inode_note_place(Inode *inode, uint64_t parent, const char *name);
 /* Is an open file hidden (unlinked) in dir? Slow. */
@@ -523,6 +522,8 @@ bool op_begin2(Op *op, uint64_t nodeid);
 /* Fills a call of proc on fh in op and clears its results; the caller adds arguments, then op_send(). */
 NfsArgs *op_call(Op *op, enum NfsProc proc, const NfsFh *fh, void (*done)(NfsCall *call));
 void op_send(Op *op);
+/* step(op), as op's doing (vfs_doing()): whatever goes on with an op that has waited. */
+void op_goes_on(Op *op, void (*step)(Op *op));
 /*
  * The same for a call that changes something on the server: the journal knows, before it goes out, which one of op's
  * changing calls it is (step) and under which XID. A successor that comes to the same step sends it under the same.
@@ -652,6 +653,8 @@ bool pending_wait(Op *op, bool stable, Open *hearer, void (*done)(Op *op));
 bool pending_wait_for(Op *op, uint64_t seq, void (*done)(Op *op));
 /* Everything is to be on stable storage, sooner or later; nobody waits. */
 void pending_commit(VfsReactor *vr, Inode *inode);
+/* The same, but for a COMMIT that is wanted already: what has come since is not to hold that up. */
+void pending_commit_next(VfsReactor *vr, Inode *inode);
 /* op waits for a file's data or for room, and was interrupted. Nothing if it does not wait. */
 void pending_interrupt(Op *op);
 /* What was lost of op->inode since open heard of it last, or 0. As the kernel's (errseq_t): everybody who has the file open hears of it. */

@@ -15,7 +15,7 @@
 static void wake_run(Task *task) {
         Op *op = container_of(task, Op, wait.wake);
 
-        op->wait.done(op);
+        op_goes_on(op, op->wait.done);
 }
 
 void op_wake(Op *op, int err) {

@@ -160,7 +160,7 @@ static void age(VfsReactor *vr, Inode *inode, uint64_t now) {
                 pending_want(pending, false);
         extent = pending ? TAILQ_FIRST(&pending->unstable) : NULL;
         if (extent && extent->since + COMMIT_NS <= now)
-                pending_want(pending, true);
+                pending_want(pending, pending->commit_seq == 0);
         inode_unlock(inode);
         pending_step(vr, inode);
 }
@@ -244,10 +244,12 @@ void writeback_doubt(VfsReactor *vr) {
 }
 
 void vfs_sync_all(VfsReactor *vr, VfsSync *sync) {
-        if (!sync->waiting)
+        bool again = sync->waiting;
+
+        if (!again)
                 TAILQ_INSERT_TAIL(&vr->syncs, sync, sync_link);
         sync->waiting = true;
         background_begin(vr);
-        step_all(vr, pending_commit);
+        step_all(vr, again ? pending_commit_next : pending_commit);
         background_end(vr);
 }

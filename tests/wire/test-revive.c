@@ -320,12 +320,18 @@ Test(revive, changed_by_losing_a_name) {
         cr_assert_eq(result(&t), 0);
         cr_assert_eq(write_some(), 0);
         Inode *inode = inode_pin(vfs, nodeid);
-        inode_note_place(inode, 1, "x2"); /* seen last under the name that goes */
-        inode_unpin(vfs, inode);
+        inode_note_place(inode, 1, "x2");
         init(&t);
         vfs_unlink(&t.op, 1, "f3"); /* to the fake server it is still there, as another name would be */
         cr_assert_eq(result(&t), 0);
         cr_assert_eq(fakenfs_executed(fake, NFS_REMOVE), 1);
+        cr_assert_eq(inode->record->name_hash, name_hash("x2"), "it still has that");
+        inode_note_place(inode, 1, "f3");
+        init(&t);
+        vfs_unlink(&t.op, 1, "f3");
+        cr_assert_eq(result(&t), 0);
+        cr_assert_eq(inode->record->name_hash, NAME_LOST);
+        inode_unpin(vfs, inode);
         fakenfs_touch(fake, ID);
         fakenfs_replace_handles(fake);
         cr_assert_eq(sync_file(), 0);

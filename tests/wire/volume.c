@@ -17,9 +17,18 @@ VfsReactor *vr;
 
 /* ---- ops ---- */
 
+static bool is_turning;
+
+/* Whatever a turn does for an op is noted as that op's doing, and no longer than it does it. */
+static void check_doing(uint64_t unique) {
+        CHECK(atomic_load(&memory->doing[0]) == unique);
+}
+
 static void done(Op *op, int err) {
         TestOp *t = container_of(op, TestOp, op);
 
+        if (is_turning)
+                check_doing(op->unique);
         t->err = err;
         t->n_done++;
 }
@@ -123,7 +132,10 @@ bool is_done(const TestOp *t, uint32_t timeout_ms) {
         uint64_t end = now_ns() + timeout_ms * NSEC_PER_MSEC;
 
         while (t->n_done == 0) {
+                is_turning = true;
                 CHECK(reactor_turn(reactor, end) >= 0);
+                is_turning = false;
+                check_doing(0);
                 if (now_ns() >= end)
                         break;
         }
