@@ -308,6 +308,7 @@ static void channel_execute(FuseChannel *channel, FuseOp *fop) {
         channel->current = fop;
         vfs_doing(channel->vr, header->unique);
         fuse_session_process_buf(channel->session, &buf);
+        vfs_doing(channel->vr, 0);
         /* answered by libfuse itself (ENOSYS, INIT): no handler of ours took it */
         if (channel->current == fop && fop->active && !fop->req)
                 channel_release(fop);
@@ -443,15 +444,11 @@ static bool is_anothers(FuseChannel *channel, const Slot *slot, uint64_t unique,
  */
 static void answer_lost(FuseChannel *channel, Slot *slot) {
         bool has_buffer = slot->buffer >= 0 && slot->buffer < BUFFERS;
-        uint64_t unique = slot->unique;
+        uint64_t uniques[] = { slot->unique, has_buffer || slot->buffer == -1 ? slot_header(channel, slot)->unique : 0 };
 
-        if (unique == 0 && (has_buffer || slot->buffer == -1)) {
-                unique = slot_header(channel, slot)->unique;
-                if (is_anothers(channel, slot, unique, -1))
-                        unique = 0;
-        }
-        if (unique != 0)
-                answer_error(channel, unique, EIO);
+        for (unsigned i = 0; i < ELEMENTSOF(uniques); i++)
+                if (uniques[i] != 0 && (i == 0 || uniques[i] != uniques[0]) && !is_anothers(channel, slot, uniques[i], -1))
+                        answer_error(channel, uniques[i], EIO);
         if (has_buffer && !is_anothers(channel, slot, 0, slot->buffer))
                 buffer_give(channel, slot->buffer);
         slot->buffer = -1;
@@ -465,6 +462,12 @@ static bool was_doing(const FuseVolume *volume, uint64_t unique) {
         return false;
 }
 
+/* Its INTERRUPT may have come, and died with the worker that read it. */
+static void watch_recovered(FuseChannel *channel, FuseOp *fop) {
+        if (fop->active)
+                interrupt_watch(channel, fop);
+}
+
 static void recover_slot(FuseChannel *channel, FuseOp *fop) {
         Slot *slot = fop->slot;
         enum SlotState state = atomic_load_explicit(&slot->state, memory_order_acquire);
@@ -476,7 +479,8 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
         }
         header = slot_header(channel, slot);
         if (state == SLOT_READING) {
-                if (slot->buffer < 0 || header->len < sizeof *header || header->len > BUFFER_REQUEST_SIZE)
+                if (slot->buffer < 0 || header->len < sizeof *header || header->len > BUFFER_REQUEST_SIZE ||
+                    is_anothers(channel, slot, header->unique, slot->buffer))
                         return answer_lost(channel, slot);
                 atomic_fetch_add_explicit(&channel->stats->recovered[state], 1, memory_order_relaxed);
                 channel->read_buffer = slot->buffer;
@@ -486,7 +490,7 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
                         buffer_give(channel, channel->read_buffer);
                         channel->read_buffer = -1;
                 }
-                return;
+                return watch_recovered(channel, fop);
         }
         if (!slot_is_sane(slot, header)) {
                 log_error("a request of a former worker is damaged: answered with EIO");
@@ -516,8 +520,7 @@ static void recover_slot(FuseChannel *channel, FuseOp *fop) {
                 return reply_error(channel, fop, EIO);
         }
         channel_execute(channel, fop);
-        if (fop->active)
-                interrupt_watch(channel, fop);
+        watch_recovered(channel, fop);
 }
 
 /* No request may be executed in a buffer that another one still holds. */
@@ -539,7 +542,6 @@ static void recover_slots(FuseChannel *channel) {
                         continue;
                 }
                 recover_slot(channel, &channel->ops[i]);
-                vfs_doing(channel->vr, 0);
                 crash_point(SLOT_REPLAYED);
         }
 }

@@ -104,6 +104,62 @@ PY
     rm -f "$T"/server/export/[0-9]*
 }
 
+# Requests of which nothing is left: who waits for one can be killed, whichever reactor reads that. The server is away, too.
+limit_forgotten_and_killed=30
+case_forgotten_and_killed() {
+    echo data >"$T/server/export/f"
+    mount_at "$M" hard,nconnect=2
+    python3 - "$M/f" "$(worker_pid)" "$(keeper_pid)" "$PROGRAMS/memfields" "$(cat "$T/server/ganesha.pid")" <<'PY'
+import glob, mmap, os, signal, struct, subprocess, sys, time
+path, worker, keeper, server = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[5])
+tables, fields = {}, {}
+for line in subprocess.run([sys.argv[4]], stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines():
+    kind, table, *words = line.split()
+    if kind == "table": tables[table] = list(map(int, words))
+    else: fields[table, words[0]] = int(words[1])
+slot_at, slot_size, _ = tables["Slot"]
+journal_size = tables["Journal"][1]
+memory = [p for p in glob.glob(f"/proc/{keeper}/fd/*") if os.readlink(p).startswith("/memfd:nfsvol ")][0]
+fd, buffer = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 4096)
+os.kill(server, signal.SIGSTOP)
+readers = []
+for i in range(8):
+    pid = os.fork()
+    if pid == 0:
+        os.preadv(fd, [buffer], 0)
+        os._exit(0)
+    readers.append(pid)
+time.sleep(0.5)
+os.kill(worker, signal.SIGSTOP)
+n = 0
+with open(memory, "r+b", buffering=0) as f:
+    for journal in range(2):
+        for i in range(64):
+            at = slot_at + journal * journal_size + i * slot_size
+            f.seek(at)
+            n += f.read(4) != bytes(4)
+            f.seek(at)
+            f.write(bytes(slot_size))
+            f.seek(at + fields["Slot", "buffer"])
+            f.write(struct.pack("i", -1))
+assert n == 8, n
+os.kill(worker, signal.SIGKILL)
+time.sleep(0.5)
+assert os.waitpid(-1, os.WNOHANG) == (0, 0)
+for pid in readers: os.kill(pid, signal.SIGKILL)
+end = time.time() + 5
+while readers:
+    pid, status = os.waitpid(-1, os.WNOHANG)
+    if pid: readers.remove(pid); assert os.WTERMSIG(status) == signal.SIGKILL
+    elif time.time() > end: sys.exit(f"{len(readers)} wait for ever")
+    else: time.sleep(0.02)
+os.kill(server, signal.SIGCONT)
+PY
+    [ "$(grep -c 'a request that was interrupted is not known: answered with EINTR' "$LOG")" = 8 ]
+    [ "$(cat "$M/f")" = data ]
+    rm "$M/f"
+}
+
 # Each field by itself, and known by name.
 limit_each_field_damaged=$(if soak; then echo 1800; else echo 240; fi)
 case_each_field_damaged() {
