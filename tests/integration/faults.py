@@ -57,7 +57,7 @@ for action, argument, allowed, *calls in faults:
     threads = [threading.Thread(target=load, args=(t,)) for t in range(4)]
     start = time.time()
     for t in threads: t.start()
-    time.sleep(0.4)
+    time.sleep(0.3)
     state["stop"] = True
     for t in threads: t.join(30)
     tell("clear")

@@ -207,7 +207,7 @@ def change():
 t = threading.Thread(target=change)
 t.start()
 try:
-    for how in ("names", "names", "stat"):
+    for how in ("names", "stat"):
         seen = {}
         with os.scandir(d) as it:
             for e in it:
