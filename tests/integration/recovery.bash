@@ -301,7 +301,7 @@ run_out_of_memory() { # another process takes what is left, until the kernel has
     until echo $(($(cat "$group/$usage_file") + (4 << 20))) >"$group/$limit_file"; do # EBUSY: it has just grown by more
         sleep 0.05
     done 2>/dev/null
-    bash -c 'echo $$ >"$1/cgroup.procs"; x=$(head -c 64M /dev/zero | tr "\0" x)' - "$group" || :
+    bash -c 'echo $$ >"$1/cgroup.procs"; echo 900 >/proc/self/oom_score_adj; x=$(head -c 64M /dev/zero | tr "\0" x)' - "$group" || :
     echo -1 >"$group/$limit_file" 2>/dev/null || echo max >"$group/$limit_file"
     wait_for 5 gone "$worker"
 }
