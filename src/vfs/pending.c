@@ -573,7 +573,7 @@ void pending_step(VfsReactor *vr, Inode *inode) {
         if (!pending)
                 return inode_unlock(inode);
         pick(vr, pending, &go);
-        if (!pending_has_up_to(pending, pending->commit_seq, true))
+        if (pending->commit_seq > 0 && !pending_has_up_to(pending, pending->commit_seq, true))
                 pending->commit_seq = 0;
         if (may_commit(pending)) {
                 pending->committing = true;
