@@ -12,9 +12,7 @@
  * With G_CLOCK=SECONDS its clock is as much ahead of this machine's, as far as clients see it: in the times of files.
  * (Its plugins find our open_by_handle_at() only if they do not prefer the C library's: see dlopen().)
  */
-#ifndef _GNU_SOURCE /* compiled without meson, too: contrib/try, tests/bench/run */
 #define _GNU_SOURCE
-#endif
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
