@@ -94,8 +94,8 @@ static bool server_is_silent(const Memory *memory) {
 }
 
 static bool is_given_up(FuseChannel *channel, FuseOp *fop) {
-        if (!fop->uninterrupted)
-                return has_signal(fop->op.pid, fop->op.any_signal);
+        if (!fop->uninterrupted && has_signal(fop->op.pid, fop->op.any_signal))
+                return true;
         return server_is_silent(channel->volume->memory) &&
                (is_being_killed(fop->op.pid) ||
                 (slot_header(channel, fop->slot)->opcode == FUSE_FLUSH && is_exiting(fop->op.pid)));

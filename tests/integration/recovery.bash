@@ -275,6 +275,24 @@ case_killed_while_the_server_is_away() {
     load_end $n "killed, $away s without a server"
 }
 
+# Who exits while the server is away waits in close(2), and hears no signal any more; a new worker lets him go, too.
+case_exits_while_the_server_is_away() {
+    local writer
+    mount_at "$M" hard
+    python3 -c 'import os, sys; os.write(os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY), b"x"); open(sys.argv[2], "w"); sys.stdin.readline()' \
+        "$M/f" "$T/written" < <(wait_for 10 test -e "$T/paused") & writer=$!
+    wait_for 5 test -e "$T/written"
+    server pause
+    touch "$T/paused"
+    wait_for 5 eval '[ "$(status_of in_flight)" = 1 ]'
+    kill_worker
+    wait_for 10 gone "$writer"
+    server cont
+    wait "$writer" || :
+    wait_for 10 test -s "$T/server/export/f"
+    rm "$M/f" "$T/written" "$T/paused"
+}
+
 # A memory cgroup of its own, of whichever version this machine has, for all of our processes. $group, and its files.
 memory_group() {
     local root=$T/cgroup pid
