@@ -77,9 +77,12 @@ static bool is_older(const Extent *a, const Extent *b) {
         return a->record->seq != b->record->seq ? a->record->seq < b->record->seq : (uintptr_t) a < (uintptr_t) b;
 }
 
-/* Does a COMMIT cover it, or is about to, that does not wait for what has seq? */
+/*
+ * Does a COMMIT cover it, or is about to, that does not wait for what has seq? What has come after those that the COMMIT is for
+ * counts, too: else there could always be something on its way that overlaps something.
+ */
 static bool is_being_committed(const Pending *pending, const Extent *e, uint64_t seq) {
-        return !is_unwritten(e) && (e->committing || (e->record->seq <= pending->commit_seq && seq > pending->commit_seq));
+        return !is_unwritten(e) && (e->committing || (pending->commit_seq > 0 && seq > pending->commit_seq));
 }
 
 static bool waits_for_older(Pending *pending, const Extent *extent) {

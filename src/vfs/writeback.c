@@ -145,7 +145,7 @@ void writeback_relieve(VfsReactor *vr) {
 
         if (!inode)
                 return;
-        pending_commit(vr, inode);
+        pending_commit_next(vr, inode);
         inode_unpin(vr->vfs, inode);
 }
 
