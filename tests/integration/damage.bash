@@ -129,25 +129,28 @@ for i in range(8):
         os.preadv(fd, [buffer], 0)
         os._exit(0)
     readers.append(pid)
-time.sleep(0.5)
-os.kill(worker, signal.SIGSTOP)
-n = 0
+slots = [slot_at + journal * journal_size + i * slot_size for journal in range(2) for i in range(64)]
 with open(memory, "r+b", buffering=0) as f:
-    for journal in range(2):
-        for i in range(64):
-            at = slot_at + journal * journal_size + i * slot_size
-            f.seek(at)
-            n += f.read(4) != bytes(4)
-            f.seek(at)
-            f.write(bytes(slot_size))
-            f.seek(at + fields["Slot", "buffer"])
-            f.write(struct.pack("i", -1))
-assert n == 8, n
+    def used():
+        n = 0
+        for at in slots:
+            f.seek(at + fields["Slot", "state"])
+            n += f.read(4) not in (bytes(4), struct.pack("i", 1)) # FREE, READING
+        return n
+    end = time.time() + 20
+    while used() < 8 and time.time() < end: time.sleep(0.05)
+    os.kill(worker, signal.SIGSTOP)
+    assert used() == 8, used()
+    for at in slots:
+        f.seek(at)
+        f.write(bytes(slot_size))
+        f.seek(at + fields["Slot", "buffer"])
+        f.write(struct.pack("i", -1))
 os.kill(worker, signal.SIGKILL)
 time.sleep(0.5)
 assert os.waitpid(-1, os.WNOHANG) == (0, 0)
 for pid in readers: os.kill(pid, signal.SIGKILL)
-end = time.time() + 5
+end = time.time() + 20
 while readers:
     pid, status = os.waitpid(-1, os.WNOHANG)
     if pid: readers.remove(pid); assert os.WTERMSIG(status) == signal.SIGKILL
@@ -155,7 +158,7 @@ while readers:
     else: time.sleep(0.02)
 os.kill(server, signal.SIGCONT)
 PY
-    [ "$(grep -c 'a request that was interrupted is not known: answered with EINTR' "$LOG")" = 8 ]
+    wait_for 5 eval '[ "$(grep -c "a request that was interrupted is not known: answered with EINTR" "$LOG")" = 8 ]'
     [ "$(cat "$M/f")" = data ]
     rm "$M/f"
 }
