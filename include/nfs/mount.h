@@ -50,6 +50,7 @@ typedef struct NfsMountResult {
         uint32_t n_addrs;
         uint16_t port, mountport;
         uint16_t nlmport; /* where the lock manager answered; 0: not looked for, or none */
+        bool nlm_silent;  /* it may have one: nothing answered */
         NfsFh root;
         NfsAttr root_attr;
         NfsFsInfo info;

@@ -181,7 +181,8 @@ static int attempt_bind(const Attempt *attempt, Failure *failure) {
                 return failure_set(failure, EXIT_CODE_FAILED, "mount point %s went away while the volume was being started: %s",
                                    target, strerror(-r));
         if (r == -ENOSYS)
-                return failure_set(failure, EXIT_CODE_FAILED, "%s: this kernel is too old (5.12 is needed)", result.text);
+                return failure_set(failure, EXIT_CODE_FAILED, "%s: this kernel is too old (Linux 5.15 or newer is needed)",
+                                   result.text);
         return failure_set(failure, EXIT_CODE_FAILED, "cannot mount on %s: %s: %s%s", target, result.text, strerror(-r),
                            r == -EPERM ? " (CAP_SYS_ADMIN is needed)" : "");
 }
@@ -309,8 +310,10 @@ static int mount_attempt(const MountJob *job, const char *session, uint64_t uniq
         bool present;
         int r;
 
+        if (job->fake)
+                return 0;
         r = mount_present(job, &present, failure);
-        if (r != 0 || present || job->fake)
+        if (r != 0 || present)
                 return r;
         r = rundir_make();
         if (r < 0)
@@ -356,6 +359,7 @@ static int mount_background(MountJob *job, const Failure *why, Failure *failure)
 static int mount_retry(MountJob *job, const char *session, uint64_t unique, Failure *failure) {
         uint64_t deadline = now_ns() + job->options.retry * 60 * NSEC_PER_SEC;
         uint64_t pause = RETRY_FIRST;
+        Failure said = { 0 };
         int r;
 
         for (;;) {
@@ -373,6 +377,10 @@ static int mount_retry(MountJob *job, const char *session, uint64_t unique, Fail
                                 return r;
                 }
                 mount_say(job, "%s; trying again", failure->text);
+                if (job->background && strcmp(failure->text, said.text) != 0) {
+                        said = *failure;
+                        log_warning("%s: on %s: %s; trying again", job->source_text, job->target_text, failure->text);
+                }
                 if (sleep_until(next))
                         return failure_set(failure, EXIT_CODE_INTERRUPTED, "interrupted by a signal");
                 pause = MIN(2 * pause, job->background ? RETRY_MOST_BG : RETRY_MOST_FG);

@@ -80,11 +80,19 @@ static int upgrade_named(const UpgradeJob *job, const VolumeList *list, const ch
                 const VolumeInfo *info = &list->items[i];
                 int r;
 
-                if (!volume_matches(info, &name) || !info->id[0])
+                if (!volume_matches(info, &name))
                         continue;
                 n++;
-                if (!what && info->problem)
-                        continue; /* dead: there is nothing to go on with */
+                if (!info->id[0]) {
+                        (void) fprintf(stderr, "%s: %s: not upgraded, it is %s\n", job->argv0, info->source, info->state);
+                        result = EXIT_CODE_FAILED;
+                        continue;
+                }
+                if (!what && info->problem) { /* there is nothing to go on with */
+                        (void) fprintf(stderr, "%s: %s: not upgraded, it is %s\n", job->argv0, info->source, info->state);
+                        result = EXIT_CODE_FAILED;
+                        continue;
+                }
                 r = upgrade_one(job, info);
                 result = r != EXIT_CODE_OK ? r : result;
         }

@@ -15,12 +15,15 @@ static const struct {
         const char *name;
         enum ValueKind kind;
         uint64_t min, max;
+        const char *expected;
 } property_table[] = {
-        { "MemoryMax", VALUE_BYTES, 16 << 20, UINT64_MAX },
-        { "MemoryHigh", VALUE_BYTES, 16 << 20, UINT64_MAX },
-        { "CPUWeight", VALUE_NUMBER, 1, 10000 },
-        { "IOWeight", VALUE_NUMBER, 1, 10000 },
-        { "TasksMax", VALUE_COUNT, 8, UINT64_MAX },
+        { "MemoryMax", VALUE_BYTES, 16 << 20, UINT64_MAX,
+          "bytes (or with K, M, G or T), at least 16M, or infinity, are expected" },
+        { "MemoryHigh", VALUE_BYTES, 16 << 20, UINT64_MAX,
+          "bytes (or with K, M, G or T), at least 16M, or infinity, are expected" },
+        { "CPUWeight", VALUE_NUMBER, 1, 10000, "1 to 10000 is expected" },
+        { "IOWeight", VALUE_NUMBER, 1, 10000, "1 to 10000 is expected" },
+        { "TasksMax", VALUE_COUNT, 8, UINT64_MAX, "a number, at least 8, or infinity, is expected" },
 };
 
 _Static_assert(ELEMENTSOF(property_table) <= CONFIG_PROPERTIES_MAX, "room for each property");
@@ -96,7 +99,7 @@ static int set_property(Parser *parser, const char *section, const char *name, c
                         continue;
                 if (!parse_value(property_table[i].kind, value, &number) || number < property_table[i].min ||
                     number > property_table[i].max)
-                        return complain(parser, section, name, value, "not a value for it");
+                        return complain(parser, section, name, value, property_table[i].expected);
                 for (size_t j = 0; j < config->n_properties; j++)
                         if (config->properties[j].name == property_table[i].name)
                                 property = &config->properties[j];

@@ -129,7 +129,7 @@ static int memory_fill(Keeper *keeper) {
 
 /* ---- the prober ---- */
 
-/* Nor longer than who waits for us: he was killed. */
+/* 1: it took too long, and was killed. Nor longer than who waits for us: he was killed. */
 static int wait_bounded(const Keeper *keeper, pid_t pid, int timeout_ms, int *ret_status) {
         _cleanup_(fd_closep) int fd = process_open(pid);
         struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = keeper->args->status_fd } };
@@ -141,7 +141,7 @@ static int wait_bounded(const Keeper *keeper, pid_t pid, int timeout_ms, int *re
         while (waitpid(pid, ret_status, 0) < 0)
                 if (errno != EINTR)
                         return -errno;
-        return 0;
+        return n == 0;
 }
 
 /* Failures of the kind that retry= and bg wait out. */
@@ -165,6 +165,11 @@ static int probe(Keeper *keeper) {
         if (r < 0) {
                 keeper_tell(keeper, "error 2 cannot start a process: %s", strerror(-r));
                 return r;
+        }
+        if (r > 0) {
+                keeper_tell(keeper, "again neither the server nor, for its name, a name server has answered in %d s",
+                            PROBE_BOUND_MS / 1000);
+                return -ETIMEDOUT;
         }
         if (WIFSIGNALED(status))
                 memory->mount_error = NFS_MOUNT_PROTOCOL;

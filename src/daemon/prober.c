@@ -65,7 +65,9 @@ int prober_main(int memory_fd) {
                         (void) snprintf(memory->mount_message, sizeof memory->mount_message, "%s", message);
                 (void) snprintf(memory->locks_text, sizeof memory->locks_text, "%s", vfs_locks_text(session, &memory->mount));
                 if (!memory->mount_error && config.nlm == NFS_NLM_WANTED && !memory->mount.nlmport)
-                        log_notice("the server has no lock manager (NLM) that we can reach: locks are local to this node");
+                        log_warning("%s (NLM): locks are local to this node; -o lock makes that a failure",
+                                    memory->mount.nlm_silent ? "nothing answered where the server's lock manager should be"
+                                                             : "the server has no lock manager");
         }
         free(why);
         source_done(&source);

@@ -36,6 +36,19 @@ static int read_config(Config *config, char **ret_message) {
         return r;
 }
 
+/* Settings without a scope have no effect. */
+static void say_no_limits(const Config *config, const SessionOptions *session, const char *why) {
+        if (config->n_properties > 0 || config->slice || session->slice)
+                log_warning("%s: the slice and the limits in %s are not applied", why, NFSVOL_CONFIG);
+        else
+                log_info("%s", why);
+}
+
+/* Keeper, standby, notifier and what is started for a moment; and the worker's threads, twice while one follows another. */
+static uint64_t tasks_needed(const SessionOptions *session) {
+        return 8 + 2 * (uint64_t) session->nconnect;
+}
+
 static int enter(Keeper *keeper, const SessionOptions *session, const Source *source, const Config *config, char **ret_message) {
         char description[512], unit[SCOPE_NAME_MAX], message[512] = "";
         ScopeLimit limits[CONFIG_PROPERTIES_MAX];
@@ -52,8 +65,14 @@ static int enter(Keeper *keeper, const SessionOptions *session, const Source *so
         int r;
 
         (void) snprintf(description, sizeof description, "NFS volume %s", source->text);
-        for (size_t i = 0; i < config->n_properties; i++)
+        for (size_t i = 0; i < config->n_properties; i++) {
                 limits[i] = (ScopeLimit){ config->properties[i].name, config->properties[i].value };
+                if (strcmp(limits[i].name, "TasksMax") == 0 && limits[i].value < tasks_needed(session)) {
+                        limits[i].value = tasks_needed(session);
+                        log_warning("TasksMax is less than nconnect=%u needs: %llu", (unsigned) session->nconnect,
+                                    (unsigned long long) limits[i].value);
+                }
+        }
         if (keeper->args->target && scope_mount_unit(keeper->args->target, unit) == 0)
                 scope.mount_unit = unit;
         r = scope_enter(&scope, keeper->memory->scope, message, sizeof message);
@@ -62,7 +81,7 @@ static int enter(Keeper *keeper, const SessionOptions *session, const Source *so
                 r = -EOPNOTSUPP;
         }
         if (r == 0)
-                log_info("systemd does not run this system: no scope");
+                say_no_limits(config, session, "systemd does not run this system: no scope");
         if (r < 0 && asprintf(ret_message, "no scope: %s (-o noscope does without)", message) < 0)
                 *ret_message = NULL;
         return r;
@@ -84,6 +103,8 @@ int keeper_enter_scope(Keeper *keeper) {
                 r = read_config(&config, &why);
         if (r >= 0 && options.session.scope != SCOPE_NONE)
                 r = enter(keeper, &options.session, &source, &config, &why);
+        else if (r >= 0)
+                say_no_limits(&config, &options.session, "noscope");
         if (r < 0)
                 keeper_tell(keeper, "error 32 %s", why ? why : strerror(-r));
         source_done(&source);

@@ -21,7 +21,7 @@
 
 #define NFS_PORT    2049
 #define PORT_WAIT_S 5 /* for the portmapper, of which there may be none behind a firewall */
-#define NLM_WAIT_S  2 /* for what can be done without */
+#define NLM_WAIT_S  5 /* the same: TCP asks after one second, and after three */
 
 typedef struct Mount {
         const NfsMountConfig *config;
@@ -112,8 +112,8 @@ static int fail_rpc(Mount *m, int r, const RpcClient *client, const char *what, 
         case COMPAT_NO_PROGRAM:
                 return fail(m, NFS_MOUNT_NO_PROGRAM, "%s is not at %s port %u", what, m->address, port);
         case COMPAT_NO_VERSION:
-                return fail(m, NFS_MOUNT_VERSION, "%s at %s port %u does not offer version 3 (vers=4 may do)", what, m->address,
-                            port);
+                return fail(m, NFS_MOUNT_VERSION, "%s at %s port %u does not offer version 3, and nfsvol speaks no other", what,
+                            m->address, port);
         case COMPAT_DENIED:
                 return fail(m, NFS_MOUNT_SECURITY, "%s at %s does not accept sec=sys credentials", what, m->address);
         default:
@@ -209,7 +209,8 @@ static int find_ports(Mount *m, const NfsAddr *addr, const NfsAddr *mountd) {
                 return fail_portmap(m, r, mountd);
         if (queries[0].port == 0)
                 return fail(m, NFS_MOUNT_NO_PROGRAM,
-                            "the portmapper at %s knows no mountd (version 3 over TCP); vers=4 needs none", m->address);
+                            "the portmapper at %s knows no mountd (version 3 over TCP): does it serve NFS version 4 only?",
+                            m->address);
         m->result.mountport = queries[0].port;
         if (queries[1].port != 0)
                 m->result.port = queries[1].port;
@@ -456,6 +457,7 @@ static int find_nlm(Mount *m, const NfsAddr *addr) {
         int r;
 
         m->result.nlmport = 0;
+        m->result.nlm_silent = false;
         if (m->config->nlm == NFS_NLM_UNUSED)
                 return 0;
         set_address(m, addr);
@@ -467,6 +469,8 @@ static int find_nlm(Mount *m, const NfsAddr *addr) {
                             "option lock: no lock manager (NLM version 4) at %s: %s; without the option lock, or with "
                             "nolock, locks are local to this node",
                             m->address, text);
+        else
+                m->result.nlm_silent = r != -ENOENT && r != -ECONNREFUSED;
         return 0;
 }
 
