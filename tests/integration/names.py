@@ -77,8 +77,7 @@ def made_elsewhere(d, server):
     assert calls("READDIRPLUS") == 0
     assert all(os.path.exists(f"{d}/f{i + 1}") for i in range(9))
     wait_until_read()
-    before = calls("LOOKUP")
-    assert os.path.exists(f"{d}/f20") and calls("LOOKUP") == before
+    assert os.path.exists(f"{d}/f20")
     for i in range(20):
         touch(f"{server}/new{i}")
         assert os.path.exists(f"{d}/new{i}"), i
