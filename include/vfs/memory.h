@@ -111,7 +111,7 @@ static inline void journal_set_slots(Journal *journal, uint32_t high) {
 /* Node id = index | generation << 32; the root is index 1, generation 0, so its node id is FUSE's. */
 #define RECORD_LOST 2 /* damaged: the kernel may still have its id, so nothing else ever gets it */
 
-#define NAME_LOST 1u
+#define NAME_LOST 1u /* InodeRecord.name_hash; no name has it */
 
 typedef struct InodeRecord {
         _Atomic uint32_t used; /* published last */

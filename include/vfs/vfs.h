@@ -96,8 +96,10 @@ typedef struct VfsSync {
  */
 void vfs_locks_end(VfsReactor *vr);
 
-/* COMMITs every file with uncommitted data, then sync->done(). If sync waits already: once more for those whose COMMIT is done by then;
- * what was written since a COMMIT was wanted has to wait for the next time. */
+/*
+ * COMMITs every file with uncommitted data, then sync->done(). If sync waits already: once more for those whose COMMIT is done by
+ * then; what was written since a COMMIT was wanted has to wait for the next time.
+ */
 void vfs_sync_all(VfsReactor *vr, VfsSync *sync);
 /* Logs what vfs_sync_all() still waits for. */
 void vfs_say_unfinished(const VfsReactor *vr);

@@ -83,12 +83,7 @@ static int upgrade_named(const UpgradeJob *job, const VolumeList *list, const ch
                 if (!volume_matches(info, &name))
                         continue;
                 n++;
-                if (!info->id[0]) {
-                        (void) fprintf(stderr, "%s: %s: not upgraded, it is %s\n", job->argv0, info->source, info->state);
-                        result = EXIT_CODE_FAILED;
-                        continue;
-                }
-                if (!what && info->problem) { /* there is nothing to go on with */
+                if (!info->id[0] || (!what && info->problem)) { /* there is nothing to go on with */
                         (void) fprintf(stderr, "%s: %s: not upgraded, it is %s\n", job->argv0, info->source, info->state);
                         result = EXIT_CODE_FAILED;
                         continue;

@@ -11,16 +11,16 @@
 
 enum ValueKind { VALUE_BYTES, VALUE_COUNT, VALUE_NUMBER };
 
+static const char memory_expected[] = "bytes (or with K, M, G or T), at least 16M, or infinity, are expected";
+
 static const struct {
         const char *name;
         enum ValueKind kind;
         uint64_t min, max;
         const char *expected;
 } property_table[] = {
-        { "MemoryMax", VALUE_BYTES, 16 << 20, UINT64_MAX,
-          "bytes (or with K, M, G or T), at least 16M, or infinity, are expected" },
-        { "MemoryHigh", VALUE_BYTES, 16 << 20, UINT64_MAX,
-          "bytes (or with K, M, G or T), at least 16M, or infinity, are expected" },
+        { "MemoryMax", VALUE_BYTES, 16 << 20, UINT64_MAX, memory_expected },
+        { "MemoryHigh", VALUE_BYTES, 16 << 20, UINT64_MAX, memory_expected },
         { "CPUWeight", VALUE_NUMBER, 1, 10000, "1 to 10000 is expected" },
         { "IOWeight", VALUE_NUMBER, 1, 10000, "1 to 10000 is expected" },
         { "TasksMax", VALUE_COUNT, 8, UINT64_MAX, "a number, at least 8, or infinity, is expected" },

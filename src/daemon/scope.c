@@ -104,7 +104,7 @@ int keeper_enter_scope(Keeper *keeper) {
         if (r >= 0 && options.session.scope != SCOPE_NONE)
                 r = enter(keeper, &options.session, &source, &config, &why);
         else if (r >= 0)
-                say_no_limits(&config, &options.session, "noscope");
+                say_no_limits(&config, &options.session, "noscope: the daemon stays where mount(8) was run");
         if (r < 0)
                 keeper_tell(keeper, "error 32 %s", why ? why : strerror(-r));
         source_done(&source);

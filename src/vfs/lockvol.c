@@ -40,7 +40,7 @@ const char *vfs_locks_text(const SessionOptions *options, const NfsMountResult *
         default:
                 if (options->nolock || options->local_lock == LOCAL_LOCK_ALL)
                         return "local";
-                return mount->nlm_silent ? "local: the server's lock manager did not answer when the volume was started"
+                return mount->nlm_silent ? "local: the server's lock manager did not answer"
                                          : "local: the server has no lock manager";
         }
 }

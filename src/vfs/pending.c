@@ -741,18 +741,18 @@ void pending_want(Pending *pending, bool stable) {
                 pending->commit_seq = pending->last_seq;
 }
 
-void pending_commit(VfsReactor *vr, Inode *inode) {
+static void commit(VfsReactor *vr, Inode *inode, bool now) {
         inode_lock(inode);
         if (inode->pending)
-                pending_want(inode->pending, true);
+                pending_want(inode->pending, now || inode->pending->commit_seq == 0);
         inode_unlock(inode);
         pending_step(vr, inode);
 }
 
+void pending_commit(VfsReactor *vr, Inode *inode) {
+        commit(vr, inode, true);
+}
+
 void pending_commit_next(VfsReactor *vr, Inode *inode) {
-        inode_lock(inode);
-        if (inode->pending)
-                pending_want(inode->pending, inode->pending->commit_seq == 0);
-        inode_unlock(inode);
-        pending_step(vr, inode);
+        commit(vr, inode, false);
 }

@@ -11,9 +11,9 @@
  *   for it first, and so on up to the root, whose handle MNT tells.
  *
  * Is it the same? It must have the id and the type that it had. But ids are used again: what is made where something was
- * removed often gets its id; and they are few, another disk has the same. If its ctime is what we knew, it is the same; else it must also
- * have its name (any, if we have removed the one that we knew), and not have been changed since: older is fine, for a server that crashed may have lost the last of it. Newer
- * may be a directory, in which others make files, and a file that we may have changed ourselves, by a WRITE that was not
+ * removed often gets its id; and they are few, another disk has the same. If its ctime is what we knew, it is the same; else it
+ * must also have its name (any, if we have removed the one that we knew), and not have been changed since: older is fine, for a
+ * server that crashed may have lost the last of it. Newer may be a directory, in which others make files, and a file that we may have changed ourselves, by a WRITE that was not
  * answered, or by a RENAME, whose answer does not tell. The root is what is exported under the path now, as after mounting
  * again, if its id is what it was.
  *

@@ -29,6 +29,18 @@ nlmport=1,nolock|local
 END
 }
 
+# It may have one: that is said, and not that it has none.
+case_silent_lock_manager() {
+    python3 -c 'import socket, time
+s = socket.create_server(("127.0.0.1", 1011))
+time.sleep(60)' & listener=$!
+    trap 'kill $listener' EXIT
+    wait_for 5 eval 'ss -ltn | grep -q :1011'
+    mount_at "$M" nlmport=1011
+    [ "$(status_of locks)" = "local: the server's lock manager did not answer" ]
+    logged "nothing answered where the server's lock manager should be (NLM): locks are local to this node"
+}
+
 case_no_lock_manager() {
     local rc=0
     mount_at "$M" lock,nlmport=1 2>err || rc=$?

@@ -646,6 +646,8 @@ case_all_killed() {
     grep -q "^$id .* dead " out
     nfsvol status "$id" | tee out
     grep -q 'problem .*umount' out
+    mount -f -t fuse.nfs -o "$MOUNT_PORTS" "$SRC" "$M/a"
+    grep -q " $M/a " /proc/self/mountinfo # only checked: what is dead is still there
     echo x >"$M/other/x"
     [ "$(cat "/proc/$other/comm")" = nfsvol-worker ]
     mount_at "$M/c"
@@ -677,6 +679,10 @@ case_keeper_and_standby_killed() {
     echo x >"$M/x"
     nfsvol list | tee out
     grep -q unattended out
+    rc=0
+    nfsvol upgrade --all 2>err || rc=$?
+    [ $rc = 32 ]
+    grep -q "^nfsvol.*: $SRC: not upgraded, it is unattended$" err
     rm "$M/x"
     umount "$M"
     mount_at "$M"

@@ -55,6 +55,14 @@ case_limits_from_the_configuration() {
     case $(cgroup_of "$(worker_pid)") in */nfs.slice/nfsvol-*) ;; *) fail "$(cgroup_of "$(worker_pid)")" ;; esac
     umount "$M"
     wait_for 10 no_volumes
+    printf '[scope]\nTasksMax = 8\n' >"$NFSVOL_CONFIG" # less than its threads
+    mount_at "$M" nconnect=16
+    [ "$(systemctl show -p TasksMax --value "$(status_of scope)")" = 40 ]
+    umount "$M"
+    wait_for 10 no_volumes
+    printf '[scope]\nTasksMax = 7\n' >"$NFSVOL_CONFIG"
+    not mount_at "$M" 2>err
+    grep -q 'TasksMax = 7: a number, at least 8' err
     printf '[scope]\nMemoryMx = 512M\n' >"$NFSVOL_CONFIG"
     not mount_at "$M" 2>err
     grep -q MemoryMx err
