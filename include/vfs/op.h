@@ -137,8 +137,7 @@ struct Op {
                         uint64_t n_gone; /* when it was sent */
                         unsigned n_again, n_looks;
                         bool waited;
-                        char *hidden;    /* owned: the .nfs name of what a rename goes over */
-                        bool was_hidden; /* victim: it has a .nfs name already, or may yet get one */
+                        char *hidden; /* owned: the .nfs name of what a rename goes over */
                 } name;
                 struct {
                         const uint8_t *data;

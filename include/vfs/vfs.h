@@ -64,8 +64,11 @@ void vfs_doing(VfsReactor *vr, uint64_t unique);
 bool vfs_reactor_is_idle(const VfsReactor *vr);
 VfsReactor *vfs_reactor_free(VfsReactor *vr);
 
-/* All that a former worker left has been taken up, the journal too: inodes that nothing needs any more are let go. */
-void vfs_recovered(Vfs *vfs);
+/*
+ * All that a former worker left has been taken up, the journal too: inodes that nothing needs any more are let go, and .nfs
+ * names that nobody needs are removed. vr: the first reactor's; its thread.
+ */
+void vfs_recovered(VfsReactor *vr);
 
 /* The sizes of one READ and WRITE that options and the server agree on: bytes, never 0. */
 void vfs_io_sizes(const SessionOptions *options, const NfsFsInfo *info, uint32_t *ret_read, uint32_t *ret_write);

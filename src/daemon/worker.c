@@ -326,7 +326,7 @@ static int worker_start(Worker *worker) {
                         return r;
         }
         fuse_volume_recover(worker->volume);
-        vfs_recovered(worker->vfs);
+        vfs_recovered(worker->reactors[0].vr);
         r = watch_signals(worker);
         if (r < 0)
                 return r;

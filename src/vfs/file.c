@@ -137,7 +137,7 @@ static bool release(VfsReactor *vr, Inode *inode, uint64_t fh, bool has_flock, u
                 locks_drop_open(vr, inode, fh, has_flock, flock_owner);
         open_remove(vr->vfs, open);
         crash_point(OPEN_REMOVED);
-        if (inode->record->silly_dir && inode_give_up(vr->vfs, inode))
+        if (inode_give_up(vr->vfs, inode))
                 remove_silly(vr, inode, &cred);
         return true;
 }

@@ -236,6 +236,8 @@ int inode_table_load(Vfs *vfs) {
                 r = inode_attach(vfs, i);
                 if (r < 0)
                         return r;
+                if (record->silly_dir)
+                        atomic_fetch_add(&vfs->n_hidden, 1);
                 n++;
         }
         handles_load(vfs);
@@ -246,9 +248,11 @@ int inode_table_load(Vfs *vfs) {
         return 0;
 }
 
-void vfs_recovered(Vfs *vfs) {
+void vfs_recovered(VfsReactor *vr) {
+        Vfs *vfs = vr->vfs;
         uint32_t high = atomic_load(&vfs->memory->inodes_high);
 
+        remove_left_over(vr);
         table_lock(vfs);
         for (uint32_t i = ROOT_INDEX; i < high; i++) {
                 Inode *inode = &vfs->inodes[i];

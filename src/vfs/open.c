@@ -174,18 +174,8 @@ bool inode_is_open(Vfs *vfs, Inode *inode) {
         return is_open;
 }
 
-bool inode_give_up(Vfs *vfs, Inode *inode) {
-        bool given_up;
-
-        (void) pthread_mutex_lock(&vfs->table_lock);
-        given_up = inode->n_open == 0 && !inode->gone;
-        if (given_up)
-                inode->gone = true;
-        (void) pthread_mutex_unlock(&vfs->table_lock);
-        return given_up;
-}
-
-void inode_hide(Vfs *vfs, Inode *inode, uint64_t dir) {
+/* Under table_lock. */
+static void note_silly_dir(Vfs *vfs, Inode *inode, uint64_t dir) {
         uint64_t was = atomic_exchange(&inode->record->silly_dir, dir);
 
         if (!was && dir)
@@ -194,30 +184,59 @@ void inode_hide(Vfs *vfs, Inode *inode, uint64_t dir) {
                 atomic_fetch_sub(&vfs->n_hidden, 1);
 }
 
-bool inode_hidden(Vfs *vfs, Inode *inode, uint64_t dir) {
+/* Under table_lock. */
+static bool give_up(Inode *inode) {
+        if (!inode->record->silly_dir || inode->n_open > 0 || inode->n_hiding > 0 || inode->gone)
+                return false;
+        inode->gone = true;
+        return true;
+}
+
+bool inode_give_up(Vfs *vfs, Inode *inode) {
         bool given_up;
 
+        if (!inode->record->silly_dir)
+                return false;
         (void) pthread_mutex_lock(&vfs->table_lock);
-        inode_hide(vfs, inode, dir);
-        given_up = inode->n_open == 0 && !inode->gone;
-        inode->hidden_again = inode->gone;
-        inode->gone |= given_up;
+        given_up = give_up(inode);
         (void) pthread_mutex_unlock(&vfs->table_lock);
         return given_up;
 }
 
-bool inode_given_up(Vfs *vfs, Inode *inode) {
-        bool again;
+bool inode_hide_begin(Vfs *vfs, Inode *inode, uint64_t dir, bool again) {
+        bool begun;
 
         (void) pthread_mutex_lock(&vfs->table_lock);
-        again = inode->hidden_again;
-        inode->hidden_again = false;
-        if (!again) {
-                inode_hide(vfs, inode, 0); /* not before: a successor would not know that there is something to remove */
-                inode->gone = false;
+        begun = inode->n_open > 0 || again;
+        if (begun) {
+                if (inode->n_hiding++ == 0)
+                        inode->hidden = inode->record->silly_dir;
+                note_silly_dir(vfs, inode, dir);
         }
         (void) pthread_mutex_unlock(&vfs->table_lock);
-        return !again;
+        return begun;
+}
+
+bool inode_hide_end(Vfs *vfs, Inode *inode, uint64_t dir, bool hidden) {
+        bool given_up;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        inode->n_hiding--;
+        inode->hidden |= hidden;
+        if (hidden)
+                note_silly_dir(vfs, inode, dir);
+        else if (inode->n_hiding == 0 && !inode->hidden)
+                note_silly_dir(vfs, inode, 0);
+        given_up = give_up(inode);
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return given_up;
+}
+
+void inode_given_up(Vfs *vfs, Inode *inode) {
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        note_silly_dir(vfs, inode, 0); /* not before: a successor would not know that there is something to remove */
+        inode->gone = false;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
 }
 
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent, const char *name) {
@@ -298,7 +317,7 @@ void opening_end(Op *op) {
         count_open(vfs, op->inode, -1, false);
         op->opening = false;
         (void) pthread_mutex_unlock(&vfs->table_lock);
-        if (op->inode->record->silly_dir && inode_give_up(vfs, op->inode))
+        if (inode_give_up(vfs, op->inode))
                 remove_silly(op->reactor, op->inode, &op->cred); /* hidden for us, and then not opened */
 }
 

@@ -7,6 +7,8 @@
  * may be anywhere (open.c); only if there are any does an unlink, or a rename over a name, first look up what
  * the name means.
  *
+ * The .nfs name is removed once what gave it was answered, not before: a server may do two things at a time in any order.
+ *
  * A close returns before that removal is done, even before we hear of it; and with it a directory becomes empty. So
  * RMDIR waits for the .nfs names that are going, if the server finds the directory not empty.
  *
@@ -184,34 +186,44 @@ static void remove_look_done(NfsCall *call) {
         remove_send(op);
 }
 
-/* It has its .nfs name now. Its last close may have come in the meantime, and removed nothing. */
-static void note_hidden(Op *op, Inode *victim, Inode *dir, const char *name) {
-        cache_expire(victim);
-        inode_note_place(victim, dir->nodeid, name);
-        if (inode_hidden(op->reactor->vfs, victim, dir->nodeid))
-                remove_silly(op->reactor, victim, &op->cred);
+/* Before: a successor must know that there is something to remove. false: the last close came first. */
+static bool hide_begin(Op *op, Inode *victim, const Inode *dir) {
+        bool again = op->replayed && op->name.n_stale == 0;
+
+        if (!inode_hide_begin(op->reactor->vfs, victim, dir->nodeid, again)) {
+                inode_unpin(op->reactor->vfs, victim);
+                return false;
+        }
+        op->victim = victim;
+        return true;
 }
 
-/* Before: a successor must know that there is something to remove. */
-static void note_hiding(Op *op, Inode *victim, const Inode *dir) {
-        op->victim = victim;
-        op->name.was_hidden = victim->record->silly_dir;
-        inode_hide(op->reactor->vfs, victim, dir->nodeid);
+/* Its last close may have come in the meantime, and removed nothing. */
+static void hide_end(Op *op, const Inode *dir, bool hidden) {
+        if (inode_hide_end(op->reactor->vfs, op->victim, dir->nodeid, hidden))
+                remove_silly(op->reactor, op->victim, &op->cred);
+}
+
+/* It has its .nfs name now. */
+static void note_hidden(Op *op, Inode *dir, const char *name) {
+        cache_expire(op->victim);
+        inode_note_place(op->victim, dir->nodeid, name);
+        hide_end(op, dir, true);
 }
 
 /*
  * It has its name still. Without an answer (its caller was killed, or a soft mount's time-out) it may yet get the .nfs name, so
  * that is removed at the last close.
  */
-static void note_not_hidden(Op *op) {
-        if (op->call.status != 0 && !op->name.was_hidden)
-                inode_hide(op->reactor->vfs, op->victim, 0);
+static void note_not_hidden(Op *op, const Inode *dir) {
+        hide_end(op, dir, op->call.status == 0);
 }
 
 static void remove_hide(Op *op, Inode *victim) {
         NfsArgs *args;
 
-        note_hiding(op, victim, op->inode);
+        if (!hide_begin(op, victim, op->inode))
+                return remove_send(op);
         crash_point(SILLY_NOTED);
         silly_name(op->reactor->vfs, victim, op->name.to_name);
         args = op_call(op, NFS_RENAME, inode_fh(op->inode), remove_hide_done);
@@ -226,11 +238,11 @@ static void remove_hide_done(NfsCall *call) {
 
         cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
         if (call->err && !(call->err == ENOENT && op_may_be_done(op))) {
-                note_not_hidden(op);
+                note_not_hidden(op, op->inode);
                 return op_reply_err(op, call->err);
         }
         crash_point(SILLY_HIDDEN);
-        note_hidden(op, op->victim, op->inode, op->name.to_name);
+        note_hidden(op, op->inode, op->name.to_name);
         op_reply_err(op, 0);
 }
 
@@ -358,14 +370,13 @@ static void rename_look(Op *op) {
 
 static void hide_target_done(NfsCall *call) {
         Op *op = op_done(call);
-        Inode *victim = op->victim;
 
         cache_dir_changed(op->reactor->vfs, op->inode2, &call->res.wcc, call_time(call));
         if (!call->err || (call->err == ENOENT && op_may_be_done(op))) {
-                note_hidden(op, victim, op->inode2, op->name.hidden);
+                note_hidden(op, op->inode2, op->name.hidden);
                 return rename_send(op);
         }
-        note_not_hidden(op);
+        note_not_hidden(op, op->inode2);
         if (call->err != ENOENT && call->err != ESTALE)
                 return rename_reply(op, call->err);
         if (op->name.n_stale++ == 0)
@@ -393,7 +404,8 @@ static void hide_target(Op *op, Inode *victim, unsigned step) {
                 inode_unpin(op->reactor->vfs, victim);
                 return op_reply_err(op, ENOMEM);
         }
-        note_hiding(op, victim, op->inode2);
+        if (!hide_begin(op, victim, op->inode2))
+                return rename_send(op);
         crash_point(SILLY_TARGET);
         if (step == STEP_MOVE_TARGET)
                 return move_target(op);
@@ -580,11 +592,8 @@ static void removal_settle(Removal *removal) {
                 log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
         cache_dir_changed(vfs, removal->dir, &call->res.wcc, call_time(call));
         crash_point(SILLY_REMOVED);
-        atomic_fetch_add(&vfs->n_silly_gone, 1);    /* before it is not hidden any more: see rmdir_again() */
-        if (!inode_given_up(vfs, removal->inode)) { /* it got the name after that was removed */
-                removal->revive.n = 0;
-                return removal_send(removal);
-        }
+        atomic_fetch_add(&vfs->n_silly_gone, 1); /* before it is not hidden any more: see rmdir_again() */
+        inode_given_up(vfs, removal->inode);
         (void) pthread_mutex_lock(&vfs->table_lock);
         TAILQ_REMOVE(&vfs->silly_removals, removal, removal_link);
         (void) pthread_mutex_unlock(&vfs->table_lock);
@@ -595,18 +604,15 @@ static void removal_settle(Removal *removal) {
 }
 
 void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred) {
-        uint64_t hidden_in = atomic_load(&inode->record->silly_dir);
-        Inode *dir = hidden_in ? inode_pin(vr->vfs, hidden_in) : NULL;
+        Inode *dir = inode_pin(vr->vfs, atomic_load(&inode->record->silly_dir));
         Removal *removal = dir ? calloc(1, sizeof *removal) : NULL;
 
         if (!removal) {
                 if (dir)
                         inode_unpin(vr->vfs, dir);
-                while (!inode_given_up(vr->vfs, inode)) {
-                }
-                if (hidden_in) /* else hiding it failed meanwhile: it has its name */
-                        log_warning("a removed file's .nfs name stays on the server: %s",
-                                    dir ? "out of memory" : "its directory is gone");
+                inode_given_up(vr->vfs, inode);
+                log_warning("a removed file's .nfs name stays on the server: %s",
+                            dir ? "out of memory" : "its directory is gone");
                 return;
         }
         inode_repin(vr->vfs, inode);
@@ -630,10 +636,7 @@ void remove_left_over(VfsReactor *vr) {
         for (uint32_t i = 1; i < high; i++) {
                 Inode *inode = &vfs->inodes[i];
 
-                if (!inode->record || !atomic_load(&inode->record->used) || !inode->record->silly_dir)
-                        continue;
-                atomic_fetch_add(&vfs->n_hidden, 1);
-                if (inode_give_up(vfs, inode))
+                if (inode->record && atomic_load(&inode->record->used) == 1 && inode_give_up(vfs, inode))
                         remove_silly(vr, inode, &root);
         }
 }

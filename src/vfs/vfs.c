@@ -164,7 +164,6 @@ int vfs_reactor_new(Vfs *vfs, unsigned index, Reactor *reactor, VfsReactor **ret
         }
         if (index == 0) {
                 statfs_prime(vr);
-                remove_left_over(vr);
                 coherence_start(vr);
         }
         writeback_start(vr);

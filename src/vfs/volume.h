@@ -120,7 +120,8 @@ struct Inode {
         uint64_t placed_at;         /* Vfs.n_moves when it was seen there */
         _Atomic uint32_t n_open;    /* written under table_lock */
         bool gone;                  /* its .nfs name, the last one, is being removed: not to be opened again */
-        bool hidden_again;          /* ... and it got it only then: to be removed once more */
+        uint32_t n_hiding;          /* RPCs in flight that give it its .nfs name, which is not removed before they are answered */
+        bool hidden;                /* ... and it has it, perhaps, whatever becomes of these */
         bool unplaced;              /* open, and counted in Vfs.n_open_unplaced instead of its directory */
         _Atomic uint32_t n_writers; /* opens for writing; written under table_lock */
         uint32_t n_open_children;   /* open files that have their only name in this directory */
@@ -352,17 +353,17 @@ void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent, const char *name);
 void inodes_moved(Vfs *vfs);
 /* Does somebody have it open? */
 bool inode_is_open(Vfs *vfs, Inode *inode);
-/* Nobody has it open, and from now on nobody can. false: somebody has. */
+/* It has a .nfs name, nobody has it open, and from now on nobody can: remove_silly(). */
 bool inode_give_up(Vfs *vfs, Inode *inode);
-/* It has, or is about to get, its .nfs name in dir; 0: it has none. */
-void inode_hide(Vfs *vfs, Inode *inode, uint64_t dir);
-/* It has got it. true: nobody has it open, and from now on nobody can. If it is being removed, that is done once more. */
-bool inode_hidden(Vfs *vfs, Inode *inode, uint64_t dir);
 /*
- * Its .nfs name has been removed; false: once more. From now on it can be opened: whether it has another name, the server
- * says then.
+ * An RPC that gives it its .nfs name in dir is about to be sent. false: nobody has it open any more, so that it needs none. again: that
+ * does not matter, a former worker has sent it.
  */
-bool inode_given_up(Vfs *vfs, Inode *inode);
+bool inode_hide_begin(Vfs *vfs, Inode *inode, uint64_t dir, bool again);
+/* The RPC was answered, or will not be; hidden: it may have got the name. As inode_give_up(). */
+bool inode_hide_end(Vfs *vfs, Inode *inode, uint64_t dir, bool hidden);
+/* Its .nfs name has been removed. From now on it can be opened: whether it has another name, the server says then. */
+void inode_given_up(Vfs *vfs, Inode *inode);
 /* A rename took it to another directory. */
 void inode_moved(Vfs *vfs, Inode *inode, uint64_t to_parent, const char *name);
 /* We remove one of its names. That changes its ctime, and nobody tells us what it is then; nor what others it has. */
@@ -382,7 +383,7 @@ uint32_t name_hash(const char *name);
 bool is_silly_name(const Vfs *vfs, const Inode *inode, const char *name);
 /* The last close of a file that was unlinked while open: removes its .nfs name, in the background. */
 void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred);
-/* The same for all whose last close a former worker did not live to act on. */
+/* The same for all whose last close a former worker did not live to act on; once what it was doing is being done again. */
 void remove_left_over(VfsReactor *vr);
 
 /* ---- vfs.c ---- */

@@ -50,7 +50,7 @@ static int serve(int memory_fd) {
         Reactor *reactors[REACTORS_MAX];
         MountOptions options;
         char *why = NULL;
-        VfsReactor *vr;
+        VfsReactor *vr[REACTORS_MAX];
         FuseVolume *volume;
         FuseChannel *channel;
         Memory *memory;
@@ -63,11 +63,11 @@ static int serve(int memory_fd) {
             fuse_volume_new(memory, vfs, finished, NULL, &volume) < 0)
                 return REFUSED;
         for (unsigned i = 0; i < memory->n_reactors; i++)
-                if (reactor_new(&reactors[i]) < 0 || vfs_reactor_new(vfs, i, reactors[i], &vr) < 0 ||
-                    fuse_channel_new(volume, i, reactors[i], vr, &channel) < 0)
+                if (reactor_new(&reactors[i]) < 0 || vfs_reactor_new(vfs, i, reactors[i], &vr[i]) < 0 ||
+                    fuse_channel_new(volume, i, reactors[i], vr[i], &channel) < 0)
                         return REFUSED;
         fuse_volume_recover(volume);
-        vfs_recovered(vfs);
+        vfs_recovered(vr[0]);
         for (int i = 0; i < 5; i++)
                 for (unsigned k = 0; k < memory->n_reactors; k++)
                         if (reactor_turn(reactors[k], now_ns() + NSEC_PER_MSEC) < 0)

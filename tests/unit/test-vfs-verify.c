@@ -151,7 +151,7 @@ Test(verify, nothing_is_left_of_what_a_dead_worker_did) {
         vfs_free(vfs);
         cr_assert_eq(vfs_new(memory, &options, &vfs), 0);
         violates(VERIFY_INODE_UNUSED, "not yet");
-        vfs_recovered(vfs);
+        vfs_recovered(&(VfsReactor){ .vfs = vfs });
         cr_assert_eq(verify()->n_faults, 0);
         cr_assert_eq(memory->verify.counts[VERIFY_INODES], 3);
         cr_assert_eq(memory->verify.counts[VERIFY_PINS], 2, "the open and the data");

@@ -3,6 +3,7 @@
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include "src/vfs/volume.h"
 #include "volume.h"
@@ -122,27 +123,92 @@ Test(remove, waiting_is_interrupted) {
         turn_for(200);
 }
 
-/* The RENAME takes long: the close, and the REMOVE of a name that is not there yet, overtake it, and somebody opens it. */
-Test(remove, opened_again_before_it_is_hidden) {
+/*
+ * The RENAME takes long. The server may do what is sent beside it before it, and what it finds then is not there yet: so nothing is,
+ * until it is answered.
+ */
+Test(remove, closed_before_it_is_hidden) {
         TestOp unlinking, opening;
 
         open_it();
-        fakenfs_fault(fake, NFS_RENAME, FAKE_DELAY, 2000, 0, 1);
+        fakenfs_fault(fake, NFS_RENAME, FAKE_DELAY, 1000, 0, 1);
         init(&unlinking);
         vfs_unlink(&unlinking.op, dir, "f7");
         cr_assert(turn_until(fakenfs_executed(fake, NFS_RENAME) == 1));
         close_it();
-        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
-        cr_assert_eq(unlinking.n_done, 0);
         init(&opening);
         vfs_open(&opening.op, nodeid, O_RDWR);
         cr_assert_eq(result(&unlinking), 0);
         cr_assert_eq(result(&opening), 0);
+        turn_for(50);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 0);
         fh = opening.fh;
         close_it();
-        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) >= 2));
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
+}
+
+Test(remove, closed_for_good_before_it_is_hidden) {
+        TestOp t;
+
+        open_it();
+        fakenfs_fault(fake, NFS_RENAME, FAKE_DELAY, 1000, 0, 1);
+        init(&t);
+        vfs_unlink(&t.op, dir, "f7");
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_RENAME) == 1));
+        close_it();
         turn_for(50);
-        cr_assert_eq(fakenfs_executed(fake, NFS_REMOVE), 2);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 0);
+        cr_assert_eq(result(&t), 0);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
+        turn_for(50);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 1);
+}
+
+/* It keeps its name, and there is nothing to remove at its last close. */
+Test(remove, closed_before_it_is_not_hidden) {
+        TestOp t;
+
+        open_it();
+        fakenfs_fault(fake, NFS_RENAME, FAKE_STATUS, IO, 0, 1);
+        init(&t);
+        vfs_unlink(&t.op, dir, "f7");
+        cr_assert_eq(result(&t), EIO);
+        close_it();
+        turn_for(50);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 0);
+}
+
+static TestOp *hiding; /* shared with the worker that dies */
+
+static void hides(void) { /* in another process: nothing is to be asserted */
+        open_it();
+        init(hiding);
+        vfs_unlink(&hiding->op, dir, "f7");
+        CHECK(turn_until(hiding->object_id)); /* the RENAME is the next thing to leave */
+        close_it();
+        CHECK(!is_done(hiding, 20));
+}
+
+/* A worker died over it, and its last close came before that. */
+Test(remove, hidden_by_a_successor) {
+        TestOp t;
+
+        hiding = mmap(NULL, sizeof *hiding, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        cr_assert_neq(hiding, MAP_FAILED);
+        fakenfs_fault(fake, NFS_RENAME, FAKE_DROP, 0, 0, 1);
+        in_a_worker_that_dies(hides);
+        fakenfs_fault(fake, NFS_RENAME, FAKE_DELAY, 1000, 0, 1);
+        init(&t);
+        t.op.replayed = t.op.recovered = true;
+        t.op.replayed_step = hiding->step;
+        t.op.object_id = hiding->object_id;
+        vfs_unlink(&t.op, dir, "f7");
+        vfs_recovered(vr);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_RENAME) == 1));
+        turn_for(50);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 0);
+        cr_assert_eq(result(&t), 0);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
 }
 
 static void unlink_and_be_killed(enum FakeAction action) {
