@@ -177,22 +177,34 @@ PY
     wait_for 25 no_volumes
 }
 
+# So often has somebody emptied the machine's caches; other tests do.
+caches_emptied() { grep '^drop_' /proc/vmstat; }
+
+asked_across() { # HOURS
+    server start "$T/clock" 20600
+    MOUNT_PORTS=port=20600,mountport=20601,nlmport=20602
+    mount_at "$M/a" acregmin=30,acdirmin=30,nordirplus # so that it does not depend on the load which names are read ahead
+    mount_at "$M/b" actimeo=1
+    python3 "$here/clocks.py" "$M/a" "$M/b" "$T/clock/export" $(($1 * 3600)) >"asked.$1" && diff asked.0 "asked.$1"
+}
+
 # The clock of the server is hours ahead of ours, or behind: nothing is cached for longer or shorter, seen earlier or later.
-limit_clocks_hours_apart=90
+limit_clocks_hours_apart=180
 case_clocks_hours_apart() {
-    local hours
+    local hours emptied rc
     trap 'server stop "$T/clock"' EXIT
     for hours in 0 3 -3; do
-        G_CLOCK=$((hours * 3600)) server start "$T/clock" 20600
-        MOUNT_PORTS=port=20600,mountport=20601,nlmport=20602
-        mount_at "$M/a" acregmin=30,acdirmin=30,nordirplus # so that it does not depend on the load which names are read ahead
-        mount_at "$M/b" actimeo=1
-        python3 "$here/clocks.py" "$M/a" "$M/b" "$T/clock/export" $((hours * 3600)) >"asked.$hours"
-        diff asked.0 "asked.$hours"
-        rm -r "$M/a"/*
-        umount "$M/a" "$M/b"
-        wait_for 25 no_volumes
-        server stop "$T/clock"
+        emptied=
+        until [ "$emptied" = "$(caches_emptied)" ]; do
+            emptied=$(caches_emptied)
+            rc=0
+            G_CLOCK=$((hours * 3600)) asked_across $hours || rc=1
+            rm -r "$M/a"/*
+            umount "$M/a" "$M/b"
+            wait_for 25 no_volumes
+            server stop "$T/clock"
+        done
+        [ $rc = 0 ]
     done
 }
 
