@@ -115,7 +115,7 @@ struct Op {
         Task aborted;
         bool held;             /* a WRITE that may take long to be one that READs see (reread.c) */
         Inode *inode, *inode2; /* pinned until the reply */
-        Inode *victim;         /* the same: the open file that is being hidden */
+        Inode *victim;         /* pinned: the open file that is being hidden (remove.c) */
         Open *open;
         struct DirStream *stream; /* referenced */
         union {
@@ -137,7 +137,8 @@ struct Op {
                         uint64_t n_gone; /* when it was sent */
                         unsigned n_again, n_looks;
                         bool waited;
-                        char *hidden; /* owned: the .nfs name of what a rename goes over */
+                        char *hidden;   /* owned: the .nfs name of what a rename goes over */
+                        bool is_hidden; /* victim: it has that */
                 } name;
                 struct {
                         const uint8_t *data;

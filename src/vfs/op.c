@@ -120,8 +120,6 @@ void op_finish(Op *op) {
                 inode_unpin(vfs, TAKE_PTR(op->inode));
         if (op->inode2)
                 inode_unpin(vfs, TAKE_PTR(op->inode2));
-        if (op->victim)
-                inode_unpin(vfs, TAKE_PTR(op->victim));
 }
 
 void op_reply_err(Op *op, int err) {

@@ -7,7 +7,8 @@
  * may be anywhere (open.c); only if there are any does an unlink, or a rename over a name, first look up what
  * the name means.
  *
- * The .nfs name is removed once what gave it was answered, not before: a server may do two things at a time in any order.
+ * The .nfs name is removed once what gave it, and what was renamed over the file then, was answered, not before: a server may do
+ * two things at a time in any order.
  *
  * A close returns before that removal is done, even before we hear of it; and with it a directory becomes empty. So
  * RMDIR waits for the .nfs names that are going, if the server finds the directory not empty.
@@ -199,24 +200,28 @@ static bool hide_begin(Op *op, Inode *victim, const Inode *dir) {
 }
 
 /* Its last close may have come in the meantime, and removed nothing. */
-static void hide_end(Op *op, const Inode *dir, bool hidden) {
-        if (inode_hide_end(op->reactor->vfs, op->victim, dir->nodeid, hidden))
-                remove_silly(op->reactor, op->victim, &op->cred);
+static void hide_end(Op *op, const Inode *dir) {
+        Inode *victim = TAKE_PTR(op->victim);
+
+        if (inode_hide_end(op->reactor->vfs, victim, dir->nodeid, op->name.is_hidden))
+                remove_silly(op->reactor, victim, &op->cred);
+        inode_unpin(op->reactor->vfs, victim);
 }
 
 /* It has its .nfs name now. */
-static void note_hidden(Op *op, Inode *dir, const char *name) {
+static void note_hidden(Op *op, const Inode *dir, const char *name) {
         cache_expire(op->victim);
         inode_note_place(op->victim, dir->nodeid, name);
-        hide_end(op, dir, true);
+        op->name.is_hidden = true;
 }
 
 /*
  * It has its name still. Without an answer (its caller was killed, or a soft mount's time-out) it may yet get the .nfs name, so
  * that is removed at the last close.
  */
-static void note_not_hidden(Op *op, const Inode *dir) {
-        hide_end(op, dir, op->call.status == 0);
+static void not_hidden(Op *op, const Inode *dir) {
+        op->name.is_hidden = op->call.status == 0;
+        hide_end(op, dir);
 }
 
 static void remove_hide(Op *op, Inode *victim) {
@@ -238,11 +243,12 @@ static void remove_hide_done(NfsCall *call) {
 
         cache_dir_changed(op->reactor->vfs, op->inode, &call->res.wcc, call_time(call));
         if (call->err && !(call->err == ENOENT && op_may_be_done(op))) {
-                note_not_hidden(op, op->inode);
+                not_hidden(op, op->inode);
                 return op_reply_err(op, call->err);
         }
         crash_point(SILLY_HIDDEN);
         note_hidden(op, op->inode, op->name.to_name);
+        hide_end(op, op->inode);
         op_reply_err(op, 0);
 }
 
@@ -353,8 +359,7 @@ static void rename_again(Op *op) {
 
         if (op->replayed_step != STEP_RENAME && victim)
                 return hide_target(op, victim, op->replayed_step);
-        if (victim)
-                inode_unpin(op->reactor->vfs, victim);
+        op->name.is_hidden = victim && hide_begin(op, victim, op->inode2);
         rename_send(op);
 }
 
@@ -376,7 +381,7 @@ static void hide_target_done(NfsCall *call) {
                 note_hidden(op, op->inode2, op->name.hidden);
                 return rename_send(op);
         }
-        note_not_hidden(op, op->inode2);
+        not_hidden(op, op->inode2);
         if (call->err != ENOENT && call->err != ESTALE)
                 return rename_reply(op, call->err);
         if (op->name.n_stale++ == 0)
@@ -386,7 +391,6 @@ static void hide_target_done(NfsCall *call) {
 
 /* Somebody has removed the target, or all handles were replaced. */
 static void rename_look_again(Op *op) {
-        inode_unpin(op->reactor->vfs, TAKE_PTR(op->victim));
         free(TAKE_PTR(op->name.hidden));
         rename_look(op);
 }
@@ -474,12 +478,13 @@ static void rename_send(Op *op) {
         args->name = op->name.name;
         args->rename.to_dir = inode_fh(op->inode2);
         args->rename.to_name = op->name.to_name;
-        op_send_changing(op, STEP_RENAME, NULL, 0);
+        op_send_changing(op, STEP_RENAME, NULL, op->victim ? op->victim->nodeid : 0);
 }
 
 static void rename_reply(Op *op, int err) {
-        free(op->name.hidden);
-        op->name.hidden = NULL;
+        free(TAKE_PTR(op->name.hidden));
+        if (op->victim)
+                hide_end(op, op->inode2);
         op_reply_err(op, err);
 }
 

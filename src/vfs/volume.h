@@ -116,13 +116,13 @@ struct Inode {
         Pending *pending;                /* written here, and not yet on the server's stable storage; NULL: nothing */
 
         /* for what is unlinked while open (remove.c); table_lock */
-        uint64_t parent;            /* node id of the directory it was last seen in; 0: not known */
-        uint64_t placed_at;         /* Vfs.n_moves when it was seen there */
-        _Atomic uint32_t n_open;    /* written under table_lock */
-        bool gone;                  /* its .nfs name, the last one, is being removed: not to be opened again */
-        uint32_t n_hiding;          /* RPCs in flight that give it its .nfs name, which is not removed before they are answered */
-        bool hidden;                /* ... and it has it, perhaps, whatever becomes of these */
-        bool unplaced;              /* open, and counted in Vfs.n_open_unplaced instead of its directory */
+        uint64_t parent;         /* node id of the directory it was last seen in; 0: not known */
+        uint64_t placed_at;      /* Vfs.n_moves when it was seen there */
+        _Atomic uint32_t n_open; /* written under table_lock */
+        bool gone;               /* its .nfs name, the last one, is being removed: not to be opened again */
+        uint32_t n_hiding;       /* unlinks and renames that give it its .nfs name, which is not removed before they are done */
+        bool hidden;             /* ... and it has it, perhaps, whatever becomes of these */
+        bool unplaced;           /* open, and counted in Vfs.n_open_unplaced instead of its directory */
         _Atomic uint32_t n_writers; /* opens for writing; written under table_lock */
         uint32_t n_open_children;   /* open files that have their only name in this directory */
 
@@ -356,11 +356,11 @@ bool inode_is_open(Vfs *vfs, Inode *inode);
 /* It has a .nfs name, nobody has it open, and from now on nobody can: remove_silly(). */
 bool inode_give_up(Vfs *vfs, Inode *inode);
 /*
- * An RPC that gives it its .nfs name in dir is about to be sent. false: nobody has it open any more, so that it needs none. again: that
- * does not matter, a former worker has sent it.
+ * It is about to get its .nfs name, in dir. false: nobody has it open any more, so that it needs none. again: that does not matter,
+ * a former worker has begun with it.
  */
 bool inode_hide_begin(Vfs *vfs, Inode *inode, uint64_t dir, bool again);
-/* The RPC was answered, or will not be; hidden: it may have got the name. As inode_give_up(). */
+/* hidden: it has got it, or may have. As inode_give_up(). */
 bool inode_hide_end(Vfs *vfs, Inode *inode, uint64_t dir, bool hidden);
 /* Its .nfs name has been removed. From now on it can be opened: whether it has another name, the server says then. */
 void inode_given_up(Vfs *vfs, Inode *inode);

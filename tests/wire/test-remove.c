@@ -211,6 +211,56 @@ Test(remove, hidden_by_a_successor) {
         cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
 }
 
+static void rename_over_it(TestOp *t) {
+        open_it();
+        init(t);
+        vfs_rename(&t->op, dir, "f8", dir, "f7", 0);
+}
+
+/* Not even beside the RENAME that takes its other name. */
+Test(remove, closed_before_it_is_renamed_over) {
+        TestOp t;
+
+        fakenfs_fault(fake, NFS_RENAME, FAKE_DELAY, 1000, 0, 1);
+        rename_over_it(&t);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_RENAME) == 1));
+        cr_assert_eq(fakenfs_executed(fake, NFS_LINK), 1);
+        close_it();
+        turn_for(50);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 0);
+        cr_assert_eq(result(&t), 0);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
+}
+
+static void renames_over_it(void) { /* in another process: nothing is to be asserted */
+        rename_over_it(hiding);
+        CHECK(turn_until(hiding->step == 0 && hiding->object_id)); /* the RENAME is the next thing to leave */
+        close_it();
+        CHECK(!is_done(hiding, 20));
+}
+
+Test(remove, renamed_over_by_a_successor) {
+        TestOp t;
+
+        hiding = mmap(NULL, sizeof *hiding, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        cr_assert_neq(hiding, MAP_FAILED);
+        fakenfs_fault(fake, NFS_RENAME, FAKE_DROP, 0, 0, 1);
+        in_a_worker_that_dies(renames_over_it);
+        cr_assert_eq(fakenfs_executed(fake, NFS_LINK), 1);
+        fakenfs_fault(fake, NFS_RENAME, FAKE_DELAY, 1000, 0, 1);
+        init(&t);
+        t.op.replayed = t.op.recovered = true;
+        t.op.replayed_step = hiding->step;
+        t.op.object_id = hiding->object_id;
+        vfs_rename(&t.op, dir, "f8", dir, "f7", 0);
+        vfs_recovered(vr);
+        cr_assert(turn_until(fakenfs_seen(fake, NFS_RENAME) == 2));
+        turn_for(50);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 0);
+        cr_assert_eq(result(&t), 0);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
+}
+
 static void unlink_and_be_killed(enum FakeAction action) {
         TestOp t;
 
