@@ -28,6 +28,7 @@
 #define GOING_NS        (5 * NSEC_PER_MSEC) /* between two looks at what is going */
 #define RELEASES_MAX    20u                 /* looks: the kernel sends a RELEASE when it has the time */
 #define AGAIN_MAX       3u
+#define ABSENT_NS       (500 * NSEC_PER_MSEC) /* until a .nfs name that was not there is removed once more */
 
 enum { STEP_REMOVE, STEP_HIDE };                          /* op_send_changing(): unlink, rmdir */
 enum { STEP_RENAME, STEP_LINK_TARGET, STEP_MOVE_TARGET }; /* rename */
@@ -41,6 +42,8 @@ typedef struct Removal {
         Inode *inode, *dir; /* pinned */
         char name[SILLY_NAME_SIZE];
         ReviveWait revive; /* of the directory */
+        bool was_absent;
+        Timer again;
         TAILQ_ENTRY(Removal) removal_link;
 } Removal;
 
@@ -587,12 +590,30 @@ static bool removal_next_cred(Removal *removal) {
         return false;
 }
 
+static void removal_again(Timer *timer) {
+        removal_send(container_of(timer, Removal, again));
+}
+
+/* It may not be there yet: what gives it was sent, and its caller killed before that was answered. */
+static bool removal_is_early(Removal *removal) {
+        if (removal->call.err != ENOENT || removal->was_absent)
+                return false;
+        removal->was_absent = true;
+        removal->again.fired = removal_again;
+        timer_arm(removal->reactor->reactor, &removal->again, now_ns() + ABSENT_NS);
+        return true;
+}
+
 static void removal_settle(Removal *removal) {
         const NfsCall *call = &removal->call;
         Vfs *vfs = removal->reactor->vfs;
 
         if ((call->err == EACCES || call->err == EPERM) && removal_next_cred(removal))
                 return removal_send(removal);
+        if (removal_is_early(removal))
+                return;
+        if (!call->err && removal->was_absent)
+                log_info("%s was removed only when the server was asked once more", removal->name);
         if (call->err && call->err != ENOENT)
                 log_warning("%s stays on the server: %s", removal->name, strerror(call->err));
         cache_dir_changed(vfs, removal->dir, &call->res.wcc, call_time(call));

@@ -290,6 +290,24 @@ Test(remove, killed_and_hidden) {
         cr_assert_eq(fakenfs_executed(fake, NFS_REMOVE), 1);
 }
 
+/* It gets it only after the last close. */
+Test(remove, killed_and_hidden_later) {
+        open_and_unlink();
+        fakenfs_fault(fake, NFS_REMOVE, FAKE_STATUS, ENOENT, 0, 1);
+        close_it();
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 2);
+}
+
+/* Nor is it looked for for ever. */
+Test(remove, removed_by_somebody_else) {
+        open_and_unlink();
+        fakenfs_fault(fake, NFS_REMOVE, FAKE_STATUS, ENOENT, 0, 0);
+        close_it();
+        turn_for(1500);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 2);
+}
+
 /* It has not, so that who removes it once more must not take the data away. */
 Test(remove, killed_and_not_hidden) {
         TestOp t;
