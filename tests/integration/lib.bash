@@ -220,6 +220,11 @@ unmount_all() {
 # What the daemons log goes to the journal's socket: that is ours, unless there is a systemd of our own. $LOG: one line a message.
 LOG=$T/journal
 journal_start() {
+    if [ -n "${NEED_SYSTEMD:-}" ]; then
+        journalctl -b -f -n 0 -o cat >>"$LOG" &
+        journal_pid=$!
+        return
+    fi
     mkdir -p /run/systemd
     mount -t tmpfs tmpfs /run/systemd
     mkdir /run/systemd/journal
@@ -310,7 +315,7 @@ run_case() {
 run_cases() { # [CASE...]: by name, or all
     local name
     box_make
-    [ -n "${NEED_SYSTEMD:-}" ] || journal_start
+    journal_start
     ! declare -F before_server >/dev/null || before_server
     server start >"$T/log/server" 2>&1 || { echo "Bail out! $(tail -n 3 "$T/log/server")"; exit 1; }
     if [ $# = 0 ]; then

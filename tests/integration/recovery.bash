@@ -4,7 +4,7 @@
 # once. NFSVOL_SOAK=1: minutes instead of seconds.
 export G_EXPORTS=
 AT_REST=1
-. "$(dirname "$0")/lib.bash"
+. "$(dirname "${BASH_SOURCE[0]}")/lib.bash"
 
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
 seconds() { if soak; then echo $(($1 * 20)); else echo "$1"; fi; }
@@ -295,19 +295,22 @@ case_exits_while_the_server_is_away() {
 
 # A memory cgroup of its own, of whichever version this machine has, for all of our processes. $group, and its files.
 memory_group() {
-    local root=$T/cgroup pid
+    local pid
+    root=$T/cgroup
     mkdir -p "$root"
     if grep -q '^memory[[:space:]]*0[[:space:]]' /proc/cgroups; then
         mount -t cgroup2 none "$root"
         echo +memory >"$root/cgroup.subtree_control"
         limit_file=memory.max usage_file=memory.current events_file=memory.events
     else
+        mountpoint -q /sys/fs/cgroup/memory || root=/sys/fs/cgroup/memory # where the worker looks
+        mkdir -p "$root"
         mount -t cgroup -o memory none "$root"
         limit_file=memory.limit_in_bytes usage_file=memory.usage_in_bytes events_file=memory.oom_control
     fi
     group=$root/nfsvol-test.$$
     mkdir "$group"
-    trap 'for pid in $(cat "$group/cgroup.procs"); do echo "$pid" >"$T/cgroup/cgroup.procs"; done; rmdir "$group"; umount "$T/cgroup"' EXIT
+    trap 'for pid in $(cat "$group/cgroup.procs"); do echo "$pid" >"$root/cgroup.procs"; done; rmdir "$group"; umount "$root"; rmdir "$root"' EXIT
     for pid in $(daemon_pids); do echo "$pid" >"$group/cgroup.procs"; done
 }
 run_out_of_memory() { # another process takes what is left, until the kernel has killed the worker; it may be the next one
