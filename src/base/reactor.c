@@ -2,8 +2,8 @@
  * See include/base/reactor.h.
  *
  * Thread: everything below runs on the reactor's thread, but for the mailbox: posted tasks and the
- * stop request, which mailbox_lock protects and mailbox_fd announces. Timers are a tree by due time;
- * the wait's time-out is the first one's.
+ * stop request, which mailbox_lock protects and mailbox_fd announces; but not to who is awake, and looks before he sleeps.
+ * Timers are a tree by due time; the wait's time-out is the first one's.
  *
  * A callback may remove any source. epoll_wait() has then perhaps reported that source already, so the
  * events of one wait are first copied into the sources (ready_link), and removing takes it off that list.
@@ -32,6 +32,7 @@ struct Reactor {
 
         pthread_mutex_t mailbox_lock;
         struct TaskList mailbox;
+        bool awake;
         bool stopped;
         int result;
 };
@@ -183,7 +184,7 @@ void reactor_post(Reactor *reactor, Task *task) {
         (void) pthread_mutex_lock(&reactor->mailbox_lock);
         if (!task->queued) {
                 task->queued = true;
-                ring = TAILQ_EMPTY(&reactor->mailbox);
+                ring = !reactor->awake && TAILQ_EMPTY(&reactor->mailbox);
                 TAILQ_INSERT_TAIL(&reactor->mailbox, task, queue_link);
         }
         (void) pthread_mutex_unlock(&reactor->mailbox_lock);
@@ -199,11 +200,27 @@ void reactor_stop(Reactor *reactor, int result) {
         mailbox_ring(reactor);
 }
 
-static void run_mailbox(Reactor *reactor) {
+/* false: there is mail. */
+static bool mailbox_sleep(Reactor *reactor) {
+        (void) pthread_mutex_lock(&reactor->mailbox_lock);
+        reactor->awake = !TAILQ_EMPTY(&reactor->mailbox);
+        (void) pthread_mutex_unlock(&reactor->mailbox_lock);
+        return !reactor->awake;
+}
+
+static void mailbox_wake(Reactor *reactor, bool rung) {
+        (void) pthread_mutex_lock(&reactor->mailbox_lock);
+        reactor->awake = true;
+        (void) pthread_mutex_unlock(&reactor->mailbox_lock);
+        if (rung)
+                (void) !read(reactor->mailbox_fd, &(uint64_t){ 0 }, sizeof(uint64_t));
+}
+
+static bool run_mailbox(Reactor *reactor) {
+        bool any = false;
         Task *task;
 
-        (void) !read(reactor->mailbox_fd, &(uint64_t){ 0 }, sizeof(uint64_t));
-        for (;;) {
+        for (;; any = true) {
                 (void) pthread_mutex_lock(&reactor->mailbox_lock);
                 task = TAILQ_FIRST(&reactor->mailbox);
                 if (task) {
@@ -212,19 +229,26 @@ static void run_mailbox(Reactor *reactor) {
                 }
                 (void) pthread_mutex_unlock(&reactor->mailbox_lock);
                 if (!task)
-                        return;
+                        return any;
                 task->run(task);
         }
 }
 
-/* Runs also what the tasks defer themselves: all of it belongs to this turn. */
-static void run_deferred(Reactor *reactor) {
+static bool run_deferred(Reactor *reactor) {
+        bool any = false;
         Task *task;
 
-        while ((task = TAILQ_FIRST(&reactor->deferred))) {
+        for (; (task = TAILQ_FIRST(&reactor->deferred)); any = true) {
                 TAILQ_REMOVE(&reactor->deferred, task, queue_link);
                 task->queued = false;
                 task->run(task);
+        }
+        return any;
+}
+
+/* Also what the tasks post and defer themselves: all of it belongs to this turn. */
+static void run_tasks(Reactor *reactor) {
+        while (run_mailbox(reactor) | run_deferred(reactor)) {
         }
 }
 
@@ -258,12 +282,12 @@ static int wait_ms(Reactor *reactor, uint64_t deadline) {
 
 int reactor_turn(Reactor *reactor, uint64_t deadline) {
         struct epoll_event events[EVENTS_PER_WAIT];
-        bool mail = false;
+        bool rung = false;
         FdSource *source;
         Hook *hook, *next;
         int n;
 
-        n = epoll_wait(reactor->epoll_fd, events, EVENTS_PER_WAIT, wait_ms(reactor, deadline));
+        n = epoll_wait(reactor->epoll_fd, events, EVENTS_PER_WAIT, mailbox_sleep(reactor) ? wait_ms(reactor, deadline) : 0);
         if (n < 0 && errno != EINTR)
                 return -errno;
         reactor->now = now_ns();
@@ -271,13 +295,14 @@ int reactor_turn(Reactor *reactor, uint64_t deadline) {
         for (int i = 0; i < n; i++) {
                 source = events[i].data.ptr;
                 if (!source) {
-                        mail = true;
+                        rung = true;
                         continue;
                 }
                 source->ready_events = events[i].events;
                 TAILQ_INSERT_TAIL(&reactor->ready, source, ready_link);
         }
 
+        mailbox_wake(reactor, rung);
         run_timers(reactor);
         while ((source = TAILQ_FIRST(&reactor->ready))) {
                 uint32_t ready = source->ready_events;
@@ -286,9 +311,7 @@ int reactor_turn(Reactor *reactor, uint64_t deadline) {
                 source->ready_events = 0;
                 source->ready(source, ready);
         }
-        if (mail)
-                run_mailbox(reactor);
-        run_deferred(reactor);
+        run_tasks(reactor);
         for (hook = TAILQ_FIRST(&reactor->hooks); hook; hook = next) {
                 next = TAILQ_NEXT(hook, hook_link);
                 hook->run(hook);

@@ -187,3 +187,31 @@ Test(reactor, posts_from_another_thread_all_arrive) {
         cr_assert_eq(n_run, N_POSTS);
         free(posted);
 }
+
+static Task answer, work;
+
+static void answer_run(Task *task) {
+        (void) task;
+        n_run++;
+}
+
+static void work_run(Task *task) {
+        (void) task;
+        reactor_post(reactor, &answer);
+}
+
+static void work_due(Timer *timer) {
+        (void) timer;
+        reactor_defer(reactor, &work);
+}
+
+/* What the reactor's own thread posts is no reason to wake up once more. */
+Test(reactor, a_post_of_its_own_belongs_to_the_turn) {
+        Timer timer = { .fired = work_due };
+
+        answer.run = answer_run;
+        work.run = work_run;
+        timer_arm(reactor, &timer, 1);
+        cr_assert_eq(reactor_turn(reactor, 0), 0);
+        cr_assert_eq(n_run, 1);
+}
