@@ -248,8 +248,12 @@ static bool run_deferred(Reactor *reactor) {
 
 /* Also what the tasks post and defer themselves: all of it belongs to this turn. */
 static void run_tasks(Reactor *reactor) {
-        while (run_mailbox(reactor) | run_deferred(reactor)) {
-        }
+        bool any;
+
+        do {
+                any = run_mailbox(reactor);
+                any |= run_deferred(reactor);
+        } while (any);
 }
 
 void reactor_add_hook(Reactor *reactor, Hook *hook) {
