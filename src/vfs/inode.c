@@ -136,7 +136,7 @@ static void inode_release(Vfs *vfs, Inode *inode) {
 }
 
 static void release_if_unused(Vfs *vfs, Inode *inode) {
-        if (inode->n_busy == 0 && !inode_is_root(inode) &&
+        if (inode->n_busy == 0 && !inode_is_root(inode) && (vfs->recovered || !inode->record->silly_dir) &&
             atomic_load_explicit(&inode->record->n_lookup, memory_order_relaxed) == 0)
                 inode_release(vfs, inode);
 }
@@ -252,6 +252,9 @@ void vfs_recovered(VfsReactor *vr) {
         Vfs *vfs = vr->vfs;
         uint32_t high = atomic_load(&vfs->memory->inodes_high);
 
+        table_lock(vfs);
+        vfs->recovered = true;
+        table_unlock(vfs);
         remove_left_over(vr);
         table_lock(vfs);
         for (uint32_t i = ROOT_INDEX; i < high; i++) {

@@ -185,8 +185,8 @@ static void note_silly_dir(Vfs *vfs, Inode *inode, uint64_t dir) {
 }
 
 /* Under table_lock. */
-static bool give_up(Inode *inode) {
-        if (!inode->record->silly_dir || inode->n_open > 0 || inode->n_hiding > 0 || inode->gone)
+static bool give_up(const Vfs *vfs, Inode *inode) {
+        if (!vfs->recovered || !inode->record->silly_dir || inode->n_open > 0 || inode->n_hiding > 0 || inode->gone)
                 return false;
         inode->gone = true;
         return true;
@@ -198,7 +198,7 @@ bool inode_give_up(Vfs *vfs, Inode *inode) {
         if (!inode->record->silly_dir)
                 return false;
         (void) pthread_mutex_lock(&vfs->table_lock);
-        given_up = give_up(inode);
+        given_up = give_up(vfs, inode);
         (void) pthread_mutex_unlock(&vfs->table_lock);
         return given_up;
 }
@@ -227,9 +227,15 @@ bool inode_hide_end(Vfs *vfs, Inode *inode, uint64_t dir, bool hidden) {
                 note_silly_dir(vfs, inode, dir);
         else if (inode->n_hiding == 0 && !inode->hidden)
                 note_silly_dir(vfs, inode, 0);
-        given_up = give_up(inode);
+        given_up = give_up(vfs, inode);
         (void) pthread_mutex_unlock(&vfs->table_lock);
         return given_up;
+}
+
+void inode_keep(Vfs *vfs, Inode *inode) {
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        inode->gone = false;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
 }
 
 void inode_given_up(Vfs *vfs, Inode *inode) {

@@ -30,8 +30,8 @@
 #define AGAIN_MAX       3u
 #define ABSENT_NS       (500 * NSEC_PER_MSEC) /* until a .nfs name that was not there is removed once more */
 
-enum { STEP_REMOVE, STEP_HIDE };                          /* op_send_changing(): unlink, rmdir */
-enum { STEP_RENAME, STEP_LINK_TARGET, STEP_MOVE_TARGET }; /* rename */
+enum { STEP_REMOVE, STEP_HIDE };                                              /* op_send_changing(): unlink, rmdir */
+enum { STEP_RENAME, STEP_LINK_TARGET, STEP_MOVE_TARGET, STEP_RENAME_HIDDEN }; /* rename; the last: over what has its .nfs name */
 
 /* Of a .nfs name, at the last close. */
 typedef struct Removal {
@@ -360,9 +360,12 @@ void vfs_rename(Op *op, uint64_t parent, const char *name, uint64_t to_parent, c
 static void rename_again(Op *op) {
         Inode *victim = replayed_victim(op);
 
-        if (op->replayed_step != STEP_RENAME && victim)
+        if (victim && (op->replayed_step == STEP_LINK_TARGET || op->replayed_step == STEP_MOVE_TARGET))
                 return hide_target(op, victim, op->replayed_step);
-        op->name.is_hidden = victim && hide_begin(op, victim, op->inode2);
+        if (victim && op->replayed_step == STEP_RENAME_HIDDEN)
+                op->name.is_hidden = hide_begin(op, victim, op->inode2);
+        else if (victim)
+                inode_unpin(op->reactor->vfs, victim);
         rename_send(op);
 }
 
@@ -481,7 +484,7 @@ static void rename_send(Op *op) {
         args->name = op->name.name;
         args->rename.to_dir = inode_fh(op->inode2);
         args->rename.to_name = op->name.to_name;
-        op_send_changing(op, STEP_RENAME, NULL, op->victim ? op->victim->nodeid : 0);
+        op_send_changing(op, op->victim ? STEP_RENAME_HIDDEN : STEP_RENAME, NULL, op->victim ? op->victim->nodeid : 0);
 }
 
 static void rename_reply(Op *op, int err) {
@@ -590,8 +593,25 @@ static bool removal_next_cred(Removal *removal) {
         return false;
 }
 
+static void removal_free(Removal *removal) {
+        Vfs *vfs = removal->reactor->vfs;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        TAILQ_REMOVE(&vfs->silly_removals, removal, removal_link);
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        inode_unpin(vfs, removal->dir);
+        inode_unpin(vfs, removal->inode);
+        background_end(removal->reactor);
+        free(removal);
+}
+
+/* Unless it was opened meanwhile, by a name that it has still: then its next last close does it. */
 static void removal_again(Timer *timer) {
-        removal_send(container_of(timer, Removal, again));
+        Removal *removal = container_of(timer, Removal, again);
+
+        if (!inode_give_up(removal->reactor->vfs, removal->inode))
+                return removal_free(removal);
+        removal_send(removal);
 }
 
 /* It may not be there yet: what gives it was sent, and its caller killed before that was answered. */
@@ -599,6 +619,7 @@ static bool removal_is_early(Removal *removal) {
         if (removal->call.err != ENOENT || removal->was_absent)
                 return false;
         removal->was_absent = true;
+        inode_keep(removal->reactor->vfs, removal->inode);
         removal->again.fired = removal_again;
         timer_arm(removal->reactor->reactor, &removal->again, now_ns() + ABSENT_NS);
         return true;
@@ -620,13 +641,7 @@ static void removal_settle(Removal *removal) {
         crash_point(SILLY_REMOVED);
         atomic_fetch_add(&vfs->n_silly_gone, 1); /* before it is not hidden any more: see rmdir_again() */
         inode_given_up(vfs, removal->inode);
-        (void) pthread_mutex_lock(&vfs->table_lock);
-        TAILQ_REMOVE(&vfs->silly_removals, removal, removal_link);
-        (void) pthread_mutex_unlock(&vfs->table_lock);
-        inode_unpin(vfs, removal->dir);
-        inode_unpin(vfs, removal->inode);
-        background_end(removal->reactor);
-        free(removal);
+        removal_free(removal);
 }
 
 void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred) {

@@ -185,7 +185,8 @@ struct Vfs {
         uint64_t unsure_until;          /* ns: what a former worker has read may be older than what it has kept (reread.c) */
 
         pthread_mutex_t table_lock;
-        uint32_t next_handle;   /* where a free one is looked for */
+        bool recovered;       /* what a former worker was doing is being done again; before, nothing that has a .nfs name goes */
+        uint32_t next_handle; /* where a free one is looked for */
         struct Former *formers; /* open files with a handle of an earlier epoch (handles.c) */
         Inode *inodes;          /* INODES_MAX of them, untouched until used */
         Inode *by_fh;
@@ -362,6 +363,8 @@ bool inode_give_up(Vfs *vfs, Inode *inode);
 bool inode_hide_begin(Vfs *vfs, Inode *inode, uint64_t dir, bool again);
 /* hidden: it has got it, or may have. As inode_give_up(). */
 bool inode_hide_end(Vfs *vfs, Inode *inode, uint64_t dir, bool hidden);
+/* inode_give_up() was early: it can be opened until that is tried again. */
+void inode_keep(Vfs *vfs, Inode *inode);
 /* Its .nfs name has been removed. From now on it can be opened: whether it has another name, the server says then. */
 void inode_given_up(Vfs *vfs, Inode *inode);
 /* A rename took it to another directory. */

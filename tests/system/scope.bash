@@ -195,12 +195,15 @@ limit_pods_come_and_go=120
 case_pods_come_and_go() { # 100 pods on 5 exports at once, mounted from within kubelet's cgroup
     local i
     mkdir -p "$T/pods"
+    mkfifo "$T/never"
     systemctl start dbus
     cat >"$T/kubelet" <<EOF2
 #!/bin/bash
 touch $T/kubelet.ready
+exec 9<>$T/never # of which nothing can be read
+until_there_is() { until [ -e \$1 ]; do read -rt 0.1 -u 9; done; } # a hundred sleep(1) ten times a second are a load of their own
 pod() { # NUMBER: it comes twice, and stays until it is told to go
-    until [ -e $T/pods/come ]; do sleep 0.1; done
+    until_there_is $T/pods/come
     mkdir -p $M/\$1
     for round in 1 2; do
         env -i NFSVOL_RUNDIR=$NFSVOL_RUNDIR mount -t nfs -o $OPTIONS 127.0.0.1:/pods\$((\$1 % 5)) $M/\$1 </dev/null &&
@@ -208,7 +211,7 @@ pod() { # NUMBER: it comes twice, and stays until it is told to go
         [ \$round = 2 ] || umount $M/\$1 || touch $T/pods/\$1.failed
     done
     touch $T/pods/\$1.there
-    until [ -e $T/pods/go ]; do sleep 0.1; done
+    until_there_is $T/pods/go
     rm $M/\$1/\$1 && umount $M/\$1 && rmdir $M/\$1 && touch $T/pods/\$1.gone
 }
 for i in {1..100}; do pod \$i & done

@@ -13,6 +13,8 @@ enum { IO = 5, NOSPC = 28, NOTEMPTY = 66 }; /* nfsstat3 */
 static uint64_t dir, nodeid, fh;
 static _Atomic uint32_t xid;
 
+static TestOp *hiding; /* shared with the worker that dies */
+
 static void setup(void) {
         volume_prepare(NFS_NLM_REQUIRED);
         worker_start();
@@ -178,8 +180,6 @@ Test(remove, closed_before_it_is_not_hidden) {
         cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 0);
 }
 
-static TestOp *hiding; /* shared with the worker that dies */
-
 static void hides(void) { /* in another process: nothing is to be asserted */
         open_it();
         init(hiding);
@@ -234,7 +234,9 @@ Test(remove, closed_before_it_is_renamed_over) {
 
 static void renames_over_it(void) { /* in another process: nothing is to be asserted */
         rename_over_it(hiding);
-        CHECK(turn_until(hiding->step == 0 && hiding->object_id)); /* the RENAME is the next thing to leave */
+        CHECK(turn_until(hiding->object_id));
+        step = hiding->step;                     /* the LINK's */
+        CHECK(turn_until(hiding->step != step)); /* the RENAME is the next thing to leave */
         close_it();
         CHECK(!is_done(hiding, 20));
 }
@@ -297,6 +299,44 @@ Test(remove, killed_and_hidden_later) {
         close_it();
         cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
         cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 2);
+}
+
+/* It never gets it, and is opened by its own meanwhile. */
+Test(remove, killed_not_hidden_and_opened) {
+        TestOp t;
+
+        unlink_and_be_killed(FAKE_DROP);
+        fakenfs_fault(fake, NFS_REMOVE, FAKE_STATUS, ENOENT, 0, 1);
+        close_it();
+        cr_assert(turn_until(fakenfs_seen(fake, NFS_REMOVE) == 1));
+        turn_for(50);
+        init(&t);
+        vfs_open(&t.op, nodeid, O_RDWR);
+        cr_assert_eq(result(&t), 0);
+        fh = t.fh;
+        turn_for(1000);
+        cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 1, "it is open");
+        close_it();
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
+}
+
+static void closes(void) { /* in another process: nothing is to be asserted */
+        open_it();
+        init(hiding);
+        vfs_unlink(&hiding->op, dir, "f7");
+        CHECK(result(hiding) == 0);
+        hiding->nodeid = nodeid;
+        close_it();
+}
+
+/* Its last close was the last thing a worker did, and it is forgotten before its successor looks around. */
+Test(remove, left_over_and_forgotten) {
+        hiding = mmap(NULL, sizeof *hiding, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        cr_assert_neq(hiding, MAP_FAILED);
+        in_a_worker_that_dies(closes);
+        inode_forget(vfs, hiding->nodeid, 1);
+        vfs_recovered(vr);
+        cr_assert(turn_until(fakenfs_executed(fake, NFS_REMOVE) == 1));
 }
 
 /* Nor is it looked for for ever. */

@@ -156,10 +156,15 @@ int result(TestOp *t) {
 
 /* ---- a worker ---- */
 
-void worker_start(void) {
+static void successor_start(void) {
         CHECK(reactor_new(&reactor) == 0);
         CHECK(vfs_new(memory, &options, &vfs) == 0);
         CHECK(vfs_reactor_new(vfs, 0, reactor, &vr) == 0);
+}
+
+void worker_start(void) {
+        successor_start();
+        vfs_recovered(vr);
 }
 
 void worker_end(void) {
@@ -182,7 +187,7 @@ void in_a_worker_that_dies(void (*f)(void)) {
         }
         (void) waitpid(pid, &status, 0);
         CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-        worker_start();
+        successor_start();
 }
 
 /* ---- the volume ---- */
