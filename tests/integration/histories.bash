@@ -52,7 +52,7 @@ case_violations_are_found() {
 }
 
 # One writes and closes, tells the other the name and the sum, who opens and reads: always the new bytes.
-limit_closed_then_opened=$(if soak; then echo 300; else echo 60; fi)
+limit_closed_then_opened=$(if soak; then echo 300; else echo 120; fi)
 case_closed_then_opened() {
     two_clients ""
     python3 - "$M/a" "$M/b" "$(if soak; then echo 40000; else echo 10000; fi)" <<'PY'

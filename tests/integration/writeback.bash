@@ -259,7 +259,7 @@ case_memory_goes_back() { # a while after the last of it is on the server
     memory_is_small
     dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
     not memory_is_small
-    wait_for 20 memory_is_small
+    wait_for 40 memory_is_small
     dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
     kill -KILL "$(worker_pid)"
     [ "$(stat -c %s "$M/big")" = 104857600 ]
