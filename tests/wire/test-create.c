@@ -5,7 +5,6 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/mman.h>
 
 #include "volume.h"
 
@@ -295,11 +294,7 @@ static void makes(void) { /* in another process: nothing is to be asserted */
 }
 
 static void make_after(TestOp *t, const char *name) {
-        init(t);
-        t->op.unique = making->op.unique;
-        t->op.replayed = t->op.recovered = true;
-        t->op.replayed_step = making->step;
-        t->op.object_id = making->object_id;
+        init_again(t, making);
         make(t, name);
 }
 
@@ -307,8 +302,7 @@ static void make_after(TestOp *t, const char *name) {
 Test(create, a_successor) {
         TestOp t;
 
-        making = mmap(NULL, sizeof *making, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        cr_assert_neq(making, MAP_FAILED);
+        making = shared_op();
         fakenfs_fault(fake, NFS_CREATE, FAKE_DROP, 0, 1, 1);
         in_a_worker_that_dies(makes);
         make_after(&t, "f101");

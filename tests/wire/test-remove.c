@@ -3,7 +3,6 @@
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 
 #include "src/vfs/volume.h"
 #include "volume.h"
@@ -193,15 +192,11 @@ static void hides(void) { /* in another process: nothing is to be asserted */
 Test(remove, hidden_by_a_successor) {
         TestOp t;
 
-        hiding = mmap(NULL, sizeof *hiding, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        cr_assert_neq(hiding, MAP_FAILED);
+        hiding = shared_op();
         fakenfs_fault(fake, NFS_RENAME, FAKE_DROP, 0, 0, 1);
         in_a_worker_that_dies(hides);
         fakenfs_fault(fake, NFS_RENAME, FAKE_DELAY, 1000, 0, 1);
-        init(&t);
-        t.op.replayed = t.op.recovered = true;
-        t.op.replayed_step = hiding->step;
-        t.op.object_id = hiding->object_id;
+        init_again(&t, hiding);
         vfs_unlink(&t.op, dir, "f7");
         vfs_recovered(vr);
         cr_assert(turn_until(fakenfs_executed(fake, NFS_RENAME) == 1));
@@ -243,16 +238,12 @@ static void renames_over_it(void) { /* in another process: nothing is to be asse
 Test(remove, renamed_over_by_a_successor) {
         TestOp t;
 
-        hiding = mmap(NULL, sizeof *hiding, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        cr_assert_neq(hiding, MAP_FAILED);
+        hiding = shared_op();
         fakenfs_fault(fake, NFS_RENAME, FAKE_DROP, 0, 0, 1);
         in_a_worker_that_dies(renames_over_it);
         cr_assert_eq(fakenfs_executed(fake, NFS_LINK), 1);
         fakenfs_fault(fake, NFS_RENAME, FAKE_DELAY, 1000, 0, 1);
-        init(&t);
-        t.op.replayed = t.op.recovered = true;
-        t.op.replayed_step = hiding->step;
-        t.op.object_id = hiding->object_id;
+        init_again(&t, hiding);
         vfs_rename(&t.op, dir, "f8", dir, "f7", 0);
         vfs_recovered(vr);
         cr_assert(turn_until(fakenfs_seen(fake, NFS_RENAME) == 2));
@@ -330,8 +321,7 @@ static void closes(void) { /* in another process: nothing is to be asserted */
 
 /* Its last close was the last thing a worker did, and it is forgotten before its successor looks around. */
 Test(remove, left_over_and_forgotten) {
-        hiding = mmap(NULL, sizeof *hiding, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        cr_assert_neq(hiding, MAP_FAILED);
+        hiding = shared_op();
         in_a_worker_that_dies(closes);
         inode_forget(vfs, hiding->nodeid, 1);
         vfs_recovered(vr);

@@ -4,7 +4,6 @@
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 
 #include "src/vfs/volume.h"
 #include "volume.h"
@@ -446,17 +445,11 @@ static void makes(void) {
 Test(revive, made_exclusively_by_a_former_worker) {
         TestOp t;
 
-        making = mmap(NULL, sizeof *making, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        cr_assert_neq(making, MAP_FAILED);
+        making = shared_op();
         fakenfs_fault(fake, NFS_SETATTR, FAKE_DROP, 0, 0, 1);
         in_a_worker_that_dies(makes);
         fakenfs_replace_handles(fake);
-        init(&t);
-        t.op.unique = making->op.unique;
-        t.op.replayed = t.op.recovered = true;
-        t.op.replayed_step = making->step;
-        t.op.object = &making->object;
-        t.op.object_id = making->object_id;
+        init_again(&t, making);
         make(&t);
         cr_assert_eq(result(&t), 0);
         cr_assert_eq(fakenfs_executed(fake, NFS_CREATE), 1);

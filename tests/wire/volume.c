@@ -128,6 +128,22 @@ void init(TestOp *t) {
         *t = (TestOp){ .op = { .reply = &reply, .reactor = vr, .unique = unique++ } };
 }
 
+TestOp *shared_op(void) {
+        TestOp *t = mmap(NULL, sizeof *t, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        CHECK(t != MAP_FAILED);
+        return t;
+}
+
+void init_again(TestOp *t, const TestOp *former) {
+        init(t);
+        t->op.unique = former->op.unique;
+        t->op.replayed = t->op.recovered = true;
+        t->op.replayed_step = former->step;
+        t->op.object = former->object.len ? &former->object : NULL;
+        t->op.object_id = former->object_id;
+}
+
 bool is_done(const TestOp *t, uint32_t timeout_ms) {
         uint64_t end = now_ns() + timeout_ms * NSEC_PER_MSEC;
 

@@ -54,6 +54,10 @@ void worker_end(void);
 void in_a_worker_that_dies(void (*f)(void));
 
 void init(TestOp *t);
+/* One that a worker that dies can make, and its successor look at. */
+TestOp *shared_op(void);
+/* init() of the same in a successor, over which former's worker died. */
+void init_again(TestOp *t, const TestOp *former);
 /* After one turn at least, if it is not. */
 bool is_done(const TestOp *t, uint32_t timeout_ms);
 void turn_for(uint32_t ms);
