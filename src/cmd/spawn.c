@@ -3,7 +3,10 @@
  *
  * What the daemon inherits is chosen here, not by whoever called mount: a session of its own, "/" as its
  * directory, umask 022, /dev/null as 0, 1 and 2 (kubelet waits for the end of the helper's output without
- * a time-out), two more descriptors, the status pipe and the volume's lock, and an environment of PATH and NFSVOL_*.
+ * a time-out), two more descriptors, the status socket and the volume's lock, and an environment of PATH and NFSVOL_*.
+ *
+ * A socket, because it can be shut down: after that the daemon's "ok" is there to be read, or never will be. So a daemon
+ * that we end, having waited too long, is never one that serves.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -11,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -43,7 +47,7 @@ int daemon_find(char *buf, size_t size) {
         return access(buf, X_OK) == 0 ? 0 : -errno;
 }
 
-static _Noreturn void daemon_exec(const char *path, const StartRequest *request, int pipe_fd) {
+static _Noreturn void daemon_exec(const char *path, const StartRequest *request, int status_fd) {
         char *argv[] = { (char *) (uintptr_t) "nfsvold",        (char *) (uintptr_t) "--id",
                          (char *) (uintptr_t) request->id,      (char *) (uintptr_t) "--source",
                          (char *) (uintptr_t) request->source,  (char *) (uintptr_t) "--options",
@@ -65,9 +69,9 @@ static _Noreturn void daemon_exec(const char *path, const StartRequest *request,
                 _exit(EXIT_CODE_SYSTEM);
         stdio_detach();
         /* first out of each other's way */
-        pipe_fd = fcntl(pipe_fd, F_DUPFD, LOCK_FD + 1);
+        status_fd = fcntl(status_fd, F_DUPFD, LOCK_FD + 1);
         lock_fd = fcntl(request->lock_fd, F_DUPFD, LOCK_FD + 1);
-        if (dup2(pipe_fd, STATUS_FD) < 0 || dup2(lock_fd, LOCK_FD) < 0)
+        if (dup2(status_fd, STATUS_FD) < 0 || dup2(lock_fd, LOCK_FD) < 0)
                 _exit(EXIT_CODE_SYSTEM);
         (void) close_range(LOCK_FD + 1, ~0U, 0);
         (void) execve(path, argv, envp);
@@ -75,23 +79,28 @@ static _Noreturn void daemon_exec(const char *path, const StartRequest *request,
         _exit(EXIT_CODE_SYSTEM);
 }
 
-/* One line, without its newline. 0, -ETIMEDOUT, -EINTR, -EPIPE (the end without a line), -EMSGSIZE. */
+/*
+ * One line, without its newline. 0, -ETIMEDOUT, -EINTR, -EPIPE (the end without a line), -EMSGSIZE. After -ETIMEDOUT and
+ * -EINTR the daemon can say no more.
+ */
 static int status_read(int fd, uint64_t deadline, char line[static DAEMON_STATUS_MAX]) {
         struct pollfd pfds[2] = { { .fd = fd, .events = POLLIN }, { .fd = interrupt_fd(), .events = POLLIN } };
         size_t len = 0;
+        int over = 0;
 
         for (;;) {
                 uint64_t now = now_ns();
-                ssize_t n;
+                ssize_t n = 1;
 
-                if (interrupted())
-                        return -EINTR;
-                if (now >= deadline)
-                        return -ETIMEDOUT;
-                n = poll(pfds, 2, (int) MIN((deadline - now) / NSEC_PER_MSEC + 1, (uint64_t) INT_MAX));
+                if (over == 0 && (interrupted() || now >= deadline)) {
+                        over = interrupted() ? -EINTR : -ETIMEDOUT;
+                        (void) shutdown(fd, SHUT_RDWR); /* what has been said is still there */
+                }
+                if (over == 0)
+                        n = poll(pfds, 2, (int) MIN((deadline - now) / NSEC_PER_MSEC + 1, (uint64_t) INT_MAX));
                 if (n < 0 && errno != EINTR)
                         return -errno;
-                if (n <= 0 || !pfds[0].revents)
+                if (n <= 0 || (over == 0 && !pfds[0].revents))
                         continue;
                 if (len == DAEMON_STATUS_MAX - 1)
                         return -EMSGSIZE;
@@ -99,7 +108,7 @@ static int status_read(int fd, uint64_t deadline, char line[static DAEMON_STATUS
                 if (n < 0 && errno != EINTR)
                         return -errno;
                 if (n == 0)
-                        return -EPIPE;
+                        return over ? over : -EPIPE;
                 if (n > 0) {
                         char *end = memchr(line + len, '\n', (size_t) n);
 
@@ -125,13 +134,13 @@ void daemon_reap(pid_t pid, bool kill_now) {
         (void) wait_child(pid, now_ns() + NSEC_PER_SEC, &status);
 }
 
-/* The end of the pipe without a line: say what became of the process. */
+/* The end of the socket without a line: say what became of the process. */
 static int daemon_died(pid_t pid, Failure *failure) {
         int status;
 
         if (wait_child(pid, now_ns() + NSEC_PER_SEC, &status) < 0) {
                 daemon_reap(pid, true);
-                return failure_set(failure, EXIT_CODE_FAILED, "nfsvold closed its status pipe without a word (see its log)");
+                return failure_set(failure, EXIT_CODE_FAILED, "nfsvold closed its status socket without a word (see its log)");
         }
         if (WIFSIGNALED(status))
                 return failure_set(failure, EXIT_CODE_FAILED,
@@ -149,8 +158,8 @@ int daemon_spawn(const StartRequest *request, pid_t *ret_pid, char ret_line[stat
         if (daemon_find(path, sizeof path) < 0)
                 return failure_set(failure, EXIT_CODE_SYSTEM, "cannot run %s: %s (is nfsvol installed completely?)", path,
                                    strerror(errno));
-        if (pipe2(fds, O_CLOEXEC) < 0)
-                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot make a pipe: %s", strerror(errno));
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+                return failure_set(failure, EXIT_CODE_SYSTEM, "cannot make a socket: %s", strerror(errno));
         pid = fork();
         if (pid < 0) {
                 (void) failure_set(failure, EXIT_CODE_SYSTEM, "cannot fork: %s", strerror(errno));

@@ -13,7 +13,7 @@
 typedef struct KeeperArgs {
         const char *id, *source, *options;
         const char *target; /* where the first mount will be, or NULL */
-        int status_fd;      /* -1: nobody waits */
+        int status_fd;      /* a socket; -1: nobody waits */
         int lock_fd;        /* the volume's lock, shared with who waits; -1: not */
         bool foreground, debug;
 } KeeperArgs;
@@ -49,7 +49,7 @@ typedef struct KeeperRecord {
         bool mounted;  /* mountpoint is ours to take down */
         bool ending;   /* told to: unmount what becomes idle */
         bool draining; /* it is being or has been taken down: when the kernel lets go, all is over */
-        bool over;     /* nothing is left to keep */
+        bool over;     /* nothing is left to keep, or there is nothing yet */
         int32_t standby_pid;
         uint32_t keeper_restarts;
 
@@ -108,8 +108,8 @@ struct Keeper {
         uint64_t idle_since; /* ns; 0: somebody uses it */
 };
 
-/* keeper.c: the line for the helper, once. */
-void keeper_tell(Keeper *keeper, const char *fmt, ...) _printf_(2, 3);
+/* keeper.c: the line for the helper, once. -EPIPE: he has gone, and has not heard it. */
+int keeper_tell(Keeper *keeper, const char *fmt, ...) _printf_(2, 3);
 /* The end of the loop, and of the standby. */
 int keeper_over(Keeper *keeper);
 
@@ -144,6 +144,8 @@ int process_signal(int pidfd, int sig);
 int device_mount(Keeper *keeper, char *text, size_t size);
 /* After INIT has been answered. */
 void device_set_readahead(const Keeper *keeper);
+/* The kernel has no mount of it left, or was told to abort: its device number may be another file system's by now. */
+bool device_has_ended(const Keeper *keeper);
 
 /* supervise.c: the worker is started, watched and started again. */
 int supervise_prepare(Keeper *keeper);

@@ -3,6 +3,7 @@
  * their numbers are in the memory. The last close of one ends its requests, so the keeper keeps them all, and its standby.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -30,6 +31,12 @@ void device_set_readahead(const Keeper *keeper) {
         r = io_write_file(path, value);
         if (r < 0)
                 log_notice("read-ahead stays as it is: %s: %s", path, strerror(-r));
+}
+
+bool device_has_ended(const Keeper *keeper) {
+        struct pollfd pfd = { .fd = keeper->record->fuse_fd };
+
+        return poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR);
 }
 
 static int find_device(Keeper *keeper) {

@@ -38,21 +38,22 @@
 
 /* ---- telling the helper ---- */
 
-void keeper_tell(Keeper *keeper, const char *fmt, ...) {
+int keeper_tell(Keeper *keeper, const char *fmt, ...) {
         char line[DAEMON_STATUS_MAX];
         int fd = keeper->args->status_fd;
         va_list ap;
-        int n;
+        int n, r;
 
         va_start(ap, fmt);
         n = vsnprintf(line, sizeof line - 1, fmt, ap);
         va_end(ap);
         if (fd < 0 || n < 0)
-                return;
+                return 0;
         n = MIN(n, (int) sizeof line - 2);
         line[n] = '\n';
-        (void) io_write_full(fd, line, (size_t) n + 1);
+        r = io_write_full(fd, line, (size_t) n + 1);
         (void) close(fd);
+        return r;
 }
 
 /* ---- surroundings ---- */
@@ -290,11 +291,17 @@ static void wait_init(const Keeper *keeper) {
                 log_warning("the worker has not answered the kernel yet");
 }
 
-/* It was killed. (Its lock on the volume is ours as well, so that no other daemon is started for it in the meantime.) */
-static bool helper_is_gone(const Keeper *keeper) {
+/*
+ * The helper was killed, or waits no longer (its lock on the volume is ours as well, so that no other daemon is started for
+ * it in the meantime), or we are told to end: with all that was in the cgroup of who ran mount(8), perhaps.
+ */
+static bool is_unwanted(const Keeper *keeper) {
         struct pollfd fd = { .fd = keeper->args->status_fd };
+        sigset_t pending;
 
-        return fd.fd >= 0 && poll(&fd, 1, 0) > 0 && (fd.revents & POLLERR);
+        if (sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) > 0 || sigismember(&pending, SIGINT) > 0))
+                return true;
+        return fd.fd >= 0 && poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP));
 }
 
 /* What a keeper waits for. */
@@ -347,6 +354,23 @@ static int put_up(Keeper *keeper) {
         return r;
 }
 
+/* From here on the volume lives by itself; unless the helper does not hear of it. */
+static int say_ready(Keeper *keeper) {
+        int r = 0;
+
+        if (is_unwanted(keeper)) {
+                (void) keeper_tell(keeper, "error 8 interrupted by a signal");
+                r = -EINTR;
+        }
+        if (r >= 0) {
+                keeper->record->over = false;
+                r = keeper_tell(keeper, "ok");
+        }
+        if (r < 0)
+                log_notice("nobody wants the volume mounted any more");
+        return r;
+}
+
 /* ---- the loop ---- */
 
 int keeper_over(Keeper *keeper) {
@@ -385,11 +409,14 @@ int keeper_main(const KeeperArgs *args) {
 
         if (memory_fill(keeper) < 0 || keeper_enter_scope(keeper) < 0 || probe(keeper) < 0)
                 return 1;
-        if (helper_is_gone(keeper)) { /* nothing of the volume's directory is ours */
-                log_notice("who wanted the volume mounted has gone");
+        if (is_unwanted(keeper)) { /* nothing of the volume's directory is ours */
+                log_notice("nobody wants the volume mounted any more");
+                (void) keeper_tell(keeper, "error 8 interrupted by a signal");
                 return 1;
         }
         r = put_up(keeper);
+        if (r >= 0)
+                r = say_ready(keeper);
         if (r < 0) {
                 keeper->record->over = true;
                 standby_stop(keeper);
@@ -399,7 +426,6 @@ int keeper_main(const KeeperArgs *args) {
                 return 1;
         }
         (void) fd_close(args->lock_fd);
-        keeper_tell(keeper, "ok");
         log_info("serving, options \"%s\"", args->options);
         return keeper_run(keeper);
 }

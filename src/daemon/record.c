@@ -38,6 +38,7 @@ int record_new(Keeper *keeper) {
         record->ready_fd = record->upgrade_fd = -1;
         for (unsigned i = 0; i < REACTORS_MAX; i++)
                 record->ping_fd[i] = -1;
+        record->over = true; /* until the volume is served: who kills us before that leaves no keeper behind */
         record->foreground = keeper->args->foreground;
         record->debug = keeper->args->debug;
         keeper->record = record;

@@ -11,7 +11,6 @@
  * Workers that are killed while they wait for a dead server have answered nothing either; whoever waits there waits on.
  */
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -177,13 +176,6 @@ void supervise_mark_end(Keeper *keeper, const char *why) {
         record->died_at = now_ns();
 }
 
-/* The kernel has no mount left, or was told to abort. What the worker says of that is not enough: we would unmount. */
-static bool connection_has_ended(const Keeper *keeper) {
-        struct pollfd pfd = { .fd = keeper->record->fuse_fd };
-
-        return poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR);
-}
-
 /* hopeless: the next one would end in the same way. */
 static int worker_restart(Keeper *keeper, bool hopeless) {
         KeeperRecord *record = keeper->record;
@@ -240,8 +232,8 @@ static int worker_gone(sd_event_source *source, int fd, uint32_t revents, void *
         keeper->worker_fd = fd_close(keeper->worker_fd);
         keeper->worker_pid = 0;
         stack_log(keeper);
-        if (atomic_load(&keeper->memory->worker_state) == WORKER_FINISHED && connection_has_ended(keeper))
-                return keeper_over(keeper);
+        if (atomic_load(&keeper->memory->worker_state) == WORKER_FINISHED && device_has_ended(keeper))
+                return keeper_over(keeper); /* what the worker says of that is not enough: we would unmount */
         if (upgrade_worker_gone(keeper, end))
                 return 0;
         if (refuser)

@@ -65,11 +65,26 @@ static int check_in(Keeper *keeper, uint64_t usec) {
         return sd_event_source_set_enabled(keeper->linger_timer, SD_EVENT_ONESHOT);
 }
 
+/*
+ * The mount table in which our device number is ours: empty when the kernel has let go of the file system, for the
+ * next one that is mounted gets its number. Looked at afterwards, so that the number was ours while the table was read.
+ */
+static int table_read(const Keeper *keeper, MountTable *ret) {
+        int r;
+
+        r = mount_table_read(ret);
+        if (r >= 0 && device_has_ended(keeper)) {
+                mount_table_done(ret);
+                *ret = (MountTable){ 0 };
+        }
+        return r;
+}
+
 static int count_users(Keeper *keeper) {
         MountTable table;
         int r;
 
-        r = mount_table_read(&table);
+        r = table_read(keeper, &table);
         if (r < 0)
                 return r;
         keeper->n_users = mount_table_count(&table, keeper->record->dev, keeper->record->mountpoint);
@@ -87,7 +102,7 @@ static int place_read(const Keeper *keeper) {
         MountTable table;
         int r;
 
-        r = mount_table_read(&table);
+        r = table_read(keeper, &table);
         if (r < 0)
                 return r;
         entry = mount_table_find(&table, record->mountpoint);
@@ -176,7 +191,7 @@ void users_resume(Keeper *keeper) {
 static void unmount_idle(Keeper *keeper) {
         MountTable table;
 
-        if (mount_table_read(&table) < 0)
+        if (table_read(keeper, &table) < 0)
                 return;
         for (size_t i = table.n_entries; i-- > 0;)
                 if (table.entries[i].dev == keeper->record->dev &&

@@ -374,4 +374,77 @@ case_helper_killed() {
     wait_for 20 no_volumes
 }
 
+# It is told to end in the moment in which its daemon says that it is ready, and has not read that.
+limit_helper_interrupted_too_late=60
+case_helper_interrupted_too_late() {
+    local helper rc=0
+    server pause
+    mount.fuse.nfs "$SRC" "$M" -o "$MOUNT_PORTS,linger=1" & helper=$!
+    wait_for 5 keepers_are 1
+    kill -STOP $helper
+    server cont
+    wait_for 10 logged 'serving, options'
+    kill -TERM $helper
+    kill -CONT $helper
+    wait $helper || rc=$?
+    [ $rc = 8 ]
+    mount.fuse.nfs "$SRC" "$M" -o "$MOUNT_PORTS,linger=1" # kubelet, again
+    sleep 4
+    ls "$M"
+    [ "$(status_of keeper_restarts)" = 0 ]
+    not logged "the keeper was killed"
+    umount "$M"
+    wait_for 20 no_volumes
+}
+
+# The daemon was in the cgroup that systemd told to end, and the helper was not.
+limit_daemon_interrupted=60
+case_daemon_interrupted() {
+    local helper rc=0
+    server pause
+    mount.fuse.nfs "$SRC" "$M" -o "$MOUNT_PORTS" 2>"$T/err" & helper=$!
+    wait_for 5 keepers_are 1
+    kill -TERM "$(pgrep -x nfsvol-keeper)"
+    sleep 0.5
+    server cont
+    wait $helper || rc=$?
+    [ $rc = 8 ]
+    grep 'interrupted by a signal' "$T/err"
+    wait_for 5 no_volumes
+}
+
+# A volume that is being taken down has ended, and another one has got its device number: that is none of its business.
+limit_device_number_used_again=120
+case_device_number_used_again() {
+    local try n dev lock
+    for try in 1 2 3 4 5 6; do
+        mount_at "$M"
+        dev=$(mountpoint -d "$M")
+        exec {lock}>"$(echo "$NFSVOL_RUNDIR"/*.lock)"
+        flock $lock # as another helper: it waits for that, for a while
+        kill -TERM "$(keeper_pid)"
+        sleep 0.2
+        umount "$M"
+        umount "$NFSVOL_RUNDIR"/*/mnt
+        for ((n = 0; n < 8; n++)); do
+            mount_at "$T/other.$n" "rsize=$((65536 * (n + 1)))"
+            [ "$(mountpoint -d "$T/other.$n")" != "$dev" ] || break
+        done
+        exec {lock}>&-
+        wait_for 10 logged ' gone$'
+        sleep 0.5
+        if [ $n -lt 8 ]; then
+            ls "$T/other.$n"
+            mountpoint "$T/other.$n"
+            not logged 'unmounted '
+            umount "$T"/other.*
+            wait_for 20 no_volumes
+            return
+        fi
+        umount "$T"/other.* # somebody else on this machine was faster
+        wait_for 20 no_volumes
+    done
+    return 1
+}
+
 run_cases "$@"

@@ -75,7 +75,7 @@ Test(helper, how_the_daemon_is_started) {
         cr_expect(strstr(text, "\ncwd /\n"), "%s", text);
         cr_expect(strstr(text, "\numask 022\n"), "%s", text);
         cr_expect(strstr(text, "\noptions vers=3,rsize=4096\n"), "%s", text);
-        cr_expect(strstr(text, "\nfd 0 /dev/null\nfd 1 /dev/null\nfd 2 /dev/null\nfd 3 pipe:"), "%s", text);
+        cr_expect(strstr(text, "\nfd 0 /dev/null\nfd 1 /dev/null\nfd 2 /dev/null\nfd 3 socket:"), "%s", text);
         cr_expect(strstr(text, ".lock\n") && strstr(text, "\nfd 4 /"), "%s", text);
         for (const char *p = strstr(text, "\nfd 4 ") + 1; (p = strstr(p, "\nfd "));)
                 cr_assert_fail("more descriptors: %s", text);
