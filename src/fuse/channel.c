@@ -29,9 +29,11 @@
 #include "private.h"
 
 #define READS_PER_TURN 16
-#define BUFFERS_KEPT   24 /* keep their memory */
-#define FAULTS_MAX     6  /* a request with so many points is not executed again */
-#define FAULT_DOING    2  /* of the one that a reactor was busy with; a worker that died over something else tells less */
+#define BUFFERS_KEPT   24 /* keep their memory while there are requests for it */
+#define BUFFERS_LEFT   2  /* keep it always */
+#define BUFFERS_NS     (10 * NSEC_PER_SEC)
+#define FAULTS_MAX     6 /* a request with so many points is not executed again */
+#define FAULT_DOING    2 /* of the one that a reactor was busy with; a worker that died over something else tells less */
 #define FAULT_PRESENT  1
 #define LATE_NS        (5 * NSEC_PER_SEC) /* after the last mount has gone: say what is waited for */
 #define LATE_AGAIN_NS  (60 * NSEC_PER_SEC)
@@ -81,13 +83,42 @@ static int buffer_take(FuseChannel *channel) {
         return -1;
 }
 
-/* Those that only a crowd needs give their memory back. */
+static void buffers_rest_later(FuseChannel *channel, uint64_t now) {
+        channel->n_crowded_before = channel->n_crowded;
+        timer_arm(channel->reactor, &channel->rest_timer, now + BUFFERS_NS);
+}
+
+/* Those that only a crowd needs give their memory back: some soon after it, others at once. */
 static void buffer_give(FuseChannel *channel, int i) {
         bit_set(channel->taken, i, false);
-        if (i < BUFFERS_KEPT)
+        if (i < BUFFERS_LEFT)
                 return;
+        channel->n_crowded++;
+        if (i < BUFFERS_KEPT) {
+                if (!channel->rest_timer.due)
+                        buffers_rest_later(channel, reactor_now(channel->reactor));
+                return;
+        }
         bit_set(channel->resident, i, false);
         (void) madvise(&channel->journal->buffers[i], sizeof(Buffer), MADV_REMOVE);
+}
+
+/* Also what a former worker has left of them. */
+static void buffers_rest(Timer *timer) {
+        FuseChannel *channel = container_of(timer, FuseChannel, rest_timer);
+        int first = BUFFERS_LEFT;
+
+        if (channel->n_crowded != channel->n_crowded_before)
+                return buffers_rest_later(channel, reactor_now(channel->reactor));
+        for (int i = BUFFERS_LEFT; i <= BUFFERS; i++) {
+                if (i < BUFFERS && !bit_is_set(channel->taken, i)) {
+                        bit_set(channel->resident, i, false);
+                        continue;
+                }
+                if (first < i)
+                        (void) madvise(&channel->journal->buffers[first], (size_t) (i - first) * sizeof(Buffer), MADV_REMOVE);
+                first = i + 1;
+        }
 }
 
 /* ---- slots ---- */
@@ -628,6 +659,8 @@ int fuse_channel_new(FuseVolume *volume, unsigned index, Reactor *reactor, VfsRe
                 r = notifier_listen(volume->notifier, reactor);
         if (r < 0)
                 goto fail;
+        channel->rest_timer.fired = buffers_rest;
+        buffers_rest_later(channel, now_ns());
         volume->channels[index] = channel;
         atomic_fetch_add(&volume->n_reading, 1);
         *ret = channel;
@@ -646,6 +679,7 @@ FuseChannel *fuse_channel_free(FuseChannel *channel) {
                 notifier_unlisten(channel->volume->notifier);
         interrupt_stop(channel);
         timer_disarm(&channel->late_timer);
+        timer_disarm(&channel->rest_timer);
         if (channel->session)
                 fuse_session_destroy(channel->session);
         free(channel->ops);

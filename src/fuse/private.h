@@ -43,9 +43,11 @@ struct FuseChannel {
 
         FuseOp *ops; /* SLOTS of them, untouched until used */
         struct FuseOpList free_ops;
-        uint64_t taken[BUFFERS / 64];    /* bit set: a request stands in it, or will */
-        uint64_t resident[BUFFERS / 64]; /* bit set: populated by this process */
-        int read_buffer;                 /* the one the next request is read into; -1: none free */
+        uint64_t taken[BUFFERS / 64];         /* bit set: a request stands in it, or will */
+        uint64_t resident[BUFFERS / 64];      /* bit set: populated by this process */
+        int read_buffer;                      /* the one the next request is read into; -1: none free */
+        Timer rest_timer;                     /* gives free ones back: */
+        uint64_t n_crowded, n_crowded_before; /* how often more than BUFFERS_LEFT were in use; when that was last looked at */
 
         FuseOp *current; /* whose reply libfuse is writing */
         bool swallow;    /* ... or nobody's: the answer to a replayed INIT */

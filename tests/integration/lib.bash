@@ -270,14 +270,17 @@ run_case() {
     M=$T/m/$name
     mkdir -p "$M"
     local before=$'\n'$(ls -A "$T/server/export" 2>/dev/null)$'\n'
+    : >"$log"
+    set -m # a process group of its own: what it started ends with it
     (
-        set -eE
+        set +m -eE
         trap 'say_failed "$BASH_SOURCE:$LINENO" "$BASH_COMMAND"' ERR
         cd "$T"
         "case_$name"
-    ) >"$log" 2>&1 &
+    ) </dev/null >>"$log" 2>&1 &
     local pid=$!
-    (sleep "$limit"; echo "time-out after $limit s" >>"$log"; kill -KILL "$pid") 2>/dev/null &
+    set +m
+    (sleep "$limit"; echo "time-out after $limit s" >>"$log"; kill -KILL -- "-$pid") 2>/dev/null &
     local watchdog=$!
     wait "$pid" 2>/dev/null || rc=$?
     kill "$watchdog" 2>/dev/null

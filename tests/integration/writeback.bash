@@ -255,10 +255,17 @@ memory_kib() { # what the recovery memory takes
 }
 memory_is_small() { [ "$(memory_kib)" -lt 4000 ]; }
 case_memory_goes_back() { # a while after the last of it is on the server
+    local i writers=()
     mount_at "$M"
     memory_is_small
     dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
     not memory_is_small
+    for i in {1..16}; do # many requests at once, too
+        dd if=/dev/zero of="$M/big" bs=1M count=10 seek=$((10 * i)) conv=notrunc oflag=direct 2>/dev/null &
+        writers+=($!)
+    done
+    wait "${writers[@]}"
+    truncate -s 100M "$M/big"
     wait_for 40 memory_is_small
     dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
     kill -KILL "$(worker_pid)"
