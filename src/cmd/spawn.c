@@ -128,7 +128,8 @@ void daemon_reap(pid_t pid, bool kill_now) {
         if (!kill_now && wait_child(pid, now_ns() + 3 * NSEC_PER_SEC, &status) != -ETIMEDOUT)
                 return;
         (void) kill(pid, SIGTERM);
-        if (wait_child(pid, now_ns() + 2 * NSEC_PER_SEC, &status) != -ETIMEDOUT)
+        /* a keeper waits two seconds for the volume's lock, which is ours */
+        if (wait_child(pid, now_ns() + 4 * NSEC_PER_SEC, &status) != -ETIMEDOUT)
                 return;
         (void) kill(pid, SIGKILL);
         (void) wait_child(pid, now_ns() + NSEC_PER_SEC, &status);

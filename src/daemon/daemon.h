@@ -144,7 +144,7 @@ int process_signal(int pidfd, int sig);
 int device_mount(Keeper *keeper, char *text, size_t size);
 /* After INIT has been answered. */
 void device_set_readahead(const Keeper *keeper);
-/* The kernel has no mount of it left, or was told to abort: its device number may be another file system's by now. */
+/* The kernel has no mount of it left, and its device number may be another file system's by now; or it was told to abort. */
 bool device_has_ended(const Keeper *keeper);
 
 /* supervise.c: the worker is started, watched and started again. */

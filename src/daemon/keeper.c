@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -130,13 +131,45 @@ static int memory_fill(Keeper *keeper) {
 
 /* ---- the prober ---- */
 
-/* 1: it took too long, and was killed. Nor longer than who waits for us: he was killed. */
+static void ending_signals(sigset_t *ret) {
+        (void) sigemptyset(ret);
+        (void) sigaddset(ret, SIGTERM);
+        (void) sigaddset(ret, SIGINT);
+}
+
+/*
+ * The helper was killed, or waits no longer (its lock on the volume is ours as well, so that no other daemon is started for
+ * it in the meantime), or we are told to end: with all that was in the cgroup of who ran mount(8), perhaps.
+ */
+static bool is_unwanted(const Keeper *keeper) {
+        struct pollfd fd = { .fd = keeper->args->status_fd };
+        sigset_t pending, ending;
+
+        ending_signals(&ending);
+        if (sigpending(&pending) == 0 && sigandset(&pending, &pending, &ending) == 0 && !sigisemptyset(&pending))
+                return true;
+        return fd.fd >= 0 && poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP));
+}
+
+/* 0, or -EINTR: the helper, if there is one, has been told. */
+static int check_wanted(Keeper *keeper) {
+        if (!is_unwanted(keeper))
+                return 0;
+        log_notice("nobody wants the volume mounted any more");
+        (void) keeper_tell(keeper, "error 8 interrupted by a signal");
+        return -EINTR;
+}
+
+/* 1: it took too long, and was killed. As it is when nobody wants to know any more. */
 static int wait_bounded(const Keeper *keeper, pid_t pid, int timeout_ms, int *ret_status) {
-        _cleanup_(fd_closep) int fd = process_open(pid);
-        struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = keeper->args->status_fd } };
+        _cleanup_(fd_closep) int fd = process_open(pid), signal_fd = -1;
+        struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = keeper->args->status_fd }, { .events = POLLIN } };
+        sigset_t ending;
         int n;
 
-        n = fd >= 0 ? poll(fds, 2, timeout_ms) : -1;
+        ending_signals(&ending);
+        fds[2].fd = signal_fd = signalfd(-1, &ending, SFD_CLOEXEC);
+        n = fd >= 0 ? poll(fds, ELEMENTSOF(fds), timeout_ms) : -1;
         if (n == 0 || (n > 0 && !fds[0].revents))
                 (void) kill(pid, SIGKILL);
         while (waitpid(pid, ret_status, 0) < 0)
@@ -167,6 +200,8 @@ static int probe(Keeper *keeper) {
                 keeper_tell(keeper, "error 2 cannot start a process: %s", strerror(-r));
                 return r;
         }
+        if (check_wanted(keeper) < 0)
+                return -EINTR;
         if (r > 0) {
                 keeper_tell(keeper, "again neither the server nor, for its name, a name server has answered in %d s",
                             PROBE_BOUND_MS / 1000);
@@ -222,10 +257,8 @@ static int signals_watch(Keeper *keeper) {
 static void signals_block(void) {
         sigset_t set;
 
-        (void) sigemptyset(&set);
+        ending_signals(&set);
         (void) sigaddset(&set, SIGCHLD);
-        (void) sigaddset(&set, SIGTERM);
-        (void) sigaddset(&set, SIGINT);
         for (unsigned i = 0; i < 3; i++)
                 (void) signal((const int[]){ SIGCHLD, SIGTERM, SIGINT }[i], SIG_DFL);
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
@@ -291,19 +324,6 @@ static void wait_init(const Keeper *keeper) {
                 log_warning("the worker has not answered the kernel yet");
 }
 
-/*
- * The helper was killed, or waits no longer (its lock on the volume is ours as well, so that no other daemon is started for
- * it in the meantime), or we are told to end: with all that was in the cgroup of who ran mount(8), perhaps.
- */
-static bool is_unwanted(const Keeper *keeper) {
-        struct pollfd fd = { .fd = keeper->args->status_fd };
-        sigset_t pending;
-
-        if (sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) > 0 || sigismember(&pending, SIGINT) > 0))
-                return true;
-        return fd.fd >= 0 && poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP));
-}
-
 /* What a keeper waits for. */
 static int watch(Keeper *keeper) {
         int r;
@@ -356,16 +376,12 @@ static int put_up(Keeper *keeper) {
 
 /* From here on the volume lives by itself; unless the helper does not hear of it. */
 static int say_ready(Keeper *keeper) {
-        int r = 0;
+        int r = check_wanted(keeper);
 
-        if (is_unwanted(keeper)) {
-                (void) keeper_tell(keeper, "error 8 interrupted by a signal");
-                r = -EINTR;
-        }
-        if (r >= 0) {
-                keeper->record->over = false;
-                r = keeper_tell(keeper, "ok");
-        }
+        if (r < 0)
+                return r;
+        keeper->record->over = false;
+        r = keeper_tell(keeper, "ok");
         if (r < 0)
                 log_notice("nobody wants the volume mounted any more");
         return r;
@@ -403,17 +419,12 @@ int keeper_main(const KeeperArgs *args) {
         Keeper *keeper = keeper_new(args);
         int r;
 
+        signals_block(); /* first: what comes before the volume is served takes back what there is of it */
         settle(args);
-        signals_block();
         log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);
 
         if (memory_fill(keeper) < 0 || keeper_enter_scope(keeper) < 0 || probe(keeper) < 0)
                 return 1;
-        if (is_unwanted(keeper)) { /* nothing of the volume's directory is ours */
-                log_notice("nobody wants the volume mounted any more");
-                (void) keeper_tell(keeper, "error 8 interrupted by a signal");
-                return 1;
-        }
         r = put_up(keeper);
         if (r >= 0)
                 r = say_ready(keeper);

@@ -66,8 +66,9 @@ static int check_in(Keeper *keeper, uint64_t usec) {
 }
 
 /*
- * The mount table in which our device number is ours: empty when the kernel has let go of the file system, for the
- * next one that is mounted gets its number. Looked at afterwards, so that the number was ours while the table was read.
+ * The mount table in which our device number is ours: empty when the kernel has ended the connection, for it may have let go of
+ * the file system, and the next one that is mounted gets its number. Looked at afterwards, so that the number was ours
+ * while the table was read.
  */
 static int table_read(const Keeper *keeper, MountTable *ret) {
         int r;
@@ -94,7 +95,18 @@ static int count_users(Keeper *keeper) {
 
 enum { PLACE_LOST, PLACE_COVERED, PLACE_OURS }; /* our mount is not there (any more); there, under another one; there */
 
-/* What is at our mountpoint, or negative errno. */
+static bool directory_is_ours(const Keeper *keeper) {
+        char path[600];
+        struct stat st;
+
+        (void) snprintf(path, sizeof path, "%s/control", keeper->record->directory);
+        return stat(path, &st) == 0 && st.st_ino == keeper->record->control_ino;
+}
+
+/*
+ * What is at our mountpoint, or negative errno. Also when the connection was aborted, and the mounts are still there: as
+ * long as the directory is ours nobody else has mounted anything in it.
+ */
 static int place_read(const Keeper *keeper) {
         const KeeperRecord *record = keeper->record;
         const MountEntry *entry;
@@ -102,7 +114,7 @@ static int place_read(const Keeper *keeper) {
         MountTable table;
         int r;
 
-        r = table_read(keeper, &table);
+        r = directory_is_ours(keeper) ? mount_table_read(&table) : table_read(keeper, &table);
         if (r < 0)
                 return r;
         entry = mount_table_find(&table, record->mountpoint);
@@ -113,14 +125,6 @@ static int place_read(const Keeper *keeper) {
                         place = PLACE_COVERED;
         mount_table_done(&table);
         return place;
-}
-
-static bool directory_is_ours(const Keeper *keeper) {
-        char path[600];
-        struct stat st;
-
-        (void) snprintf(path, sizeof path, "%s/control", keeper->record->directory);
-        return stat(path, &st) == 0 && st.st_ino == keeper->record->control_ino;
 }
 
 /* Under the volume's lock. It can be done twice, and is until its last step shows that it was done. */

@@ -110,6 +110,10 @@ static void buffers_rest(Timer *timer) {
 
         if (channel->n_crowded != channel->n_crowded_before)
                 return buffers_rest_later(channel, reactor_now(channel->reactor));
+        if (channel->read_buffer >= BUFFERS_LEFT) { /* nobody is reading into it just now */
+                bit_set(channel->taken, channel->read_buffer, false);
+                channel->read_buffer = -1;
+        }
         for (int i = BUFFERS_LEFT; i <= BUFFERS; i++) {
                 if (i < BUFFERS && !bit_is_set(channel->taken, i)) {
                         bit_set(channel->resident, i, false);

@@ -268,6 +268,7 @@ run_case() {
     crashes=$(server_crashes)
     limit=$((3 * ${!limit_var:-60}))
     M=$T/m/$name
+    rm -rf --one-file-system "$M" # of a case that is named twice
     mkdir -p "$M"
     local before=$'\n'$(ls -A "$T/server/export" 2>/dev/null)$'\n'
     : >"$log"

@@ -1,6 +1,6 @@
 /*
  * A stand-in for nfsvold, for the tests of the mount helper: mounts a real FUSE file system with a few
- * directories and no NFS, listens on the control socket, and says on the status pipe what NFSVOL_FAKE asks
+ * directories and no NFS, listens on the control socket, and says on the status socket what NFSVOL_FAKE asks
  * for. Ends by itself after a minute.
  *
  *   NFSVOL_FAKE          ok, mute (mounted, but never answers a request), nomount (says ok all the same),
