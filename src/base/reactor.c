@@ -15,6 +15,7 @@
 #include "base/reactor.h"
 
 #define EVENTS_PER_WAIT 32
+#define ROUNDS_PER_TURN 4
 
 TAILQ_HEAD(SourceList, FdSource);
 TAILQ_HEAD(TaskList, Task);
@@ -246,14 +247,25 @@ static bool run_deferred(Reactor *reactor) {
         return any;
 }
 
-/* Also what the tasks post and defer themselves: all of it belongs to this turn. */
-static void run_tasks(Reactor *reactor) {
-        bool any;
+/* Also what the tasks post and defer themselves: all of it belongs to this turn. false: there was none. */
+static bool run_tasks(Reactor *reactor) {
+        bool any = false, more;
 
         do {
-                any = run_mailbox(reactor);
-                any |= run_deferred(reactor);
-        } while (any);
+                more = run_mailbox(reactor);
+                more |= run_deferred(reactor);
+                any |= more;
+        } while (more);
+        return any;
+}
+
+static void run_hooks(Reactor *reactor) {
+        Hook *hook, *next;
+
+        for (hook = TAILQ_FIRST(&reactor->hooks); hook; hook = next) {
+                next = TAILQ_NEXT(hook, hook_link);
+                hook->run(hook);
+        }
 }
 
 void reactor_add_hook(Reactor *reactor, Hook *hook) {
@@ -287,8 +299,8 @@ static int wait_ms(Reactor *reactor, uint64_t deadline) {
 int reactor_turn(Reactor *reactor, uint64_t deadline) {
         struct epoll_event events[EVENTS_PER_WAIT];
         bool rung = false;
+        unsigned rounds = 0;
         FdSource *source;
-        Hook *hook, *next;
         int n;
 
         n = epoll_wait(reactor->epoll_fd, events, EVENTS_PER_WAIT, mailbox_sleep(reactor) ? wait_ms(reactor, deadline) : 0);
@@ -315,11 +327,10 @@ int reactor_turn(Reactor *reactor, uint64_t deadline) {
                 source->ready_events = 0;
                 source->ready(source, ready);
         }
-        run_tasks(reactor);
-        for (hook = TAILQ_FIRST(&reactor->hooks); hook; hook = next) {
-                next = TAILQ_NEXT(hook, hook_link);
-                hook->run(hook);
-        }
+        (void) run_tasks(reactor);
+        do
+                run_hooks(reactor);
+        while (++rounds < ROUNDS_PER_TURN && run_tasks(reactor));
         return 0;
 }
 

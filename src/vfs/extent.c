@@ -28,6 +28,7 @@ static const struct {
         ((uint64_t) EXTENTS_SMALL * EXTENT_SMALL + (uint64_t) EXTENTS_MEDIUM * EXTENT_MEDIUM + (uint64_t) EXTENTS_LARGE * IO_MAX)
 #define BYTES_MIN  (UINT64_C(4) << 20)
 #define OF_A_LIMIT 8 /* for each of the sizes, which keep what they once had, and as much again for what goes on */
+#define MADE_MAX   (256u << 10)
 
 static void room_lock(Vfs *vfs) {
         (void) pthread_mutex_lock(&vfs->room_lock);
@@ -92,9 +93,26 @@ static Extent *take_from(Vfs *vfs, unsigned c) {
         return extent;
 }
 
+/*
+ * How many extents, from this one on, are to have memory now; 0: it has. Made page by page as it is written to it would cost
+ * more than the copy. The more there are, the more at a time: who writes little takes little. Under the lock.
+ */
+static uint32_t to_be_made(Vfs *vfs, const Extent *extent) {
+        unsigned c = size_class(vfs, extent);
+        uint32_t i = (uint32_t) (extent - vfs->extents) - sizes[c].first;
+        uint32_t n = MAX(i, 1u), most = MAX(MADE_MAX / sizes[c].size, 1u);
+
+        if (i < vfs->extents_made[c])
+                return 0;
+        n = MIN(n, most);
+        n = MIN(n, sizes[c].count - i);
+        vfs->extents_made[c] = i + n;
+        return n;
+}
+
 Extent *extent_take(Vfs *vfs, uint32_t size, uint32_t hint) {
         Extent *extent = NULL;
-        bool fresh = false;
+        uint32_t n = 0;
 
         room_lock(vfs);
         for (unsigned c = 0; c < EXTENT_SIZES && !extent; c++)
@@ -103,12 +121,14 @@ Extent *extent_take(Vfs *vfs, uint32_t size, uint32_t hint) {
         for (unsigned c = EXTENT_SIZES; c-- > 0 && !extent;) /* not so much room for more as it should have */
                 if (sizes[c].size >= size)
                         extent = take_from(vfs, c);
-        if (extent && !extent->touched)
-                fresh = extent->touched = true;
+        if (extent)
+                n = to_be_made(vfs, extent);
         room_unlock(vfs);
-        /* all of its pages at once: one after the other they would cost more than the copy */
-        if (fresh && extent->capacity > EXTENT_SMALL)
-                (void) memory_populate(extent->data, extent->capacity);
+        if (n > 0) {
+                (void) memory_populate(extent->data, (size_t) n * extent->capacity);
+                (void) memory_populate(extent->record, n * sizeof *extent->record);
+                (void) memory_populate(extent, n * sizeof *extent);
+        }
         return extent;
 }
 
@@ -189,13 +209,10 @@ void extent_give_back(Vfs *vfs) {
 
         room_lock(vfs);
         for (unsigned c = 0; c < EXTENT_SIZES && vfs->bytes_used == 0; c++) {
-                uint32_t high = atomic_load(&store->high[c]);
-
-                if (high == 0)
+                if (vfs->extents_made[c] == 0)
                         continue;
-                (void) madvise(data_of(store, c, sizes[c].first), (size_t) high * sizes[c].size, MADV_REMOVE);
-                for (uint32_t i = 0; i < high; i++)
-                        vfs->extents[sizes[c].first + i].touched = false;
+                (void) madvise(data_of(store, c, sizes[c].first), (size_t) vfs->extents_made[c] * sizes[c].size, MADV_REMOVE);
+                vfs->extents_made[c] = 0;
                 TAILQ_INIT(&vfs->free_extents[c]);
                 atomic_store(&store->high[c], 0);
         }
@@ -257,7 +274,6 @@ static int recover(Vfs *vfs, Extent *extent) {
                 atomic_store(&record->state, EXTENT_FREE);
                 return 0;
         }
-        extent->touched = true;
         r = pending_adopt(vfs, inode, extent);
         inode_unpin(vfs, inode);
         return r < 0 ? r : 1;
@@ -269,6 +285,7 @@ static int load_size(Vfs *vfs, unsigned c) {
 
         if (high > sizes[c].count)
                 return -EPROTO;
+        vfs->extents_made[c] = high;
         for (uint32_t i = sizes[c].first; i < sizes[c].first + high; i++) {
                 Extent *extent = extent_init(vfs, c, i);
 

@@ -16,7 +16,6 @@ struct Extent {
         ExtentRecord *record;
         uint8_t *data;
         uint32_t capacity;
-        bool touched; /* room_lock: its memory has been made */
 
         Inode *inode; /* NULL: free */
         RB_ENTRY(Extent) by_offset;

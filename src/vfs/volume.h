@@ -208,10 +208,11 @@ struct Vfs {
         pthread_mutex_t room_lock;
         struct Extent *extents; /* EXTENTS_MAX of them */
         TAILQ_HEAD(, Extent) free_extents[EXTENT_SIZES];
-        uint64_t bytes_used;          /* capacity of those that are not free */
-        uint64_t bytes_max;           /* ... and no more than this, but for one */
-        _Atomic uint64_t quiet_since; /* ns: nothing of any file is pending; 0: not known to be so */
-        struct OpList for_room;       /* WRITEs that wait */
+        uint32_t extents_made[EXTENT_SIZES]; /* those of a size above have no memory yet */
+        uint64_t bytes_used;                 /* capacity of those that are not free */
+        uint64_t bytes_max;                  /* ... and no more than this, but for one */
+        _Atomic uint64_t quiet_since;        /* ns: nothing of any file is pending; 0: not known to be so */
+        struct OpList for_room;              /* WRITEs that wait */
 
         TAILQ_HEAD(, Removal) silly_removals; /* table_lock: .nfs names that are being removed (remove.c) */
         _Atomic uint64_t n_silly_gone;        /* so many were */

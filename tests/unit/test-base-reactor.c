@@ -215,3 +215,30 @@ Test(reactor, a_post_of_its_own_belongs_to_the_turn) {
         cr_assert_eq(reactor_turn(reactor, 0), 0);
         cr_assert_eq(n_run, 1);
 }
+
+static Task asked = { .run = task_t };
+static unsigned n_asks;
+
+static void hook_asks(Hook *hook) {
+        (void) hook;
+        note('h');
+        if (n_asks > 0) {
+                n_asks--;
+                reactor_post(reactor, &asked);
+        }
+}
+
+/* What a hook asks for is done before the next wait, and the hooks run again; but who always asks does not keep the loop. */
+Test(reactor, what_hooks_ask_for_belongs_to_the_turn) {
+        Hook hook = { .run = hook_asks };
+
+        reactor_add_hook(reactor, &hook);
+        n_asks = 1;
+        cr_assert_eq(reactor_turn(reactor, 0), 0);
+        cr_assert_str_eq(trace, "hth");
+        n_asks = 1000;
+        cr_assert_eq(reactor_turn(reactor, 0), 0);
+        cr_assert_lt(strlen(trace), 20);
+        cr_assert_eq(reactor_turn(reactor, UINT64_MAX), 0); /* does not wait: there is a task */
+        reactor_remove_hook(reactor, &hook);
+}
