@@ -444,10 +444,9 @@ int pending_add(VfsReactor *vr, Inode *inode, const NfsCred *cred, uint64_t offs
                 go = extent_len(extent) >= extent_limit(vfs) || extent->record->seq <= pending->flush_seq;
         }
         inode_unlock(inode);
+        writeback_arm(vr);
         if (go || !extent) /* without one, the Pending may be empty */
                 pending_step(vr, inode);
-        else
-                writeback_arm(vr);
         if (extent && extent_room_is_short(vfs))
                 writeback_relieve(vr);
         return extent ? 0 : -ENOSPC;

@@ -285,6 +285,7 @@ run_case() {
     local watchdog=$!
     wait "$pid" 2>/dev/null || rc=$?
     kill "$watchdog" 2>/dev/null
+    kill -KILL -- "-$pid" 2>/dev/null
     [ $rc != 77 ] || skip=$(tail -n 1 "$log")
     server cont 2>/dev/null || server restart # whatever the case did to it
     { verified && forgotten; } >>"$log" 2>&1 || rc=1

@@ -257,6 +257,7 @@ memory_is_small() { [ "$(memory_kib)" -lt 4000 ]; }
 case_memory_goes_back() { # a while after the last of it is on the server
     local i writers=()
     mount_at "$M"
+    sleep 2 # what is at work when a worker begins has come to rest
     memory_is_small
     dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
     not memory_is_small
@@ -272,6 +273,25 @@ case_memory_goes_back() { # a while after the last of it is on the server
     [ "$(stat -c %s "$M/big")" = 104857600 ]
     rm "$M/big"
 }
+
+# Nobody closes the file or asks for anything, and each WRITE is as large as it can be: committed all the same after a while.
+case_committed_in_time() {
+    local writer
+    mount_at "$M"
+    sleep 2
+    python3 -c '
+import mmap, os, sys, time
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_DIRECT)
+data = mmap.mmap(-1, 1 << 20)
+for i in range(4):
+    os.pwrite(fd, data, i << 20)
+time.sleep(1000)' "$M/open" & writer=$!
+    wait_for 30 bytes_are 4194304 counters.bytes_written
+    wait_for 30 bytes_are 0 counters.unstable_bytes
+    kill $writer
+    rm "$M/open"
+}
+bytes_are() { [ "$(status_of "$2")" = "$1" ]; }
 
 case_forgotten_and_read() {
     mount_at "$M"
