@@ -424,12 +424,13 @@ prober_waits() { pgrep -f 'nfsvold --prober' >/dev/null; }
 # A volume that is being taken down has ended, and another one has got its device number: that is none of its business.
 limit_device_number_used_again=120
 case_device_number_used_again() {
-    local try n dev lock
+    local try n dev lock lock_file
     for try in 1 2 3 4 5 6; do
         : >"$LOG"
         mount_at "$M"
         dev=$(mountpoint -d "$M")
-        exec {lock}>"$(echo "$NFSVOL_RUNDIR"/*.lock)"
+        lock_file=$(echo "$NFSVOL_RUNDIR"/*.lock)
+        exec {lock}>"$lock_file"
         flock $lock # as another helper: it waits for that, for a while
         kill -TERM "$(keeper_pid)"
         sleep 0.2
@@ -441,6 +442,7 @@ case_device_number_used_again() {
         done
         exec {lock}>&-
         wait_for 10 logged ' gone$'
+        rm -f "$lock_file" # on a slow machine it has waited long enough, and has left that to us
         sleep 0.5
         if [ $n -lt 8 ]; then
             ls "$T/other.$n"

@@ -189,7 +189,7 @@ PY
 }
 
 # A request that kills whoever executes it is answered with EIO; who waits beside it is not, and the volume goes on.
-limit_request_that_kills=30
+limit_request_that_kills=120
 case_request_that_kills() {
     local reader
     echo data | tee "$T/server/export/f" >"$T/server/export/g"

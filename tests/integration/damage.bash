@@ -105,7 +105,7 @@ PY
 }
 
 # Requests of which nothing is left: who waits for one can be killed, whichever reactor reads that. The server is away, too.
-limit_forgotten_and_killed=30
+limit_forgotten_and_killed=120
 case_forgotten_and_killed() {
     echo data >"$T/server/export/f"
     mount_at "$M" hard,nconnect=2

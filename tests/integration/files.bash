@@ -381,7 +381,7 @@ killed_under() { # COMMAND...
     done
     wait "$load" || rc=$?
     echo "$n kills, $(status_of restarts) restarts"
-    [ $n -ge 2 ] || fail "only $n kills" || return 1
+    [ $n -ge 1 ] || fail "never killed" || return 1
     return $rc
 }
 

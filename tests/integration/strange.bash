@@ -245,9 +245,9 @@ stuck_while_it_drops() { # sets reader
     wait_for 10 no_volumes
     mount_stuck
     head -c 1 "$M/f3" >"$T/read" 2>&1 & reader=$!
-    wait_for 5 state_of_process_is $reader D
+    wait_for 30 state_of_process_is $reader D
     python3 -c 'import fcntl, sys; fcntl.lockf(open(sys.argv[1], "r+"), fcntl.LOCK_EX)' "$M/f3" >"$T/locked" 2>&1 & locker=$!
-    wait_for 5 state_of_process_is "$(pgrep -x nfsvol-notifier)" D
+    wait_for 30 state_of_process_is "$(pgrep -x nfsvol-notifier)" D
     for pid in $(daemon_pids); do kill -STOP "$pid"; done
     for pid in $(daemon_pids); do kill -KILL "$pid"; done
     wait_for 5 state_is dead
@@ -263,7 +263,7 @@ ends_with_an_error() { # PID
 }
 alive() { kill -0 "$1" 2>/dev/null; }
 
-limit_all_killed_while_one_is_stuck_then_umount=60
+limit_all_killed_while_one_is_stuck_then_umount=120
 case_all_killed_while_one_is_stuck_then_umount() {
     stuck_while_it_drops
     nfsvol umount "$M" >out
