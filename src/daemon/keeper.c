@@ -151,13 +151,20 @@ static bool is_unwanted(const Keeper *keeper) {
         return fd.fd >= 0 && poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP));
 }
 
-/* 0, or -EINTR: the helper, if there is one, has been told. */
-static int check_wanted(Keeper *keeper) {
-        if (!is_unwanted(keeper))
-                return 0;
+/* -EINTR: the helper, if there is one, has been told. */
+static int give_up(Keeper *keeper) {
         log_notice("nobody wants the volume mounted any more");
         (void) keeper_tell(keeper, "error 8 interrupted by a signal");
         return -EINTR;
+}
+
+static int check_wanted(Keeper *keeper) {
+        return is_unwanted(keeper) ? give_up(keeper) : 0;
+}
+
+/* The signal is for all of us, and has not reached us yet. */
+static bool was_told_to_end(int status) {
+        return WIFSIGNALED(status) && (WTERMSIG(status) == SIGTERM || WTERMSIG(status) == SIGINT);
 }
 
 /* 1: it took too long, and was killed. As it is when nobody wants to know any more. */
@@ -192,6 +199,8 @@ static int probe(Keeper *keeper) {
         int status = 0, r;
         pid_t pid;
 
+        if (check_wanted(keeper) < 0)
+                return -EINTR;
         memory->mount_error = NFS_MOUNT_INTERNAL;
         r = spawn_role(keeper, NULL, "--prober", keeper->record->memory_fd, -1, &pid);
         if (r >= 0)
@@ -200,8 +209,8 @@ static int probe(Keeper *keeper) {
                 keeper_tell(keeper, "error 2 cannot start a process: %s", strerror(-r));
                 return r;
         }
-        if (check_wanted(keeper) < 0)
-                return -EINTR;
+        if (was_told_to_end(status) || is_unwanted(keeper))
+                return give_up(keeper);
         if (r > 0) {
                 keeper_tell(keeper, "again neither the server nor, for its name, a name server has answered in %d s",
                             PROBE_BOUND_MS / 1000);
@@ -318,7 +327,7 @@ static void wait_init(const Keeper *keeper) {
         const struct timespec step = { .tv_nsec = 500 * 1000 };
         uint64_t deadline = now_ns() + INIT_BOUND_NS;
 
-        while (!atomic_load(&keeper->memory->init_replied) && now_ns() < deadline)
+        while (!atomic_load(&keeper->memory->init_replied) && now_ns() < deadline && !is_unwanted(keeper))
                 (void) nanosleep(&step, NULL);
         if (!atomic_load(&keeper->memory->init_replied)) /* workers that die and are started again may yet */
                 log_warning("the worker has not answered the kernel yet");
@@ -419,7 +428,7 @@ int keeper_main(const KeeperArgs *args) {
         Keeper *keeper = keeper_new(args);
         int r;
 
-        signals_block(); /* first: what comes before the volume is served takes back what there is of it */
+        signals_block(); /* first: a signal before the volume is served takes back what there is of it */
         settle(args);
         log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);
 

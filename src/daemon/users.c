@@ -114,9 +114,13 @@ static int place_read(const Keeper *keeper) {
         MountTable table;
         int r;
 
-        r = directory_is_ours(keeper) ? mount_table_read(&table) : table_read(keeper, &table);
+        r = mount_table_read(&table);
         if (r < 0)
                 return r;
+        if (device_has_ended(keeper) && !directory_is_ours(keeper)) { /* now: so it was ours while the table was read */
+                mount_table_done(&table);
+                return PLACE_LOST;
+        }
         entry = mount_table_find(&table, record->mountpoint);
         if (entry && entry->dev == record->dev)
                 place = PLACE_OURS;

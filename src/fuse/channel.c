@@ -61,6 +61,18 @@ static void bit_set(uint64_t *words, int i, bool on) {
         words[i / 64] = on ? words[i / 64] | bit : words[i / 64] & ~bit;
 }
 
+static void buffers_rest_later(FuseChannel *channel, uint64_t now) {
+        channel->n_crowded_before = channel->n_crowded;
+        timer_arm(channel->reactor, &channel->rest_timer, now + BUFFERS_NS);
+}
+
+/* One beyond those that are always kept is in use, or was. */
+static void buffers_crowded(FuseChannel *channel) {
+        channel->n_crowded++;
+        if (!channel->rest_timer.due)
+                buffers_rest_later(channel, reactor_now(channel->reactor));
+}
+
 static void buffer_hold(FuseChannel *channel, int i) {
         bit_set(channel->taken, i, true);
 }
@@ -78,27 +90,20 @@ static int buffer_take(FuseChannel *channel) {
                         return -1;
                 bit_set(channel->resident, i, true);
                 buffer_hold(channel, i);
+                if (i >= BUFFERS_LEFT)
+                        buffers_crowded(channel);
                 return i;
         }
         return -1;
 }
 
-static void buffers_rest_later(FuseChannel *channel, uint64_t now) {
-        channel->n_crowded_before = channel->n_crowded;
-        timer_arm(channel->reactor, &channel->rest_timer, now + BUFFERS_NS);
-}
-
 /* Those that only a crowd needs give their memory back: some soon after it, others at once. */
 static void buffer_give(FuseChannel *channel, int i) {
         bit_set(channel->taken, i, false);
-        if (i < BUFFERS_LEFT)
+        if (i >= BUFFERS_LEFT)
+                buffers_crowded(channel);
+        if (i < BUFFERS_KEPT)
                 return;
-        channel->n_crowded++;
-        if (i < BUFFERS_KEPT) {
-                if (!channel->rest_timer.due)
-                        buffers_rest_later(channel, reactor_now(channel->reactor));
-                return;
-        }
         bit_set(channel->resident, i, false);
         (void) madvise(&channel->journal->buffers[i], sizeof(Buffer), MADV_REMOVE);
 }

@@ -24,7 +24,7 @@
  *
  * Sending: a call is encoded when it is sent and leaves with all others of this turn when our hook runs at
  * the end of the turn; replies are read there, too, so that rpc_service(), which walks everything in
- * flight, runs once a turn.
+ * flight, runs once a turn, or twice if replies make calls; not once a call.
  *
  * All wires of a connection come from the same local port, as far as that can be had, and what was sent before is sent
  * under the XID that it had: so a server finds it in its duplicate-request cache, and does not execute it twice.
@@ -258,7 +258,7 @@ static void conn_ready(FdSource *source, uint32_t events) {
         conn->ready_events |= events;
 }
 
-/* The end of a turn: replies in, everything that was queued out. */
+/* The end of a turn, or of a round of it: replies in, everything that was queued out. */
 static void conn_hook(Hook *hook) {
         NfsConn *conn = container_of(hook, NfsConn, hook);
         const NfsCall *first = TAILQ_FIRST(&conn->calls);

@@ -93,18 +93,21 @@ static Extent *take_from(Vfs *vfs, unsigned c) {
         return extent;
 }
 
+static uint32_t made_max(unsigned c) {
+        return MAX(MADE_MAX / sizes[c].size, 1u);
+}
+
 /*
  * How many extents, from this one on, are to have memory now; 0: it has. Made page by page as it is written to it would cost
  * more than the copy. The more there are, the more at a time: who writes little takes little. Under the lock.
  */
 static uint32_t to_be_made(Vfs *vfs, const Extent *extent) {
         unsigned c = size_class(vfs, extent);
-        uint32_t i = (uint32_t) (extent - vfs->extents) - sizes[c].first;
-        uint32_t n = MAX(i, 1u), most = MAX(MADE_MAX / sizes[c].size, 1u);
+        uint32_t i = (uint32_t) (extent - vfs->extents) - sizes[c].first, n = MAX(i, 1u);
 
         if (i < vfs->extents_made[c])
                 return 0;
-        n = MIN(n, most);
+        n = MIN(n, made_max(c));
         n = MIN(n, sizes[c].count - i);
         vfs->extents_made[c] = i + n;
         return n;
@@ -285,7 +288,7 @@ static int load_size(Vfs *vfs, unsigned c) {
 
         if (high > sizes[c].count)
                 return -EPROTO;
-        vfs->extents_made[c] = high;
+        vfs->extents_made[c] = MIN(high + made_max(c), sizes[c].count); /* the last of a former worker's may be for more */
         for (uint32_t i = sizes[c].first; i < sizes[c].first + high; i++) {
                 Extent *extent = extent_init(vfs, c, i);
 
