@@ -225,7 +225,7 @@ EOF2
     touch "$T/pods/come"
     sleep 3 # and no more: among a hundred that begin, this shell is not often its turn, and they do not wait for ever
     systemd_goes_on
-    wait_for 30 files_are there 100
+    wait_for 100 files_are there 100
     files_are failed 0
     for i in {1..100}; do [ "$(cat "$T/server/pods$((i % 5))/$i")" = "$i" ]; done
     [ "$(grep -c " $M/.* fuse\.nfs " /proc/self/mountinfo)" = 100 ]
@@ -234,12 +234,12 @@ EOF2
     scopes_are 5
     systemd_stops
     touch "$T/pods/go"
-    wait_for 30 files_are gone 100 # it is not needed for that
+    wait_for 100 files_are gone 100 # it is not needed for that
     sleep 1
     systemd_goes_on
     trap - EXIT
-    wait_for 30 no_volumes
-    wait_for 10 scopes_are 0
+    wait_for 100 no_volumes
+    wait_for 30 scopes_are 0
     kubelet_gone
 }
 
