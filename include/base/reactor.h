@@ -5,8 +5,9 @@
  * its thread runs). Callers embed FdSource, Timer, Task and Hook in their own objects; the reactor
  * allocates nothing for them. A callback may remove or free any source, timer or task, its own too.
  *
- * One turn: wait; due timers; ready descriptors; posted and deferred tasks; hooks. Hooks run last, so that what a turn queued
- * goes out in one system call; if they post or defer tasks, these and the hooks have another round before the next wait (a few at most).
+ * One turn: wait; due timers; ready descriptors; posted and deferred tasks; hooks. Hooks run last, so that what a
+ * turn queued goes out in one system call; if they post or defer tasks, these and the hooks have another round before
+ * the next wait (a few at most).
  */
 #pragma once
 

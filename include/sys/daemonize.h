@@ -6,9 +6,10 @@
  *
  * DIR is where the first mount will be: systemd is told to stop that mount before the daemon. TEXT is the canonical session
  * text (conf/options.h). The starter holds the volume's lock, and the daemon with it (its descriptor, and so the same open file
- * description) until it has answered: if the starter is killed, nobody starts another daemon before this one has gone or is ready. On
- * the status descriptor (a stream socket) the daemon writes, once, one of these lines and closes it. What the starter has shut down
- * cannot be written to any more: the daemon then takes everything back and ends, as it does when SIGTERM or SIGINT comes before "ok".
+ * description) until it has answered: if the starter is killed, nobody starts another daemon before this one has gone or
+ * is ready. On the status descriptor (a stream socket) the daemon writes, once, one of these lines and closes it. What the
+ * starter has shut down cannot be written to any more: the daemon then takes everything back and ends, as it does when
+ * SIGTERM or SIGINT comes before "ok".
  *
  *   "ok\n"                    mounted at <rundir>/<id>/mnt, control socket listening
  *   "subdir <export>\n"       the server exports <export>, a parent of the path: use that volume and bind

@@ -212,9 +212,12 @@ void extent_give_back(Vfs *vfs) {
 
         room_lock(vfs);
         for (unsigned c = 0; c < EXTENT_SIZES && vfs->bytes_used == 0; c++) {
+                uint32_t n = vfs->extents_made[c] + made_max(c); /* a former worker may have made as many more */
+
                 if (vfs->extents_made[c] == 0)
                         continue;
-                (void) madvise(data_of(store, c, sizes[c].first), (size_t) vfs->extents_made[c] * sizes[c].size, MADV_REMOVE);
+                n = MIN(n, sizes[c].count);
+                (void) madvise(data_of(store, c, sizes[c].first), (size_t) n * sizes[c].size, MADV_REMOVE);
                 vfs->extents_made[c] = 0;
                 TAILQ_INIT(&vfs->free_extents[c]);
                 atomic_store(&store->high[c], 0);
@@ -288,7 +291,7 @@ static int load_size(Vfs *vfs, unsigned c) {
 
         if (high > sizes[c].count)
                 return -EPROTO;
-        vfs->extents_made[c] = MIN(high + made_max(c), sizes[c].count); /* the last of a former worker's may be for more */
+        vfs->extents_made[c] = high;
         for (uint32_t i = sizes[c].first; i < sizes[c].first + high; i++) {
                 Extent *extent = extent_init(vfs, c, i);
 
