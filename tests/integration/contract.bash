@@ -453,6 +453,7 @@ case_device_number_used_again() {
             return
         fi
         umount "$T"/other.* # somebody else on this machine was faster
+        rmdir "$T"/other.*
         wait_for 20 no_volumes
     done
     return 1
