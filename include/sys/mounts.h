@@ -36,7 +36,10 @@ typedef struct MountTable {
 int mount_table_read(MountTable *ret);
 void mount_table_done(MountTable *table);
 
-/* The entry that is topmost at target, or NULL (there is none, or another file system covers it). target: absolute, canonical. Never touches the file system. */
+/*
+ * The entry that is topmost at target, or NULL (there is none, or another file system covers it). target: absolute, canonical.
+ * Never touches the file system.
+ */
 const MountEntry *mount_table_find(const MountTable *table, const char *target);
 
 /* How many mounts of the file system dev there are, but for the one at except (may be NULL). */

@@ -123,13 +123,13 @@ bool volume_is_lost(const char *id);
 /* The volume's lock is held. 0 or an exit code. ret_export is owned by the caller. */
 int volume_start(const StartRequest *request, enum StartResult *ret_result, char **ret_export, Failure *failure);
 /*
- * Of the mounted volume with this device, without its lock. MOUNT_UNKNOWN: it is none of those in our run directory. SILENT, ENDED: only
- * if it surely has neither keeper nor worker.
+ * Of the mounted volume with this device, without its lock. MOUNT_UNKNOWN: it is none of those in our run directory. SILENT,
+ * ENDED: only if it surely has neither keeper nor worker.
  */
 enum MountLife volume_life(const MountTable *table, dev_t dev);
 /*
- * umount2(2) of what is at target, and had that device and life. What is still SILENT ends for everybody, so that nobody waits any
- * more. 0 or negative errno.
+ * umount2(2) of what is at target, and had that device and life. What is still SILENT ends for everybody, so that nobody waits
+ * any more. 0 or negative errno.
  */
 int mount_end(const char *target, dev_t dev, enum MountLife life, int flags);
 /* Removes what a dead daemon left behind. The volume's lock is held. */

@@ -37,5 +37,8 @@ void client_callback(struct rpc_context *rpc, int status, void *data, void *clie
  */
 int client_wait(RpcClient *client, uint64_t deadline);
 
-/* An NFS call (or, on a client of program NLM, a lock manager's) on the client: 0: call->err, status and res are filled (no pointers into the reply). */
+/*
+ * An NFS call (or, on a client of program NLM, a lock manager's) on the client: 0: call->err, status and res are filled (no
+ * pointers into the reply).
+ */
 int client_nfs_call(RpcClient *client, NfsCall *call, uint64_t deadline);

@@ -73,7 +73,10 @@ void calls_resend(NfsConn *conn);
 /* The first call may be what ends every connection: last in the next resend. */
 void calls_rotate(NfsConn *conn);
 
-/* Every wait that is over: soft calls end, delayed ones are sent, what only reads is asked again. True: the wire is to be broken. */
+/*
+ * Every wait that is over: soft calls end, delayed ones are sent, what only reads is asked again. True: the wire is to be
+ * broken.
+ */
 bool calls_expire(NfsConn *conn, uint64_t now);
 
 /* Sends again what was sent on an earlier wire and may have been dropped as a duplicate. */

@@ -14,8 +14,8 @@
  *
  * Names. The kernel may keep a found name as long as the directory's own attributes are believed, and
  * only if everybody may search the directory: for other directories each LOOKUP goes to the server, which
- * decides for its caller. Everybody: its owner, its group and the others by the mode bits, and nobody was refused in spite of them
- * (an ACL; that there is one is not known before). Names not found: the same, unless lookupcache=pos|none; see absent.c. A
+ * decides for its caller. Everybody: its owner, its group and the others by the mode bits, and nobody was refused in spite of
+ * them (an ACL; that there is one is not known before). Names not found: the same, unless lookupcache=pos|none; see absent.c. A
  * directory that is closed to somebody has names in the kernel's cache from before: then the kernel is told to look up
  * everything again (Linux 6.16; on older ones they are found until they would have been asked for again). Names that were read
  * with others hold while the directory is what it was: any change of ours (dir_version) or of others (ctime) ends that. A ctime

@@ -1,13 +1,13 @@
 /*
  * The handles of inodes: the one that it was made with, and those that the server gave instead of it (revive.c).
  *
- * A handle that replaces another is a record of the memory, which the inode refers to with one store. What inode_fh() returned before
- * stays as it is for the calls that point to it, as long as the inode is there.
+ * A handle that replaces another is a record of the memory, which the inode refers to with one store. What inode_fh() returned
+ * before stays as it is for the calls that point to it, as long as the inode is there.
  *
  * The server replaces the handles of a file system all at once. So when that of a directory is replaced, an epoch begins; and the
- * directories, and files that are open, with a handle of an earlier one are remembered by their file id: who looks up the name of one
- * finds a handle that nobody knows, and it must not become a second inode, which would know nothing of what is written, locked, and
- * open here.
+ * directories, and files that are open, with a handle of an earlier one are remembered by their file id: who looks up the name
+ * of one finds a handle that nobody knows, and it must not become a second inode, which would know nothing of what is written,
+ * locked, and open here.
  *
  * Thread: any; table_lock.
  */

@@ -326,7 +326,10 @@ static void create_guarded(Op *op, uint64_t mark) {
         op_send_changing(op, STEP_MAKE_GUARDED, NULL, mark);
 }
 
-/* To set a time to a value, and not to "now", one must be the owner: that the maker is not would be strange, but no reason to fail. */
+/*
+ * To set a time to a value, and not to "now", one must be the owner: that the maker is not would be strange, but no reason to
+ * fail.
+ */
 static bool mark_may_be_refused(int err) {
         return err == EPERM || err == EACCES || err == EINVAL || err == EOPNOTSUPP;
 }

@@ -3,9 +3,9 @@
  *
  * The kernel copies what a program writes into its page, unlocks the page if it is complete, and queues the WRITE after that.
  * If the page is dropped meanwhile (a lock was granted, others have changed the file), anybody may have it read again, and
- * that READ can be executed before the WRITE: because it was queued before it, by another reactor that is faster, because the WRITE
- * waits for room, or by a successor. Its answer stays in the kernel's cache, though the WRITE was answered: the
- * writer itself reads what was there before. No order of requests mends that, so it is noticed here:
+ * that READ can be executed before the WRITE: because it was queued before it, by another reactor that is faster, because the
+ * WRITE waits for room, or by a successor. Its answer stays in the kernel's cache, though the WRITE was answered: the writer
+ * itself reads what was there before. No order of requests mends that, so it is noticed here:
  *
  *   unsure      for a while after pages of a file were dropped; while a WRITE of it is held (it waits for room, or goes round
  *               the cache, as with O_APPEND: then the kernel drops the pages before it); for a while after a worker's death

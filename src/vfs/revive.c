@@ -2,9 +2,10 @@
  * Handles that the server has replaced.
  *
  * A handle is stale (NFS3ERR_STALE) when its file is gone; but also when another server took over, or the same one exports the
- * file system under another number than before: then the file is still there, under another handle. The kernel looks up the names of
- * paths again, so new opens find it. Who has it open, works in the directory, or has it mounted (a pod's volume is a bind mount
- * of ours) would have a dead file for ever, as with the kernel's client. So it is looked for, where its name was seen last:
+ * file system under another number than before: then the file is still there, under another handle. The kernel looks up the
+ * names of paths again, so new opens find it. Who has it open, works in the directory, or has it mounted (a pod's volume is a
+ * bind mount of ours) would have a dead file for ever, as with the kernel's client. So it is looked for, where its name was
+ * seen last:
  *
  *   GETATTR of the handle: is it really stale?
  *   READDIR of the directory: a name with the file's id; LOOKUP of that. The directory's handle may be stale too: the same
@@ -13,13 +14,13 @@
  * Is it the same? It must have the id and the type that it had. But ids are used again: what is made where something was
  * removed often gets its id; and they are few, another disk has the same. If its ctime is what we knew, it is the same; else it
  * must also have its name (any, if we have removed the one that we knew), and not have been changed since: older is fine, for a
- * server that crashed may have lost the last of it. Newer may be a directory, in which others make files, and a file that we may have changed ourselves, by a WRITE that was not
- * answered, or by a RENAME, whose answer does not tell. The root is what is exported under the path now, as after mounting
- * again, if its id is what it was.
+ * server that crashed may have lost the last of it. Newer may be a directory, in which others make files, and a file that we
+ * may have changed ourselves, by a WRITE that was not answered, or by a RENAME, whose answer does not tell. The root is what is
+ * exported under the path now, as after mounting again, if its id is what it was.
  *
  * To give up is to lose what was written to it and is still here. That names come and go in the directory meanwhile, its own .nfs
- * name among them, is no reason: it is read again. nfs-ganesha then fails a READDIR with ENOENT (see dir.c), of which the next one
- * is for fewer entries; and a LOOKUP with STALE.
+ * name among them, is no reason: it is read again. nfs-ganesha then fails a READDIR with ENOENT (see dir.c), of which the next
+ * one is for fewer entries; and a LOOKUP with STALE.
  *
  * What was found is noted in the memory (inode_replace_fh()), and everything that has waited is sent again. All who wait for one
  * file wait for one Revival of it. If it was in vain, ESTALE is the answer, and nobody looks again for a moment.

@@ -269,8 +269,8 @@ int inode_table_load(Vfs *vfs);
 void inode_table_free(Vfs *vfs);
 
 /*
- * Finds or makes the inode of a handle, which is name in the directory parent, and counts one lookup. NULL: ENOMEM or the table is
- * full. Pins nothing.
+ * Finds or makes the inode of a handle, which is name in the directory parent, and counts one lookup. NULL: ENOMEM or the table
+ * is full. Pins nothing.
  */
 Inode *inode_lookup(Vfs *vfs, const NfsFh *fh, const NfsAttr *attr, uint64_t parent, const char *name);
 
@@ -358,8 +358,8 @@ bool inode_is_open(Vfs *vfs, Inode *inode);
 /* It has a .nfs name, nobody has it open, and from now on nobody can: remove_silly(). */
 bool inode_give_up(Vfs *vfs, Inode *inode);
 /*
- * It is about to get its .nfs name, in dir. false: nobody has it open any more, so that it needs none. again: that does not matter,
- * a former worker has begun with it.
+ * It is about to get its .nfs name, in dir. false: nobody has it open any more, so that it needs none. again: that does not
+ * matter, a former worker has begun with it.
  */
 bool inode_hide_begin(Vfs *vfs, Inode *inode, uint64_t dir, bool again);
 /* hidden: it has got it, or may have. As inode_give_up(). */
@@ -400,8 +400,8 @@ void dispensable_end(VfsReactor *vr);
 /* ---- revive.c: handles that the server has replaced ---- */
 
 /*
- * was, a handle of inode, is stale: is the file still there, under another one? wait->reactor's thread; that, done and unheard are set.
- * true: done() follows. false: nothing can be done about it.
+ * was, a handle of inode, is stale: is the file still there, under another one? wait->reactor's thread; that, done and unheard
+ * are set. true: done() follows. false: nothing can be done about it.
  */
 bool revive(Inode *inode, const NfsFh *was, const NfsCred *cred, ReviveWait *wait);
 /* The same for a call on inode that no op waits for, some times; whoever has dealt with its answer sets wait->n to 0. */
@@ -450,7 +450,10 @@ uint64_t cache_fsid(Vfs *vfs, Inode *inode); /* the file system that it is on, a
 bool cache_attr(Inode *inode, uint64_t now, bool stale, NfsAttr *ret, uint64_t *ret_left);
 /* How long names found (found: or not found) in dir may be believed without asking: ns. */
 uint64_t cache_entry_timeout(Vfs *vfs, Inode *dir, bool found, uint64_t now);
-/* The server did not let somebody search dir. If its mode bits do, no name in it is believed any more: they are not for everybody. */
+/*
+ * The server did not let somebody search dir. If its mode bits do, no name in it is believed any more: they are not for
+ * everybody.
+ */
 void cache_search_refused(Vfs *vfs, Inode *dir);
 /* Would attributes that were true then be believed now? */
 bool cache_is_fresh(Vfs *vfs, const NfsAttr *attr, CallTime time, uint64_t now);
@@ -505,8 +508,8 @@ void reread_release(Op *op);
 /* It is kept, and READs see it from now on. */
 void reread_written(Op *op);
 /*
- * It is about to be answered. What was read of its range before it was kept is dropped: done(op) when it is, whatever op->wait.err
- * says. false: there is nothing to wait for.
+ * It is about to be answered. What was read of its range before it was kept is dropped: done(op) when it is, whatever
+ * op->wait.err says. false: there is nothing to wait for.
  */
 bool reread_drop(Op *op, void (*done)(Op *op));
 void reread_free(Inode *inode);
@@ -662,7 +665,10 @@ void pending_commit(VfsReactor *vr, Inode *inode);
 void pending_commit_next(VfsReactor *vr, Inode *inode);
 /* op waits for a file's data or for room, and was interrupted. Nothing if it does not wait. */
 void pending_interrupt(Op *op);
-/* What was lost of op->inode since open heard of it last, or 0. As the kernel's (errseq_t): everybody who has the file open hears of it. */
+/*
+ * What was lost of op->inode since open heard of it last, or 0. As the kernel's (errseq_t): everybody who has the file open
+ * hears of it.
+ */
 int pending_error(Op *op, Open *open);
 /* open is new: it hears of what nobody has heard of yet. */
 void pending_error_begin(Inode *inode, Open *open);

@@ -1,9 +1,9 @@
 /*
  * COMMIT, and what concerns the pending data of the whole volume: when it goes out although nobody asks.
  *
- * One COMMIT per file is on its way at a time. It covers what is UNSTABLE when that is decided (Extent.committing). A verifier other than that of
- * the WRITEs says that the server restarted between them and may have forgotten (RFC 1813 section 3.3.21): then all of the
- * file that is UNSTABLE is DIRTY again, and sent FILE_SYNC this time.
+ * One COMMIT per file is on its way at a time. It covers what is UNSTABLE when that is decided (Extent.committing). A verifier
+ * other than that of the WRITEs says that the server restarted between them and may have forgotten (RFC 1813 section 3.3.21):
+ * then all of the file that is UNSTABLE is DIRTY again, and sent FILE_SYNC this time.
  *
  * Data does not stay here long, for other clients wait to see it, and a node can lose its power: it is sent after WRITE_NS
  * and committed after COMMIT_NS. Both are looked after by a timer that runs only while there is something, and until the memory

@@ -5,7 +5,8 @@
  *
  * libfuse's low-level API and its default loop (as many threads as there is work). A node is an O_PATH
  * descriptor, found again by (device, inode). Attributes and names are believed for S seconds; if not
- * given, for 3, as nfsvol believes a new file's, and pages are kept when a file is opened again. No writeback cache, as in nfsvol.
+ * given, for 3, as nfsvol believes a new file's, and pages are kept when a file is opened again. No writeback cache, as in
+ * nfsvol.
  */
 #define FUSE_USE_VERSION 314
 #include <dirent.h>

@@ -125,8 +125,8 @@ Test(remove, waiting_is_interrupted) {
 }
 
 /*
- * The RENAME takes long. The server may do what is sent beside it before it, and what it finds then is not there yet: so nothing is,
- * until it is answered.
+ * The RENAME takes long. The server may do what is sent beside it before it, and what it finds then is not there yet: so
+ * nothing is, until it is answered.
  */
 Test(remove, closed_before_it_is_hidden) {
         TestOp unlinking, opening;

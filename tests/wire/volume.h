@@ -50,7 +50,10 @@ void volume_done(void);
 /* What one process of a worker has; the memory stays. */
 void worker_start(void);
 void worker_end(void);
-/* What f does is done by a worker that dies then, and has a successor; the records are what it leaves. vfs_recovered() is the test's. */
+/*
+ * What f does is done by a worker that dies then, and has a successor; the records are what it leaves. vfs_recovered() is the
+ * test's.
+ */
 void in_a_worker_that_dies(void (*f)(void));
 
 void init(TestOp *t);
