@@ -1,6 +1,6 @@
 /*
- * Log lines for humans. A log call never blocks: the sink is a non-blocking socket (the journal, when
- * it is there) or stderr, and a line that does not fit at once is dropped and counted.
+ * Log lines for humans. A log call never blocks: the sink is a non-blocking descriptor (of the journal, of syslogd, or of the
+ * kernel's log, whichever is there) or stderr, and a line that does not fit at once is dropped and counted.
  *
  * Any thread. Each line carries the volume that log_open() named, and goes out with one send.
  */
@@ -12,8 +12,8 @@
 #include "base/util.h"
 
 enum LogTarget {
-        LOG_TARGET_STDERR,  /* commands, and a daemon run in the foreground */
-        LOG_TARGET_JOURNAL, /* /run/systemd/journal/socket; silently stderr if that is not there */
+        LOG_TARGET_STDERR, /* commands, and a daemon run in the foreground */
+        LOG_TARGET_SYSTEM, /* /run/systemd/journal/socket, /dev/log or /dev/kmsg, the first that is there; stderr if none is */
 };
 
 /* ident: SYSLOG_IDENTIFIER (string must live on); volume: "host:/export" or NULL (copied). */

@@ -351,7 +351,7 @@ static int mount_background(MountJob *job, const Failure *why, Failure *failure)
         (void) !chdir("/");
         stdio_detach();
         descriptors_close();
-        log_open(LOG_TARGET_JOURNAL, job->program, job->source_text);
+        log_open(LOG_TARGET_SYSTEM, job->program, job->source_text);
         job->background = true;
         return 0;
 }

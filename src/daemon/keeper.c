@@ -430,7 +430,7 @@ int keeper_main(const KeeperArgs *args) {
 
         signals_block(); /* first: a signal before the volume is served takes back what there is of it */
         settle(args);
-        log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);
+        log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_SYSTEM, "nfsvold", args->source);
 
         if (memory_fill(keeper) < 0 || keeper_enter_scope(keeper) < 0 || probe(keeper) < 0)
                 return 1;
@@ -471,7 +471,7 @@ static int resume(Keeper *keeper, KeeperArgs *args) {
                               .debug = record->debug };
         if (args->debug)
                 log_set_max_level(LOG_DEBUG);
-        log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_JOURNAL, "nfsvold", args->source);
+        log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_SYSTEM, "nfsvold", args->source);
         atomic_store(&keeper->memory->keeper_pid, (uint32_t) getpid());
         record_save_head(keeper);
         /* nobody else's, so that who waits for their end sees it */

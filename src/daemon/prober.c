@@ -47,7 +47,7 @@ int prober_main(int memory_fd) {
                 r = memory_attach(memory_fd, &memory);
         if (r < 0)
                 return 1;
-        log_open(LOG_TARGET_JOURNAL, "nfsvold", memory->source);
+        log_open(LOG_TARGET_SYSTEM, "nfsvold", memory->source);
         mount_options_init(&options);
         if (mount_options_parse(&options, memory->options, &why) < 0 || source_parse(memory->source, &source, &why) < 0) {
                 fail(memory, why ? why : "out of memory");

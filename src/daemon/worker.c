@@ -378,11 +378,11 @@ static int take_over(int memory_fd, Memory **ret) {
         if (r >= 0)
                 r = memory_attach(memory_fd, ret);
         if (r < 0) {
-                log_open(LOG_TARGET_JOURNAL, "nfsvold", NULL);
+                log_open(LOG_TARGET_SYSTEM, "nfsvold", NULL);
                 log_error("the recovery memory is not usable: %s", strerror(-r));
                 return 1;
         }
-        log_open(LOG_TARGET_JOURNAL, "nfsvold", (*ret)->source);
+        log_open(LOG_TARGET_SYSTEM, "nfsvold", (*ret)->source);
         atomic_store(&(*ret)->worker_pid, (uint32_t) getpid());
         return 0;
 }

@@ -459,4 +459,54 @@ case_device_number_used_again() {
     return 1
 }
 
+# Where systemd does not run, the log goes to syslogd, also to one that was started anew; where that does not, to the kernel's.
+limit_log_without_a_journal=90
+has_kmsg=true
+case_log_without_a_journal() {
+    skip="this machine has a syslogd"
+    [ ! -e /dev/log ] || return 77
+    trap 'rm -f /dev/log; mv /run/systemd/away /run/systemd/journal; umount -q /dev/kmsg; $has_kmsg || rm /dev/kmsg' EXIT
+    [ -e /dev/kmsg ] || has_kmsg=false
+    mv /run/systemd/journal /run/systemd/away
+
+    syslogd "$T/syslog.1"
+    mount_at "$M"
+    kill -KILL "$(worker_pid)"
+    wait_for 10 grep "^<29>nfsvold\[[0-9]*\]: $SRC: .*: serving again after" "$T/syslog.1"
+    kill $syslogd_pid
+    rm /dev/log
+    syslogd "$T/syslog.2"
+    server restart
+    ls "$M" >/dev/null
+    wait_for 10 grep "^<29>nfsvold\[[0-9]*\]: $SRC: .*: connected" "$T/syslog.2" # said by a worker that is confined
+    umount "$M"
+    wait_for 20 no_volumes
+    grep ': gone$' "$T/syslog.2"
+
+    kill $syslogd_pid
+    rm /dev/log
+    mkfifo "$T/kmsg"
+    exec {kmsg}<>"$T/kmsg"
+    $has_kmsg || touch /dev/kmsg
+    mount --bind "$T/kmsg" /dev/kmsg
+    mount_at "$M"
+    umount "$M"
+    wait_for 20 no_volumes
+    timeout 1 cat <&$kmsg >"$T/kernel" || true
+    cat "$T/kernel"
+    grep -a "<30>nfsvold: $SRC: gone" "$T/kernel"
+}
+syslogd() { # FILE: one line a message
+    python3 - "$1" <<'PY' &
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind("/dev/log")
+with open(sys.argv[1], "a", buffering=1) as log:
+    while True:
+        log.write(s.recv(65536).decode() + "\n")
+PY
+    syslogd_pid=$!
+    wait_for 5 test -S /dev/log
+}
+
 run_cases "$@"

@@ -132,8 +132,10 @@ not() { ! "$@"; } # a plain "! command" fails no case: errexit lets it pass
 
 # wait_for SECONDS COMMAND...: until it succeeds, for that long at least
 wait_for() {
-    local end=$((SECONDS + $1 + 1))
+    local seconds=$1 end
     shift
+    ((seconds <= 3 || seconds >= 20)) || seconds=$((3 * seconds)) # a slow machine takes seconds to start a program
+    end=$((SECONDS + seconds + 1))
     until "$@"; do
         [ $SECONDS -lt $end ] || fail "waited in vain for: $*" || return 1
         sleep 0.05

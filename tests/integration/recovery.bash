@@ -1,13 +1,13 @@
 #!/bin/bash
 # Volumes that do not die: the worker, the keeper, both in turn killed under a load that checks every call; upgrades
 # under it; upgrades that are refused and undone; workers that crash, are stuck, or do not live; all processes killed at
-# once. NFSVOL_SOAK=1: minutes instead of seconds.
+# once. NFSVOL_SOAK=1: minutes instead of seconds; SOAK_FACTOR: how many times as long (a slow machine needs more for the figures).
 export G_EXPORTS=
 AT_REST=1
 . "$(dirname "${BASH_SOURCE[0]}")/lib.bash"
 
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
-seconds() { if soak; then echo $(($1 * 20)); else echo "$1"; fi; }
+seconds() { if soak; then echo $(($1 * ${SOAK_FACTOR:-20})); else echo "$1"; fi; }
 long=$(if soak; then echo 900; else echo 60; fi)
 sanitized() { grep -q -e __asan_init -e __tsan_init "$NFSVOLD"; }
 
