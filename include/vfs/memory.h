@@ -40,6 +40,7 @@
 #define HANDLES_MAX  (1u << 16)
 
 #define IO_MAX       (1024u * 1024) /* largest READ and WRITE */
+#define HUGE_PAGE    (2048u * 1024) /* what memory_populate_huge() makes */
 #define REQUEST_HEAD 80             /* FUSE in_header + write_in: what stands before the data of a WRITE */
 
 /*
@@ -214,7 +215,7 @@ typedef struct ExtentRecord {
 typedef struct ExtentStore {
         _Atomic uint32_t high[EXTENT_SIZES]; /* of each size: no record at or above was ever used */
         ExtentRecord records[EXTENTS_MAX];   /* small, medium, large */
-        uint8_t small[EXTENTS_SMALL][EXTENT_SMALL] __attribute__((aligned(4096)));
+        uint8_t small[EXTENTS_SMALL][EXTENT_SMALL] __attribute__((aligned(HUGE_PAGE))); /* and each is whole such pages */
         uint8_t medium[EXTENTS_MEDIUM][EXTENT_MEDIUM];
         uint8_t large[EXTENTS_LARGE][IO_MAX];
 } ExtentStore;
@@ -321,3 +322,8 @@ bool memory_init_is_sane(const Memory *memory);
 
 /* Makes pages resident and mapped for writing, so that no read(2) into them can fault. 0 or negative errno. */
 int memory_populate(void *start, size_t size);
+/*
+ * The same for the HUGE_PAGE bytes at start, a multiple of that, and as one page: the first touch of a small one costs more than
+ * to fill it. What is in them stays. Negative errno if the kernel cannot (madvise(2), MADV_COLLAPSE: since Linux 6.1).
+ */
+int memory_populate_huge(void *start);

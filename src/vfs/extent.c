@@ -28,7 +28,8 @@ static const struct {
         ((uint64_t) EXTENTS_SMALL * EXTENT_SMALL + (uint64_t) EXTENTS_MEDIUM * EXTENT_MEDIUM + (uint64_t) EXTENTS_LARGE * IO_MAX)
 #define BYTES_MIN  (UINT64_C(4) << 20)
 #define OF_A_LIMIT 8 /* for each of the sizes, which keep what they once had, and as much again for what goes on */
-#define MADE_MAX   (256u << 10)
+#define MADE_SMALL (256u << 10)
+#define HUGE_FROM  (32 * HUGE_PAGE) /* who may have less than this makes no huge pages */
 
 static void room_lock(Vfs *vfs) {
         (void) pthread_mutex_lock(&vfs->room_lock);
@@ -93,8 +94,16 @@ static Extent *take_from(Vfs *vfs, unsigned c) {
         return extent;
 }
 
-static uint32_t made_max(unsigned c) {
-        return MAX(MADE_MAX / sizes[c].size, 1u);
+/*
+ * A stream fills its extents at once, so they come in huge pages. What takes small ones comes and goes with the requests, and
+ * to make a huge page is a stall of milliseconds.
+ */
+static bool in_huge_pages(const Vfs *vfs, unsigned c) {
+        return c > 0 && vfs->bytes_max >= HUGE_FROM;
+}
+
+static uint32_t made_max(const Vfs *vfs, unsigned c) {
+        return MAX((in_huge_pages(vfs, c) ? HUGE_PAGE : MADE_SMALL) / sizes[c].size, 1u);
 }
 
 /*
@@ -103,14 +112,27 @@ static uint32_t made_max(unsigned c) {
  */
 static uint32_t to_be_made(Vfs *vfs, const Extent *extent) {
         unsigned c = size_class(vfs, extent);
-        uint32_t i = (uint32_t) (extent - vfs->extents) - sizes[c].first, n = MAX(i, 1u);
+        uint32_t i = (uint32_t) (extent - vfs->extents) - sizes[c].first, max = made_max(vfs, c);
+        uint32_t n = max - i % max, as_many = MAX(i, 1u);
 
         if (i < vfs->extents_made[c])
                 return 0;
-        n = MIN(n, made_max(c));
+        if (sizes[c].size < MADE_SMALL && i < MADE_SMALL / sizes[c].size)
+                n = MIN(n, as_many);
         n = MIN(n, sizes[c].count - i);
         vfs->extents_made[c] = i + n;
         return n;
+}
+
+static void make(const Vfs *vfs, Extent *extent, uint32_t n) {
+        size_t size = (size_t) n * extent->capacity;
+        uint8_t *end = extent->data + size;
+
+        if (!in_huge_pages(vfs, size_class(vfs, extent)) || (uintptr_t) end % HUGE_PAGE != 0 ||
+            memory_populate_huge(end - HUGE_PAGE) < 0)
+                (void) memory_populate(extent->data, size);
+        (void) memory_populate(extent->record, n * sizeof *extent->record);
+        (void) memory_populate(extent, n * sizeof *extent);
 }
 
 Extent *extent_take(Vfs *vfs, uint32_t size, uint32_t hint) {
@@ -127,11 +149,8 @@ Extent *extent_take(Vfs *vfs, uint32_t size, uint32_t hint) {
         if (extent)
                 n = to_be_made(vfs, extent);
         room_unlock(vfs);
-        if (n > 0) {
-                (void) memory_populate(extent->data, (size_t) n * extent->capacity);
-                (void) memory_populate(extent->record, n * sizeof *extent->record);
-                (void) memory_populate(extent, n * sizeof *extent);
-        }
+        if (n > 0)
+                make(vfs, extent, n);
         return extent;
 }
 
@@ -212,11 +231,11 @@ void extent_give_back(Vfs *vfs) {
 
         room_lock(vfs);
         for (unsigned c = 0; c < EXTENT_SIZES && vfs->bytes_used == 0; c++) {
-                uint32_t n = vfs->extents_made[c] + made_max(c); /* a former worker may have made as many more */
+                uint32_t max = made_max(vfs, c), n = vfs->extents_made[c] + max; /* a former worker may have made as many more */
 
                 if (vfs->extents_made[c] == 0)
                         continue;
-                n = MIN(n, sizes[c].count);
+                n = MIN((n + max - 1) / max * max, sizes[c].count); /* no piece of a huge page */
                 (void) madvise(data_of(store, c, sizes[c].first), (size_t) n * sizes[c].size, MADV_REMOVE);
                 vfs->extents_made[c] = 0;
                 TAILQ_INIT(&vfs->free_extents[c]);

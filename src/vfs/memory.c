@@ -80,11 +80,25 @@ uint64_t memory_layout(void) {
         return hash;
 }
 
+/* At an address that is as aligned as the offset in the file: huge pages must be so. */
 static int memory_map(int fd, Memory **ret) {
-        void *p = mmap(NULL, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+        size_t size = sizeof(Memory) + HUGE_PAGE, before;
+        uint8_t *room = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *p;
 
-        if (p == MAP_FAILED)
+        if (room == MAP_FAILED)
                 return -errno;
+        before = -(uintptr_t) room % HUGE_PAGE;
+        p = mmap(room + before, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+        if (p == MAP_FAILED) {
+                int r = -errno;
+
+                (void) munmap(room, size);
+                return r;
+        }
+        if (before > 0)
+                (void) munmap(room, before);
+        (void) munmap(room + before + sizeof(Memory), HUGE_PAGE - before);
         (void) madvise(p, sizeof(Memory), MADV_DONTDUMP);
         *ret = p;
         return 0;
@@ -183,4 +197,15 @@ int memory_populate(void *start, size_t size) {
         for (uintptr_t p = first; p < last; p += 4096)
                 (void) atomic_fetch_or_explicit((_Atomic uint8_t *) p, 0, memory_order_relaxed);
         return 0;
+}
+
+int memory_populate_huge(void *start) {
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+        int r = memory_populate(start, 1); /* what is wholly a hole is left alone */
+
+        if (r < 0)
+                return r;
+        return madvise(start, HUGE_PAGE, MADV_COLLAPSE) < 0 ? -errno : 0;
 }

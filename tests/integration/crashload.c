@@ -6,7 +6,7 @@
  * SAME-DIR-ELSEWHERE four more contend for a lock file made with O_EXCL, two of them there: another client.
  *
  * Any call that fails or returns something else is one line and an error. The last line is a summary; the exit code is 1
- * if there were errors.
+ * if there were errors. SIGTERM: it ends before the seconds are over, as it would then.
  */
 #include <dirent.h>
 #include <signal.h>
@@ -20,7 +20,7 @@
 
 #define DATA_MAX (300 * 1000)
 
-static struct Shared { _Atomic uint64_t calls, errors, bytes, locks, owners, slowest_us; } * shared;
+static struct Shared { _Atomic uint64_t calls, errors, bytes, locks, owners, slowest_us, end_us; } * shared;
 
 static int id;
 static uint64_t began_us;
@@ -30,6 +30,10 @@ static uint64_t now_us(void) {
 
         (void) clock_gettime(CLOCK_MONOTONIC, &ts);
         return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
+}
+
+static bool is_over(void) {
+        return now_us() >= atomic_load_explicit(&shared->end_us, memory_order_relaxed);
 }
 
 static void wrong(const char *call, const char *path, const char *what) {
@@ -141,14 +145,14 @@ static void directories(const char *tree, const char *dir) {
         (void) closedir(d);
 }
 
-static void tree_run(const char *top, uint64_t end) {
+static void tree_run(const char *top) {
         static uint8_t data[DATA_MAX];
         uint64_t seed = (uint64_t) id * 7919 + (uint64_t) getpid();
         char tree[512], a[600], b[600], c[600];
 
         (void) snprintf(tree, sizeof tree, "%s/p%d", top, id);
         (void) DO(tree, mkdir(tree, 0755));
-        for (unsigned n = 0; now_us() < end; n++) {
+        for (unsigned n = 0; !is_over(); n++) {
                 size_t size = (random_below(&seed, id % 2 ? DATA_MAX : 16000) & ~(uint64_t) 7) + 8;
 
                 size = size > DATA_MAX ? DATA_MAX : size;
@@ -173,11 +177,11 @@ static void tree_run(const char *top, uint64_t end) {
 
 /* ---- who makes a file with O_EXCL has it alone ---- */
 
-static void lock_run(const char *dir, uint64_t end) {
+static void lock_run(const char *dir) {
         char path[600];
 
         (void) snprintf(path, sizeof path, "%s/LOCK", dir);
-        while (now_us() < end) {
+        while (!is_over()) {
                 int fd;
 
                 began_us = now_us();
@@ -213,9 +217,13 @@ static void storm(void) {
         (void) setitimer(ITIMER_REAL, &interval, NULL);
 }
 
+static void on_term(int sig) {
+        (void) sig;
+        atomic_store(&shared->end_us, 0);
+}
+
 int main(int argc, char **argv) {
         int n, n_lockers;
-        uint64_t end;
 
         if (argc < 4) {
                 (void) fprintf(stderr, "Usage: crashload DIR SECONDS NPROC [SAME-DIR-ELSEWHERE]\n");
@@ -224,7 +232,8 @@ int main(int argc, char **argv) {
         shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (shared == MAP_FAILED)
                 return 2;
-        end = now_us() + (uint64_t) atoi(argv[2]) * 1000000;
+        shared->end_us = now_us() + (uint64_t) atoi(argv[2]) * 1000000;
+        (void) signal(SIGTERM, on_term);
         n = atoi(argv[3]);
         n_lockers = argc > 4 ? 4 : 0;
         for (id = 0; id < n + n_lockers; id++)
@@ -232,9 +241,9 @@ int main(int argc, char **argv) {
                         if (id % 4 == 3)
                                 storm();
                         if (id < n)
-                                tree_run(argv[1], end);
+                                tree_run(argv[1]);
                         else
-                                lock_run(id % 2 ? argv[1] : argv[4], end);
+                                lock_run(id % 2 ? argv[1] : argv[4]);
                         _exit(0);
                 }
         while (wait(NULL) > 0)

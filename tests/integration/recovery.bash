@@ -1,14 +1,14 @@
 #!/bin/bash
 # Volumes that do not die: the worker, the keeper, both in turn killed under a load that checks every call; upgrades
 # under it; upgrades that are refused and undone; workers that crash, are stuck, or do not live; all processes killed at
-# once. NFSVOL_SOAK=1: minutes instead of seconds; SOAK_FACTOR: how many times as long (a slow machine needs more for the figures).
+# once. NFSVOL_SOAK=1: minutes instead of seconds, and as many times as the figures need.
 export G_EXPORTS=
 AT_REST=1
 . "$(dirname "${BASH_SOURCE[0]}")/lib.bash"
 
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
-seconds() { if soak; then echo $(($1 * ${SOAK_FACTOR:-20})); else echo "$1"; fi; }
-long=$(if soak; then echo 900; else echo 60; fi)
+seconds() { if soak; then echo $(($1 * 20)); else echo "$1"; fi; }
+long=$(if soak; then echo 2400; else echo 60; fi)
 sanitized() { grep -q -e __asan_init -e __tsan_init "$NFSVOLD"; }
 
 # As in lib.bash, but soon: what is killed in between is to be killed often.
@@ -66,13 +66,14 @@ load_end() { # TIMES WHAT: it must not have noticed
     return $rc
 }
 
-# under_load SECONDS PAUSE ACTION...: the actions in turn, while the load runs. A soak has shorter pauses: it is for numbers.
+# under_load SECONDS PAUSE ACTION...: the actions in turn, while the load runs. A soak is for numbers: its pauses are shorter, and
+# it takes as long as $soak_times take.
 under_load() {
-    local pause=$2 rc=0 n=0
-    ! soak || pause=0.05
-    load_start "$(seconds "$1")"
+    local pause=$2 rc=0 n=0 times=
+    ! soak || pause=0.05 times=${soak_times:-}
+    load_start "$(if [ -n "$times" ]; then echo $long; else seconds "$1"; fi)"
     shift 2
-    while alive "$load"; do
+    while alive "$load" && { [ -z "$times" ] || [ $n -lt "$times" ] || ! kill "$load" 2>/dev/null; }; do
         sleep "$pause" # between two there must be work
         alive "$load" || break
         "${@:$((n % $# + 1)):1}" || { fail "${*:$((n % $# + 1)):1}" || rc=1; break; }
