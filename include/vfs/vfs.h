@@ -100,6 +100,12 @@ typedef struct VfsSync {
 void vfs_locks_end(VfsReactor *vr);
 
 /*
+ * The same of what is open, once it is on the server: the kernel does not close what was open when its connection was aborted, nor
+ * always what was closed right before the last unmount. The .nfs names are removed, before the next vfs_sync_all() is done.
+ */
+void vfs_opens_end(VfsReactor *vr);
+
+/*
  * COMMITs every file with uncommitted data, then sync->done(). If sync waits already: once more for those whose COMMIT is done by
  * then; what was written since a COMMIT was wanted has to wait for the next time.
  */

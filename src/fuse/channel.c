@@ -377,13 +377,21 @@ void channel_release(FuseOp *fop) {
 
 /* ---- the end ---- */
 
-static void channel_synced(VfsSync *sync) {
+static void channel_cleaned(VfsSync *sync) {
         FuseChannel *channel = container_of(sync, FuseChannel, last_sync);
         FuseVolume *volume = channel->volume;
 
         timer_disarm(&channel->late_timer);
         if (atomic_fetch_sub(&volume->n_reading, 1) == 1)
                 volume->finished(volume->userdata);
+}
+
+static void channel_synced(VfsSync *sync) {
+        FuseChannel *channel = container_of(sync, FuseChannel, last_sync);
+
+        sync->done = channel_cleaned;
+        vfs_opens_end(channel->vr);
+        vfs_sync_all(channel->vr, sync);
 }
 
 static void end_is_late(Timer *timer) {

@@ -21,6 +21,7 @@
 #define MANAGER       "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
 #define PRIVATE_BUS   "unix:path=/run/systemd/private"
 #define READY_TIMEOUT (4 * UINT64_C(1000000)) /* usec; of a bus */
+#define OWNER_NS      NSEC_PER_SEC
 #define CALL_TIMEOUT  (6 * UINT64_C(1000000)) /* of a call, and of the job */
 #define NAMES_MAX     16
 #define PART_MAX      80 /* of server and export in the name, escaped */
@@ -316,12 +317,48 @@ static bool in_systemds_pid_namespace(void) {
                strcmp(comm, "init\n") == 0;
 }
 
+static int has_owner(sd_bus *bus, const char *name) {
+        sd_bus_message *reply = NULL;
+        int owned = 0, r;
+
+        r = sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner", NULL,
+                               &reply, "s", name);
+        if (r >= 0)
+                r = sd_bus_message_read(reply, "b", &owned);
+        sd_bus_message_unref(reply);
+        return r < 0 ? r : owned;
+}
+
+/*
+ * Does systemd run this system? In a container that has the host's D-Bus socket it does, although nothing else in it says so; a
+ * bus that our connection has started knows systemd only a moment later. Negative errno: the bus does not answer.
+ */
+static int is_systemds(void) {
+        uint64_t deadline = now_ns() + OWNER_NS;
+        sd_bus *bus = NULL;
+        int r;
+
+        if (sd_booted() > 0)
+                return 1;
+        if (sd_bus_open_system(&bus) < 0)
+                return 0;
+        (void) sd_bus_set_method_call_timeout(bus, CALL_TIMEOUT);
+        r = wait_ready(bus);
+        while (r >= 0 && (r = has_owner(bus, "org.freedesktop.systemd1")) == 0 && now_ns() < deadline)
+                (void) usleep(20 * 1000);
+        sd_bus_close_unref(bus);
+        return r < 0 && r != -ETIMEDOUT ? 0 : r;
+}
+
 int scope_enter(const ScopeConfig *config, char ret_unit[static SCOPE_NAME_MAX], char *message, size_t size) {
         sd_bus *bus = NULL;
         int r;
 
-        if (sd_booted() <= 0)
-                return 0;
+        r = is_systemds();
+        if (r < 0)
+                (void) snprintf(message, size, "the system bus does not answer: %s", strerror(-r));
+        if (r <= 0)
+                return r;
         if (!in_systemds_pid_namespace()) {
                 (void) snprintf(message, size,
                                 "this is a container with a pid namespace of its own, and the daemon would be killed "

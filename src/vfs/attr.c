@@ -50,6 +50,11 @@ static void getattr_start(Op *op) {
         op_send(op);
 }
 
+/* kubelet takes a mount whose root answers EIO for one that can be unmounted, and with ETIMEDOUT (softerr) leaves the pod. */
+static int silence_error(const Op *op, int err) {
+        return op->out_of_time || (err == ETIMEDOUT && inode_is_root(op->inode)) ? EIO : err;
+}
+
 static void getattr_done(NfsCall *call) {
         Op *op = op_done(call);
         uint64_t left;
@@ -60,7 +65,7 @@ static void getattr_done(NfsCall *call) {
         if (call->err) {
                 if (call->err == ESTALE)
                         cache_expire(op->inode);
-                return op_reply_err(op, op->out_of_time ? EIO : call->err);
+                return op_reply_err(op, silence_error(op, call->err));
         }
         if ((call->res.attr.mode & S_IFMT) != op->inode->record->type)
                 return op_reply_err(op, ESTALE);
@@ -202,7 +207,7 @@ static void statfs_done(NfsCall *call) {
         if (!call->err)
                 statfs_store(vfs, &stat);
         else if (!op->out_of_time || !statfs_known(vfs, &stat))
-                return op_reply_err(op, op->out_of_time ? EIO : call->err);
+                return op_reply_err(op, silence_error(op, call->err));
         op_finish(op);
         op->reply->statfs(op, &stat, vfs->write_size, MIN(vfs->memory->mount.info.name_max, (uint32_t) NFS_NAME_MAX));
 }

@@ -186,7 +186,9 @@ static void note_silly_dir(Vfs *vfs, Inode *inode, uint64_t dir) {
 
 /* Under table_lock. */
 static bool give_up(const Vfs *vfs, Inode *inode) {
-        if (!vfs->recovered || !inode->record->silly_dir || inode->n_open > 0 || inode->n_hiding > 0 || inode->gone)
+        bool is_open = inode->n_open > 0 && !vfs->ended;
+
+        if (!vfs->recovered || !inode->record->silly_dir || is_open || inode->n_hiding > 0 || inode->gone)
                 return false;
         inode->gone = true;
         return true;

@@ -681,3 +681,14 @@ void remove_left_over(VfsReactor *vr) {
                         remove_silly(vr, inode, &root);
         }
 }
+
+void vfs_opens_end(VfsReactor *vr) {
+        Vfs *vfs = vr->vfs;
+
+        if (vr->index != 0)
+                return;
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        vfs->ended = true;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        remove_left_over(vr);
+}

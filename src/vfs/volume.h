@@ -217,6 +217,7 @@ struct Vfs {
         TAILQ_HEAD(, Removal) silly_removals; /* table_lock: .nfs names that are being removed (remove.c) */
         _Atomic uint64_t n_silly_gone;        /* so many were */
         _Atomic uint32_t n_hidden;            /* inodes with a .nfs name */
+        bool ended;                           /* the kernel will close nothing any more; table_lock */
 
         _Atomic uint64_t name_gone_at;             /* when a name was last removed or renamed over by us: ns */
         _Atomic uint64_t renamed_at;               /* and when one was last renamed */

@@ -70,14 +70,14 @@ case_dead_server_root_is_answered() { # hard mount, nothing cached: stat and sta
 # The same from a worker that never heard of the server: its memory has the root's attributes, but nothing for STATFS. That ends with
 # an error, in time, and one from which kubelet concludes that the mount is dead (mount-utils, IsCorruptedMnt): with another one the
 # pod could not be deleted.
-limit_dead_server_root_is_an_error=90
+limit_dead_server_root_is_an_error=120
 case_dead_server_root_is_an_error() {
-    local how
-    for how in pause kill; do
-        mount_at "$M" actimeo=0
+    local how options
+    while read -r how options; do
+        mount_at "$M" "actimeo=0,$options"
         server $how
         kill -KILL "$(worker_pid)"
-        timeout -s KILL 60 python3 - "$M" <<'END'
+        timeout -s KILL 60 python3 - "$M" <<'PY'
 import errno, os, sys, time
 CORRUPTED = {"ENOTCONN", "ESTALE", "EIO", "EACCES", "EHOSTDOWN"}
 for ask in os.stat, os.statvfs, os.stat, os.statvfs:
@@ -90,12 +90,16 @@ for ask in os.stat, os.statvfs, os.stat, os.statvfs:
     took = time.monotonic() - start
     print(f"# {ask.__name__}: {got} after {took:.1f} s")
     assert took < 8 and (got in CORRUPTED or ask is os.stat and got == "no error"), (ask.__name__, got, took)
-END
+PY
         timeout -s KILL 20 umount "$M"
         [ $how = kill ] || server cont
         [ $how = pause ] || server restart
         wait_for 20 no_volumes
-    done
+    done <<END
+pause hard
+kill hard
+pause softerr,timeo=10,retrans=1
+END
 }
 
 limit_deleted_while_the_server_is_dead=90
