@@ -1,6 +1,7 @@
 /*
- * Log lines for humans. A log call never blocks: the sink is a non-blocking descriptor (of the journal, of syslogd, or of the
- * kernel's log, whichever is there) or stderr, and a line that does not fit at once is dropped and counted.
+ * Log lines for humans. A log call never waits for who reads: the sink is a non-blocking socket (of the journal, or else of
+ * syslogd), or else the kernel's log, or stderr. A line that does not fit at once is dropped and counted; the kernel
+ * drops without a word, and may print to a console of the machine before it returns.
  *
  * Any thread. Each line carries the volume that log_open() named, and goes out with one send.
  */

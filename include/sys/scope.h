@@ -36,7 +36,7 @@ typedef struct ScopeConfig {
  *   0           systemd is not what runs this system: nothing was done
  *   negative    systemd refused or did not answer within a bound (-ETIMEDOUT); message says what and why
  *
- * The system bus is tried first, then systemd's private socket (root). Blocks for at most about 20 s.
+ * The system bus is tried first, then systemd's private socket (root). Blocks for at most about 30 s.
  */
 int scope_enter(const ScopeConfig *config, char ret_unit[static SCOPE_NAME_MAX], char *message, size_t size);
 

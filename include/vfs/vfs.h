@@ -100,8 +100,9 @@ typedef struct VfsSync {
 void vfs_locks_end(VfsReactor *vr);
 
 /*
- * The same of what is open, once it is on the server: the kernel does not close what was open when its connection was aborted, nor
- * always what was closed right before the last unmount. The .nfs names are removed, before the next vfs_sync_all() is done.
+ * The same of what is open: the kernel does not close what was open when its connection was aborted, nor always what was closed
+ * right before the last unmount. The .nfs names are removed, before the next vfs_sync_all() is done. After a first one, so that
+ * nothing that is written is of a file that has gone.
  */
 void vfs_opens_end(VfsReactor *vr);
 

@@ -1,5 +1,5 @@
 /*
- * One line, one send on a non-blocking descriptor. Whoever logs on a request path loses the line rather
+ * One line, one send on a non-blocking socket, or one write. Whoever logs on a request path loses the line rather
  * than time. The journal's native protocol is a datagram of FIELD=value lines (systemd's
  * JOURNAL_NATIVE_PROTOCOL); it is written by hand because sd_journal_send() blocks. So is syslogd's (RFC 3164), because
  * syslog(3) does, and opens a socket when it finds its own broken, which a confined worker may not.

@@ -401,7 +401,10 @@ static void end_is_late(Timer *timer) {
         timer_arm(channel->reactor, timer, reactor_now(channel->reactor) + LATE_AGAIN_NS);
 }
 
-/* ENODEV: the last mount has gone. What was written is brought to stable storage before we go. */
+/*
+ * ENODEV: the last mount has gone, or somebody has aborted the connection. What was written is brought to stable storage, and
+ * then the .nfs names are removed, before we go.
+ */
 static void channel_finish(FuseChannel *channel) {
         if (channel->finished)
                 return;

@@ -23,6 +23,7 @@
 #define READY_TIMEOUT (4 * UINT64_C(1000000)) /* usec; of a bus */
 #define OWNER_NS      NSEC_PER_SEC
 #define CALL_TIMEOUT  (6 * UINT64_C(1000000)) /* of a call, and of the job */
+#define COMM_SIZE     32
 #define NAMES_MAX     16
 #define PART_MAX      80 /* of server and export in the name, escaped */
 
@@ -306,15 +307,22 @@ static bool is_transport_error(int r) {
                r == -EHOSTUNREACH || r == -ENOTSUP;
 }
 
+/* Its name, or "": not known. */
+static const char *first_process(char comm[static COMM_SIZE]) {
+        if (io_read_file("/proc/1/comm", comm, COMM_SIZE) < 0)
+                comm[0] = '\0';
+        comm[strcspn(comm, "\n")] = '\0';
+        return comm;
+}
+
 /*
  * A pid namespace ends with its first process, and everything in it is killed, whatever cgroup it is in. So a
  * daemon can outlive its caller only in the namespace whose first process is systemd.
  */
 static bool in_systemds_pid_namespace(void) {
-        char comm[32];
+        char comm[COMM_SIZE];
 
-        return io_read_file("/proc/1/comm", comm, sizeof comm) < 0 || strcmp(comm, "systemd\n") == 0 ||
-               strcmp(comm, "init\n") == 0;
+        return *first_process(comm) == '\0' || strcmp(comm, "systemd") == 0 || strcmp(comm, "init") == 0;
 }
 
 static int has_owner(sd_bus *bus, const char *name) {
@@ -330,24 +338,30 @@ static int has_owner(sd_bus *bus, const char *name) {
 }
 
 /*
- * Does systemd run this system? In a container that has the host's D-Bus socket it does, although nothing else in it says so; a
- * bus that our connection has started knows systemd only a moment later. Negative errno: the bus does not answer.
+ * Does systemd run this system? In a container that has the host's D-Bus socket it does, although nothing else in it says so. One
+ * that sees systemd as its first process waits for the bus, which knows systemd only a moment after it was started by our
+ * connection, and takes no answer for an error; without that, whoever does not answer is not systemd's.
  */
 static int is_systemds(void) {
-        uint64_t deadline = now_ns() + OWNER_NS;
+        char comm[COMM_SIZE];
+        bool expected = strcmp(first_process(comm), "systemd") == 0;
+        uint64_t deadline = now_ns() + (expected ? OWNER_NS : 0);
         sd_bus *bus = NULL;
         int r;
 
         if (sd_booted() > 0)
                 return 1;
-        if (sd_bus_open_system(&bus) < 0)
+        r = sd_bus_open_system(&bus);
+        if (r == -ENOENT || r == -ECONNREFUSED)
                 return 0;
-        (void) sd_bus_set_method_call_timeout(bus, CALL_TIMEOUT);
-        r = wait_ready(bus);
+        if (r >= 0) {
+                (void) sd_bus_set_method_call_timeout(bus, CALL_TIMEOUT);
+                r = wait_ready(bus);
+        }
         while (r >= 0 && (r = has_owner(bus, "org.freedesktop.systemd1")) == 0 && now_ns() < deadline)
                 (void) usleep(20 * 1000);
         sd_bus_close_unref(bus);
-        return r < 0 && r != -ETIMEDOUT ? 0 : r;
+        return r < 0 && !expected ? 0 : r;
 }
 
 int scope_enter(const ScopeConfig *config, char ret_unit[static SCOPE_NAME_MAX], char *message, size_t size) {

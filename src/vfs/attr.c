@@ -50,9 +50,12 @@ static void getattr_start(Op *op) {
         op_send(op);
 }
 
-/* kubelet takes a mount whose root answers EIO for one that can be unmounted, and with ETIMEDOUT (softerr) leaves the pod. */
+/*
+ * kubelet takes a mount whose root answers EIO for one that can be unmounted, and with ETIMEDOUT (softerr) leaves the pod. The root
+ * of a mount can be any directory.
+ */
 static int silence_error(const Op *op, int err) {
-        return op->out_of_time || (err == ETIMEDOUT && inode_is_root(op->inode)) ? EIO : err;
+        return op->out_of_time || (err == ETIMEDOUT && S_ISDIR(op->inode->record->type)) ? EIO : err;
 }
 
 static void getattr_done(NfsCall *call) {

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "base/crashpoint.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "pending.h"
 
@@ -96,10 +97,21 @@ static Extent *take_from(Vfs *vfs, unsigned c) {
 
 /*
  * A stream fills its extents at once, so they come in huge pages. What takes small ones comes and goes with the requests, and
- * to make a huge page is a stall of milliseconds.
+ * to make a huge page can be a stall of milliseconds: the kernel asks all CPUs for pages that they keep in hand (lru_add_drain_all()).
+ * A CPU that is reserved for somebody may not get to that at all.
  */
 static bool in_huge_pages(const Vfs *vfs, unsigned c) {
-        return c > 0 && vfs->bytes_max >= HUGE_FROM;
+        return c > 0 && vfs->huge_pages && vfs->bytes_max >= HUGE_FROM;
+}
+
+static bool cpus_are_reserved(void) {
+        static const char *const lists[] = { "/sys/devices/system/cpu/isolated", "/sys/devices/system/cpu/nohz_full" };
+        char text[256];
+
+        for (unsigned i = 0; i < ELEMENTSOF(lists); i++)
+                if (io_read_file(lists[i], text, sizeof text) > 0 && text[0] >= '0' && text[0] <= '9')
+                        return true;
+        return false;
 }
 
 static uint32_t made_max(const Vfs *vfs, unsigned c) {
@@ -342,6 +354,7 @@ int extent_table_load(Vfs *vfs) {
         int r = 0;
 
         vfs->bytes_max = BYTES_ALL;
+        vfs->huge_pages = !cpus_are_reserved();
         vfs->extents = mmap(NULL, EXTENTS_MAX * sizeof *vfs->extents, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (vfs->extents == MAP_FAILED) {

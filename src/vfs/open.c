@@ -205,6 +205,18 @@ bool inode_give_up(Vfs *vfs, Inode *inode) {
         return given_up;
 }
 
+Inode *inode_give_up_pinned(Vfs *vfs, uint32_t index) {
+        Inode *inode = &vfs->inodes[index];
+        bool given_up;
+
+        (void) pthread_mutex_lock(&vfs->table_lock);
+        given_up = inode->record && atomic_load(&inode->record->used) == 1 && give_up(vfs, inode);
+        if (given_up)
+                inode->n_busy++;
+        (void) pthread_mutex_unlock(&vfs->table_lock);
+        return given_up ? inode : NULL;
+}
+
 bool inode_hide_begin(Vfs *vfs, Inode *inode, uint64_t dir, bool again) {
         bool begun;
 

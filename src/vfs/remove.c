@@ -199,6 +199,7 @@ static bool hide_begin(Op *op, Inode *victim, const Inode *dir) {
                 return false;
         }
         op->victim = victim;
+        background_begin(op->reactor); /* the end of the connection waits for it, for a name that nobody would remove */
         return true;
 }
 
@@ -209,6 +210,7 @@ static void hide_end(Op *op, const Inode *dir) {
         if (inode_hide_end(op->reactor->vfs, victim, dir->nodeid, op->name.is_hidden))
                 remove_silly(op->reactor, victim, &op->cred);
         inode_unpin(op->reactor->vfs, victim);
+        background_end(op->reactor);
 }
 
 /* It has its .nfs name now. */
@@ -675,10 +677,12 @@ void remove_left_over(VfsReactor *vr) {
         uint32_t high = atomic_load(&vfs->memory->inodes_high);
 
         for (uint32_t i = 1; i < high; i++) {
-                Inode *inode = &vfs->inodes[i];
+                Inode *inode = inode_give_up_pinned(vfs, i);
 
-                if (inode->record && atomic_load(&inode->record->used) == 1 && inode_give_up(vfs, inode))
-                        remove_silly(vr, inode, &root);
+                if (!inode)
+                        continue;
+                remove_silly(vr, inode, &root);
+                inode_unpin(vfs, inode);
         }
 }
 

@@ -214,7 +214,7 @@ void background_end(VfsReactor *vr) {
 
         if (--vr->n_background > 0)
                 return;
-        while ((sync = TAILQ_FIRST(&vr->syncs))) {
+        while (vr->n_background == 0 && (sync = TAILQ_FIRST(&vr->syncs))) { /* one that is done may begin something */
                 TAILQ_REMOVE(&vr->syncs, sync, sync_link);
                 sync->waiting = false;
                 sync->done(sync);

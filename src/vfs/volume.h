@@ -210,6 +210,7 @@ struct Vfs {
         TAILQ_HEAD(, Extent) free_extents[EXTENT_SIZES];
         uint32_t extents_made[EXTENT_SIZES]; /* those of a size above have no memory yet */
         uint64_t bytes_used;                 /* capacity of those that are not free */
+        bool huge_pages;                     /* for large extents: no CPU is reserved for others */
         uint64_t bytes_max;                  /* ... and no more than this, but for one */
         _Atomic uint64_t quiet_since;        /* ns: nothing of any file is pending; 0: not known to be so */
         struct OpList for_room;              /* WRITEs that wait */
@@ -356,8 +357,10 @@ void inode_seen_in(Vfs *vfs, Inode *inode, uint64_t parent, const char *name);
 void inodes_moved(Vfs *vfs);
 /* Does somebody have it open? */
 bool inode_is_open(Vfs *vfs, Inode *inode);
-/* It has a .nfs name, nobody has it open, and from now on nobody can: remove_silly(). */
+/* It has a .nfs name, nobody has it open (or will ever close it: Vfs.ended), and from now on nobody can: remove_silly(). */
 bool inode_give_up(Vfs *vfs, Inode *inode);
+/* The same of the inode at that place of the table, if there is one. It is pinned; NULL: no. */
+Inode *inode_give_up_pinned(Vfs *vfs, uint32_t index);
 /*
  * It is about to get its .nfs name, in dir. false: nobody has it open any more, so that it needs none. again: that does not
  * matter, a former worker has begun with it.
@@ -388,7 +391,10 @@ uint32_t name_hash(const char *name);
 bool is_silly_name(const Vfs *vfs, const Inode *inode, const char *name);
 /* The last close of a file that was unlinked while open: removes its .nfs name, in the background. */
 void remove_silly(VfsReactor *vr, Inode *inode, const NfsCred *cred);
-/* The same for all whose last close a former worker did not live to act on; once what it was doing is being done again. */
+/*
+ * The same for all whose last close a former worker did not live to act on, once what it was doing is being done again; and
+ * for all, once the kernel closes nothing any more.
+ */
 void remove_left_over(VfsReactor *vr);
 
 /* ---- vfs.c ---- */

@@ -46,6 +46,22 @@ case_root_squashed() {
     rm -r "${dir:?}"/*
 }
 
+case_removed_and_aborted_squashed() { # its .nfs name goes, too: somebody who may remove it is found
+    local dir=$T/server/squash_root holder
+    mkdir "$dir/theirs"
+    chown 1000:1000 "$dir/theirs"
+    mount_at "$M" "" 127.0.0.1:/squash_root
+    as 1000 "exec 9>$M/theirs/f; rm $M/theirs/f; exec sleep 60" & holder=$!
+    wait_for 10 eval 'ls -A "$dir/theirs" | grep "^\.nfs"'
+    abort_connection "$M"
+    umount "$M" || umount -l "$M" # he may not have gone yet
+    kill $holder || :
+    wait $holder || :
+    wait_for 20 keepers_are 0
+    rmdir "$dir/theirs"
+    rm -f "$NFSVOL_RUNDIR"/*.lock # an aborted volume leaves it behind
+}
+
 case_everybody_squashed() { # a pod that runs as 33 on an export of 1000
     local dir=$T/server/squash_all
     chown 1000:1000 "$dir"

@@ -254,22 +254,28 @@ case_made_elsewhere_and_no_file() { names kinds 0; }
 case_renamed_here() { names renamed 0; }
 
 # The kernel closes nothing when its connection is aborted, and not always what was closed right before the last unmount.
-case_removed_and_aborted() {
-    local minor
-    mount_at "$M"
-    minor=$(mountpoint -d "$M")
-    exec 9>"$M/aborted"
-    echo x >&9
-    rm "$M/aborted"
-    ls -A "$T/server/export" | grep '^\.nfs'
-    mkdir -p /sys/fs/fuse/connections
-    [ -e "/sys/fs/fuse/connections/${minor#*:}/abort" ] || mount -t fusectl fusectl /sys/fs/fuse/connections
-    echo 1 >"/sys/fs/fuse/connections/${minor#*:}/abort"
-    exec 9>&- || :
-    umount "$M"
-    wait_for 10 keepers_are 0
-    not grep '^\.nfs' <(ls -A "$T/server/export")
-    rm -f "$NFSVOL_RUNDIR"/*.lock # an aborted volume leaves it behind
+limit_removed_and_aborted=90
+case_removed_and_aborted() { # also while the server is away, and the worker that noticed is dead
+    local how
+    for how in true "server kill" kill_both; do
+        mount_at "$M"
+        exec 9>"$M/aborted"
+        echo x >&9
+        rm "$M/aborted"
+        ls -A "$T/server/export" | grep '^\.nfs'
+        $how
+        abort_connection "$M"
+        exec 9>&- || :
+        umount "$M"
+        [ "$how" = true ] || { sleep 1; server start; }
+        wait_for 20 keepers_are 0
+        not grep '^\.nfs' <(ls -A "$T/server/export")
+        rm -f "$NFSVOL_RUNDIR"/*.lock # an aborted volume leaves it behind
+    done
+}
+kill_both() {
+    server kill
+    kill -KILL "$(worker_pid)"
 }
 
 # Two clients of one export, each in a network of its own, which know nothing of each other: what one has closed the other sees when it opens,

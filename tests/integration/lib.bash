@@ -142,6 +142,15 @@ wait_for() {
     done
 }
 
+abort_connection() { # DIR: of the mount there
+    local minor
+    minor=$(mountpoint -d "$1")
+    minor=${minor#*:}
+    mkdir -p /sys/fs/fuse/connections
+    [ -e "/sys/fs/fuse/connections/$minor/abort" ] || mount -t fusectl fusectl /sys/fs/fuse/connections
+    echo 1 >"/sys/fs/fuse/connections/$minor/abort"
+}
+
 monotonic_ms() { # of a clock that nobody sets
     local up
     read -r up _ </proc/uptime

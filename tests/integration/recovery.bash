@@ -503,7 +503,7 @@ case_notifier_killed() { # old pages must not be taken for new ones because nobo
     rm "$M/f"
 }
 
-# Where the system keeps cores, one of a worker is whole: it has the threads, and the recovery memory.
+# Where the system keeps cores, there is one of a worker that crashed (without the recovery memory, which is users' data).
 case_segv_leaves_a_core() {
     mount_at "$M"
     ! sanitized || { echo "the sanitizer has handlers of its own"; exit 77; }
