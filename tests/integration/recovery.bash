@@ -546,6 +546,33 @@ case_stuck_worker() {
     rm "$M/x"
 }
 
+limit_spinning_worker=60
+case_spinning_worker() { # it says where it turns
+    export NFSVOL_WATCHDOG=4
+    mount_at "$M"
+    : >"$LOG"
+    old=$(worker_pid)
+    python3 - "$old" <<'PY'
+import platform, sys, time
+pid = sys.argv[1]
+jump_to_itself = {"x86_64": b"\xeb\xfe", "aarch64": b"\x00\x00\x00\x14"}[platform.machine()]
+while "running" in (call := open(f"/proc/{pid}/syscall").read()): time.sleep(0.01)
+with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory: # where its system call returns to
+    memory.seek(int(call.split()[-1], 16))
+    memory.write(jump_to_itself)
+PY
+    echo x >"$M/x" # waits
+    gone "$old"
+    cat "$LOG"
+    logged 'the worker is stuck: reactor 0 has not turned for 4 s'
+    logged "worker's thread $old (nfsvol-worker): state R"
+    logged "worker's stack: .*libc.*epoll_wait"
+    logged "worker's stack: nfsvold("
+    wait_for 5 logged 'was stuck and has been killed: serving again'
+    [ "$(status_of stuck)" = 1 ]
+    rm "$M/x"
+}
+
 # Waiting for the server is not being stuck, nor is having nothing to do.
 case_waiting_is_not_stuck() {
     export NFSVOL_WATCHDOG=2

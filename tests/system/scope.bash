@@ -169,14 +169,14 @@ case_systemd_does_not_answer() { # nor does the bus: the same within the bound, 
 }
 
 # Without systemd: on without a scope, which status says, unless one is required.
-case_no_systemd() {
+case_no_systemd() { # neither its directory nor a bus
     local rc=0
-    unshare --mount bash -c "mount -t tmpfs none /run/systemd && mount.nfs $SRC $M -o $OPTIONS,scope=required" 2>err || rc=$?
+    unshare --mount bash -c "mount -t tmpfs none /run && mount.nfs $SRC $M -o $OPTIONS,scope=required" 2>err || rc=$?
     cat err
     [ $rc = 32 ]
     grep -q 'scope=required, but systemd does not run this system' err
     wait_for 5 no_volumes
-    unshare --mount --propagation unchanged bash -c "mount --make-slave /run && mount -t tmpfs none /run/systemd && mount.nfs $SRC $M -o $OPTIONS"
+    unshare --mount --propagation unchanged bash -c "mount --make-slave /run && mount -t tmpfs none /run && mount.nfs $SRC $M -o $OPTIONS"
     mountpoint -q "$M"
     [ -z "$(status_of scope)" ]
     nfsvol status | grep -q 'scope *none'
