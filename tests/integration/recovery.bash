@@ -643,7 +643,7 @@ case_failing() {
     not ls "$M" 2>/dev/null
     [ "$(cat "/proc/$(worker_pid)/comm")" = nfsvol-refuser ]
     cat "$LOG"
-    logged 'anything (12 in a row), .* answered with EIO'
+    wait_for 10 logged 'anything (12 in a row), .* answered with EIO' # journalctl may lag
     nfsvol status "$M" | tee out
     grep -q 'problem .*EIO.*killed by signal 6.*upgrade' out
     kill_keeper # what state it is in, the next one knows
