@@ -193,7 +193,7 @@ limit_request_that_kills=120
 case_request_that_kills() {
     local reader
     echo data | tee "$T/server/export/f" >"$T/server/export/g"
-    NFSVOL_CRASH_AT=extent-filled:1:6 mount_at "$M" hard,nconnect=2
+    NFSVOL_CRASH_AT=extent-filled:1:6 mount_at "$M" hard,nconnect=2,actimeo=600 # the shell's fstat(2) is not to wait
     exec 8<"$M/f" 9<>"$M/g"
     server pause
     dd iflag=direct bs=4096 <&8 >"$T/read" 2>/dev/null & reader=$!

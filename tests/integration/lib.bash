@@ -255,6 +255,17 @@ PY
 }
 logged() { grep -q -- "$1" "$LOG"; }
 
+# What a case was about when its time was over: PGID.
+stuck() {
+    local pid
+    for pid in $(pgrep -g "$1"); do
+        ps -o pid,stat,args -p "$pid" | tail -n 1
+        ! grep -q '^[^/]*fuse' "/proc/$pid/stack" || cat "/proc/$pid/stack"
+    done
+    timeout 10 nfsvol status
+    tail -n 5 "$LOG"
+}
+
 # What there still is, and what it waits for.
 left_behind() {
     local pid
@@ -292,7 +303,7 @@ run_case() {
     ) </dev/null >>"$log" 2>&1 &
     local pid=$!
     set +m
-    (sleep "$limit"; echo "time-out after $limit s" >>"$log"; kill -KILL -- "-$pid") 2>/dev/null &
+    (sleep "$limit"; { echo "time-out after $limit s"; stuck "$pid"; } >>"$log" 2>&1; kill -KILL -- "-$pid") 2>/dev/null &
     local watchdog=$!
     wait "$pid" 2>/dev/null || rc=$?
     kill "$watchdog" 2>/dev/null
