@@ -165,6 +165,8 @@ typedef struct VolumeList {
 int volume_list_read(VolumeList *ret, bool ask);
 bool is_volume_id(const char *name);
 void volume_list_done(VolumeList *list);
+/* A mount that somebody has of it: not the one that all of them are binds of. */
+bool volume_is_used_by(const VolumeInfo *info, const MountEntry *entry);
 
 /* What a user calls a volume: a directory it is mounted on, a source, an id; NULL: all of them. */
 typedef struct VolumeName {

@@ -36,7 +36,7 @@ static json_t *mounts_to_json(const VolumeList *list, const VolumeInfo *info) {
         json_t *array = json_array();
 
         for (size_t i = 0; i < list->table.n_entries; i++)
-                if (info->dev != 0 && list->table.entries[i].dev == info->dev)
+                if (volume_is_used_by(info, &list->table.entries[i]))
                         (void) json_array_append_new(array, text_to_json(list->table.entries[i].target));
         return array;
 }

@@ -202,7 +202,7 @@ static void status_print(const VolumeList *list, const VolumeInfo *info) {
         for (size_t i = 0; i < list->table.n_entries; i++) {
                 const MountEntry *entry = &list->table.entries[i];
 
-                if (info->dev != 0 && entry->dev == info->dev)
+                if (volume_is_used_by(info, entry))
                         (void) printf("    %s%s%s (%s)\n", entry->target, strcmp(entry->root, "/") == 0 ? "" : " from ",
                                       strcmp(entry->root, "/") == 0 ? "" : entry->root, entry->options);
         }

@@ -101,6 +101,14 @@ static int volume_add_id(VolumeList *list, const char *id, bool ask) {
         return info->source ? 0 : -ENOMEM;
 }
 
+bool volume_is_used_by(const VolumeInfo *info, const MountEntry *entry) {
+        char path[PATH_MAX];
+
+        if (info->dev == 0 || entry->dev != info->dev)
+                return false;
+        return !info->id[0] || volume_mountpoint(info->id, path, sizeof path) < 0 || strcmp(entry->target, path) != 0;
+}
+
 /* Mounts whose volume has gone without them. */
 static int volume_add_orphans(VolumeList *list) {
         for (size_t i = 0; i < list->table.n_entries; i++) {

@@ -27,7 +27,7 @@
 #include "private.h"
 
 #define WATCH_NS  (250 * NSEC_PER_MSEC)
-#define SILENT_NS (3 * NSEC_PER_SEC)
+#define SILENT_NS (500 * NSEC_PER_MSEC) /* with WATCH_NS: who is killed is gone within a second */
 #define AGAIN_NS  NSEC_PER_SEC
 
 #define PF_EXITING 0x4 /* the kernel's, in /proc/<tid>/stat: proc(5) */

@@ -285,10 +285,12 @@ limit_killed_in_time=60
 case_killed_in_time() { # whoever waits for a dead server, for whatever, can be killed, and is gone within a second
     mount_at "$M" actimeo=60
     python3 - "$M" "$(server pid)" <<'PY'
-import fcntl, mmap, os, signal, sys, time
+import ctypes, fcntl, mmap, os, platform, signal, struct, sys, time
 m, server = sys.argv[1], int(sys.argv[2])
+SETUP, SUBMIT, GETEVENTS = (206, 209, 208) if platform.machine() == "x86_64" else (0, 2, 4)
+PREAD, PWRITE = 0, 1
 def path(name): return f"{m}/{name}/f"
-def fd_of(name): return os.open(path(name), os.O_RDWR)
+def fd_of(name): return os.open(path(name), os.O_RDWR | (os.O_DIRECT if name.startswith(("direct", "aio")) else 0))
 def write_and(then, fd):
     os.pwrite(fd, b"x" * 5000, 0)
     then(fd)
@@ -299,11 +301,22 @@ def store_and_sync(fd):
     pages = mmap.mmap(fd, 4096)
     pages[0] = 1
     pages.flush()
+def aio(fd, call): # io_submit(2), for which the kernel waits when the process ends, and never interrupts it
+    syscall, context = ctypes.CDLL(None, use_errno=True).syscall, ctypes.c_ulong(0)
+    assert syscall(SETUP, 8, ctypes.byref(context)) == 0
+    buffer = mmap.mmap(-1, 4096)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    iocb = ctypes.create_string_buffer(struct.pack("QIiHhIQQqQII", 0, 0, 0, call, 0, fd, address, 4096, 4096, 0, 0, 0))
+    assert syscall(SUBMIT, context, 1, ctypes.byref(ctypes.pointer(iocb))) == 1
+    events = ctypes.create_string_buffer(32)
+    syscall(GETEVENTS, context, 1, 1, events, None)
 waits = {  # each in a directory of its own; with a file that was opened before
     "pread": lambda fd: os.pread(fd, 100, 1 << 20), "a page of a mapping": lambda fd: mmap.mmap(fd, 2 << 20)[1500000],
     "write and fsync": lambda fd: write_and(os.fsync, fd), "write and close": lambda fd: write_and(os.close, fd),
     "msync": store_and_sync, "lock": lambda fd: fcntl.lockf(fd, fcntl.LOCK_EX), "flock": lambda fd: fcntl.flock(fd, fcntl.LOCK_EX),
     "ftruncate": lambda fd: os.ftruncate(fd, 10),
+    "direct pread": lambda fd: os.preadv(fd, [mmap.mmap(-1, 4096)], 0), "direct pwrite": lambda fd: os.pwrite(fd, mmap.mmap(-1, 4096), 0),
+    "aio read": lambda fd: aio(fd, PREAD), "aio write": lambda fd: aio(fd, PWRITE),
     "lookup with data written": look_with_data_written,
     "lookup": lambda name: os.stat(path(name) + "none"), "open": lambda name: fd_of(name), "list": lambda name: os.listdir(f"{m}/{name}"),
     "create": lambda name: os.open(path(name) + "new", os.O_CREAT | os.O_EXCL), "mkdir": lambda name: os.mkdir(path(name) + "d"),
@@ -317,7 +330,7 @@ for i, name in enumerate(waits):
     with open(path(name), "wb") as f:
         f.truncate(2 << 20)
     os.chmod(path(name), 0o755)
-    args[name] = fd_of(name) if i < 8 else name
+    args[name] = fd_of(name) if i < 12 else name
 fd_of_data = os.open(m + "/data", os.O_CREAT | os.O_WRONLY)
 pids = {}
 os.kill(server, signal.SIGSTOP)

@@ -145,8 +145,8 @@ through_seconds=$(if [ -n "${NFSVOL_SOAK:-}" ]; then echo 300; else echo 20; fi)
 through_it_all() { # STOP: what happens, in turn, for that time or until the file STOP is there; $n is how much it was
     local end=$((SECONDS + through_seconds)) events=(
         "kubelet_again systemctl restart kubelet" "kubelet_again systemctl kill -s KILL kubelet"
-        "systemctl daemon-reload" "kill_role worker_pid" "systemctl daemon-reexec" "kill_role keeper_pid"
-        "kill_role worker_pid" "nfsvol upgrade --all")
+        "systemctl stop kubelet" "kill_role worker_pid" kubelet_gone "kill_role keeper_pid" kubelet_starts
+        "systemctl daemon-reload" "systemctl daemon-reexec" "$ISOLATE" "kill_role worker_pid" kubelet_starts "nfsvol upgrade --all")
     n=0
     while [ $SECONDS -lt $end ] && [ ! -e "$1" ]; do
         ${events[n % ${#events[@]}]}
@@ -154,9 +154,9 @@ through_it_all() { # STOP: what happens, in turn, for that time or until the fil
         sleep 0.5
     done
 }
-pod_runs() { # UNIT COMMAND: in a pod, with the volume at /tmp/pod
+pod_runs() { # COMMAND: in a pod, with the volume at /tmp/pod
     mkdir -p /tmp/pod
-    systemd-run -q --unit="$1" -p PrivateMounts=yes bash -c "mount --bind $M /tmp/pod && cd $T || exit 1; $2"
+    setsid unshare --mount bash -c "mount --bind $M /tmp/pod && cd $T || exit 1; $1" & # no unit, which isolate would stop
 }
 
 limit_fio_through_it_all=$((through_seconds + 120))
@@ -164,7 +164,7 @@ case_fio_through_it_all() {
     kubelet_mounts
     rm -f "$T"/fio.*
     fio_jobs /tmp/pod 24m >"$T/fio.job"
-    pod_runs pod-fio "
+    pod_runs "
         until [ -e $T/fio.stop ]; do fio --output=$T/fio.out $T/fio.job || { touch $T/fio.failed; exit 1; }; echo >>$T/fio.rounds; done
         touch $T/fio.done"
     through_it_all "$T/fio.failed"
@@ -181,7 +181,7 @@ case_checked_load_through_it_all() { # what recovery.bash runs, some of it on th
     kubelet_mounts
     rm -f "$T"/load.*
     mkdir "$M/load"
-    pod_runs pod-load "
+    pod_runs "
         if $PROGRAMS/crashload /tmp/pod/load $through_seconds 8 $T/server/export/load >$T/load.out 2>&1
         then touch $T/load.done; else touch $T/load.failed; fi"
     through_it_all "$T/load.failed"

@@ -100,8 +100,11 @@ all_there() {
     echo "# $n files, $((SECONDS - start)) s"
 }
 
-# (the writers are not ordered after the mount, as pods are not: systemd may find it busy and leave it to us)
-check in_order 'Stopped.*writer@1' 'Stopped.*NFS volume 127.0.0.1:/export' 'Stopped target network.target'
+# The writers are not ordered after the mount, as pods are not: systemd may find it busy and leave it to us.
+for writer in 1 2 3; do
+    check in_order "Stopped.*writer@$writer" 'Unmounted mnt-volume.mount\|unmounted /mnt/volume' \
+        'Stopped.*NFS volume 127.0.0.1:/export' 'Stopped target network.target'
+done
 check test $((SECONDS - start)) -lt 60
 check all_there
 if [ -z "$problem" ]; then
