@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "base/util.h"
 #include "nfs/types.h"
 
 /* Is the server's lock manager (NLM version 4) looked for, and is it an error if there is none? */
@@ -54,6 +55,7 @@ typedef struct NfsMountResult {
         NfsFh root;
         NfsAttr root_attr;
         NfsFsInfo info;
+        uint64_t rtt_ns; /* the fastest answer it gave */
         /*
          * The export that MNT accepted: path itself or, when the server refused path with NOENT, NOTDIR
          * or ACCES, the nearest of its parents that it does export and below which path can be looked up.
@@ -61,6 +63,13 @@ typedef struct NfsMountResult {
          */
         char export[4096];
 } NfsMountResult;
+
+/* To keep in flight to a server that is so far away: 256 MB/s, within these bounds. */
+static inline uint64_t nfs_bytes_in_flight(const NfsMountResult *mount, uint64_t min, uint64_t max) {
+        uint64_t bytes = MIN(mount->rtt_ns / 1000 * 256, max);
+
+        return MAX(min, bytes);
+}
 
 /*
  * NFS_MOUNT_OK: ret is filled. Else ret is untouched and message (size bytes) holds one line: what

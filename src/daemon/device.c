@@ -17,17 +17,22 @@
 #include "sys/mounts.h"
 #include "vfs/vfs.h"
 
+#define AHEAD_MAX (16u << 20) /* a fault in a mapping may read as much */
+
 /*
  * Read-ahead is 128 KiB whatever INIT says, and the kernel sets it when INIT is answered: so after that. Enough to keep
- * several READs of the largest size on the wire.
+ * several READs of the largest size on the wire, more to a server that is far away. The kernel has up to twice as much in flight.
  */
 void device_set_readahead(const Keeper *keeper) {
+        uint64_t bytes = nfs_bytes_in_flight(&keeper->memory->mount, 0, 2 * AHEAD_MAX) / 2;
         char path[128], value[32];
         int r;
 
         (void) snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(keeper->record->dev),
                         minor(keeper->record->dev));
-        (void) snprintf(value, sizeof value, "%u", MAX(keeper->record->read_size / 1024 * 4, 512u));
+        bytes = MAX(bytes, keeper->record->read_size * UINT64_C(4));
+        bytes = MAX(bytes, UINT64_C(512) << 10);
+        (void) snprintf(value, sizeof value, "%llu", (unsigned long long) bytes / 1024);
         r = io_write_file(path, value);
         if (r < 0)
                 log_notice("read-ahead stays as it is: %s: %s", path, strerror(-r));

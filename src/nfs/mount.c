@@ -361,8 +361,10 @@ static int mnt_parent(Mount *m, const NfsAddr *addr, const NfsAddr *mountd, cons
 }
 
 static int nfs_call(Mount *m, RpcClient *client, NfsCall *call) {
+        uint64_t began = now_ns();
         int r = client_nfs_call(client, call, m->deadline);
 
+        m->result.rtt_ns = MIN(m->result.rtt_ns, now_ns() - began);
         if (r < 0)
                 return fail_rpc(m, r, client, "the NFS server", m->result.port);
         if (call->err == EACCES || call->err == EPERM)
@@ -379,6 +381,7 @@ static int root_query(Mount *m, RpcClient *client) {
         NfsFsInfo *info = &m->result.info, part;
         int r;
 
+        m->result.rtt_ns = UINT64_MAX;
         r = nfs_call(m, client, &call);
         if (r < 0)
                 return r;

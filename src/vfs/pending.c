@@ -34,7 +34,6 @@
 #include "pending.h"
 
 #define SENT_MAX       64u /* WRITEs of one file in flight */
-#define SENT_BYTES_MAX (16u << 20)
 #define GATHER_MAX     EXTENT_MEDIUM /* enough for the cost of a WRITE not to matter */
 
 static void extent_send(VfsReactor *vr, Extent *extent);
@@ -527,7 +526,7 @@ static void pick(VfsReactor *vr, Pending *pending, struct ExtentList *go) {
         TAILQ_FOREACH(e, &pending->unwritten, extent_link) {
                 uint32_t xid = atomic_load(&e->record->xid);
 
-                if (pending->n_sent >= SENT_MAX || (pending->n_sent > 0 && pending->bytes_sent >= SENT_BYTES_MAX))
+                if (pending->n_sent >= SENT_MAX || (pending->n_sent > 0 && pending->bytes_sent >= vr->vfs->sent_max))
                         break;
                 if (extent_state(e) != EXTENT_DIRTY || !is_wanted(vr->vfs, pending, e) ||
                     (xid && e->record->reactor != vr->index) || waits_for_older(pending, e))

@@ -177,6 +177,7 @@ struct Vfs {
         const SessionOptions *options;
         VfsNotify notify;
         uint32_t read_size, write_size; /* of one RPC */
+        uint64_t sent_max;              /* bytes of one file in WRITEs that are not answered */
         _Atomic uint64_t root_fsid;     /* of the export, as the server says now */
         _Atomic uint64_t marked_fsid;   /* the file system that keeps marks (mark.c); NO_FSID: none is known to */
         _Atomic bool marks_refused;     /* it does not, when it makes a file */
