@@ -12,8 +12,9 @@
  *
  * Some wait without an INTERRUPT ever: O_DIRECT reads and writes (the kernel makes them asynchronous, and waits for all), and
  * a process that exits, killed or not, for the FLUSH of each of its files. So these are looked after while the server has
- * not answered for a while. Nobody hears the answer to an exiting process's FLUSH, and what was written goes out all the
- * same: it need not wait.
+ * not answered for a while. Nobody hears the answer to the FLUSH of a process that was killed, and what was written goes
+ * out all the same: it need not wait. One that exits by itself may be waited for by whoever then looks from another node; but
+ * it hears no signal any more, so it waits for long, and not for ever.
  *
  * An INTERRUPT may be read by another channel than its request was. It is shown to each channel in turn. A request that
  * nobody has was just answered; or it was lost (the recovery memory was damaged), and the kernel still waits for it after a
@@ -28,9 +29,11 @@
 
 #define WATCH_NS  (250 * NSEC_PER_MSEC)
 #define SILENT_NS (500 * NSEC_PER_MSEC) /* with WATCH_NS: who is killed is gone within a second */
+#define EXIT_NS   (15 * NSEC_PER_SEC)   /* less than kubelet's grace before it kills */
 #define AGAIN_NS  NSEC_PER_SEC
 
-#define PF_EXITING 0x4 /* the kernel's, in /proc/<tid>/stat: proc(5) */
+#define PF_EXITING  0x4 /* the kernel's, in /proc/<tid>/stat: proc(5) */
+#define PF_SIGNALED 0x400
 
 struct Search {
         Task task;
@@ -69,25 +72,41 @@ static bool is_being_killed(pid_t pid) {
         return has_signal(pid, false);
 }
 
-static bool is_exiting(pid_t pid) {
+static unsigned long kernel_flags(pid_t pid) {
         char path[64], text[1024];
         unsigned long flags = 0;
         const char *p;
 
         (void) snprintf(path, sizeof path, "/proc/%d/stat", (int) pid);
         if (pid == 0 || io_read_file(path, text, sizeof text) < 0)
-                return false;
+                return 0;
         p = strrchr(text, ')'); /* the name may hold anything */
-        return p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 && (flags & PF_EXITING);
+        return p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 ? flags : 0;
 }
 
-static bool server_is_silent(const Memory *memory) {
+static pid_t process_of(pid_t thread) {
+        char path[64], text[4096];
+        const char *p;
+
+        (void) snprintf(path, sizeof path, "/proc/%d/status", (int) thread);
+        if (io_read_file(path, text, sizeof text) < 0)
+                return 0;
+        p = strstr(text, "\nTgid:");
+        return p ? (pid_t) strtol(p + strlen("\nTgid:"), NULL, 10) : 0;
+}
+
+/* What exit_group(2) ends other threads with looks like a signal; it is the first one, as a rule, that calls it. */
+static bool was_killed(pid_t pid) {
+        return (kernel_flags(pid) & PF_SIGNALED) && (kernel_flags(process_of(pid)) & PF_SIGNALED);
+}
+
+static bool server_is_silent(const Memory *memory, uint64_t for_ns) {
         uint64_t now = now_ns();
 
         for (unsigned i = 0; i < memory->n_reactors; i++) {
                 uint64_t since = __atomic_load_n(&memory->stats[i].nfs.waiting_since, __ATOMIC_RELAXED);
 
-                if (since && now - since > SILENT_NS)
+                if (since && now - since > for_ns)
                         return true;
         }
         return false;
@@ -96,9 +115,13 @@ static bool server_is_silent(const Memory *memory) {
 static bool is_given_up(FuseChannel *channel, FuseOp *fop) {
         if (!fop->uninterrupted && has_signal(fop->op.pid, fop->op.any_signal))
                 return true;
-        return server_is_silent(channel->volume->memory) &&
-               (is_being_killed(fop->op.pid) ||
-                (slot_header(channel, fop->slot)->opcode == FUSE_FLUSH && is_exiting(fop->op.pid)));
+        if (!server_is_silent(channel->volume->memory, SILENT_NS))
+                return false;
+        if (is_being_killed(fop->op.pid))
+                return true;
+        if (slot_header(channel, fop->slot)->opcode != FUSE_FLUSH || !(kernel_flags(fop->op.pid) & PF_EXITING))
+                return false;
+        return was_killed(fop->op.pid) || server_is_silent(channel->volume->memory, EXIT_NS);
 }
 
 static void watch(FuseChannel *channel, FuseOp *fop, bool uninterrupted) {

@@ -282,6 +282,16 @@ bool may_write(const Object *o, enum Actor actor) {
         return o->writer < 0 || o->writer == (int) actor;
 }
 
+bool may_write_name(enum Actor actor, int name, double start) {
+        for (int i = 0; i < table[name].n; i++) {
+                int o = table[name].was[i].object;
+
+                if (o >= 0 && !may_write(&objects[o], actor) && is_candidate(actor, name, i, start))
+                        return false;
+        }
+        return true;
+}
+
 /* Its last name was taken by somebody else: then an open file may be stale. */
 bool stale_is_fine(const Object *o, enum Actor actor) {
         return actor != SERVER && o->orphaned[actor] && errno == ESTALE;

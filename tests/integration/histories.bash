@@ -8,8 +8,8 @@ AT_REST=1
 . "$(dirname "$0")/lib.bash"
 : "${PROGRAMS:=$(dirname "$NFSVOL")/../../tests/integration}"
 
-! [ -n "${NFSVOL_SOAK:-}" ] || SECONDS_EACH=60
 soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
+rounds=$(if soak; then echo 10; else echo 1; fi) # each fills a part of the export's inodes
 seed() { if soak; then date +%s; else echo "${SEED:-1}"; fi; }
 long=$(if soak; then echo 900; else echo 60; fi)
 
@@ -22,8 +22,13 @@ two_clients() { # OPTIONS: at $M/a and $M/b
 }
 
 histories() { # MOUNT-OPTIONS HISTORIES-OPTIONS...
-    two_clients "$1"
-    "$PROGRAMS/histories" "$M/a/h" "$M/b/h" "$T/server/export/h" --seconds "${SECONDS_EACH:-0.8}" --seed "$(seed)" "${@:2}"
+    local round
+    for round in $(seq "$rounds"); do
+        [ "$round" = 1 ] || { umount "$M/a" "$M/b"; wait_for 25 no_volumes; }
+        two_clients "$1"
+        "$PROGRAMS/histories" "$M/a/h" "$M/b/h" "$T/server/export/h" --seconds "$(if soak; then echo 5; else echo 0.8; fi)" \
+            --seed "$(seed)" "${@:2}"
+    done
 }
 
 limit_default=$long

@@ -198,8 +198,8 @@ static void run_slot(const Step *s) {
         if (s->kind == OP_OPEN) {
                 if (*slot >= 0)
                         return;
-                if ((s->flags & O_TRUNC) && object_of(s->name) >= 0 &&
-                    (!is_certain(s->actor, s->name, start) || !may_write(&objects[object_of(s->name)], s->actor)))
+                if ((s->flags & O_TRUNC) && (!may_write_name(s->actor, s->name, start) ||
+                                             (object_of(s->name) >= 0 && !is_certain(s->actor, s->name, start))))
                         return;
                 fd = open_name(s->actor, s->name, s->flags, &o);
                 if (fd < 0)
@@ -316,7 +316,7 @@ static void run_file(const Step *s) {
         bool writes = flags != O_RDONLY;
         Object *o = object_of(s->name) >= 0 ? &objects[object_of(s->name)] : NULL;
 
-        if (writes && o && (!may_write(o, s->actor) || !is_certain(s->actor, s->name, now())))
+        if (writes && (!may_write_name(s->actor, s->name, now()) || (o && !is_certain(s->actor, s->name, now()))))
                 return;
         if ((s->kind == OP_MMAP_READ || s->kind == OP_MMAP_WRITE) && (promise.nocto || s->actor == SERVER))
                 return;

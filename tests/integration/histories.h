@@ -85,5 +85,6 @@ void check_size(Object *o, enum Actor actor, size_t size, const char *what);
 void check_data(Object *o, enum Actor actor, size_t at, const uint8_t *data, size_t n, size_t asked);
 /* May another one's data be written over? */
 bool may_write(const Object *o, enum Actor actor);
+bool may_write_name(enum Actor actor, int name, double start); /* whatever it takes the name for */
 /* Its last name was taken by somebody else: then an open file may be stale. */
 bool stale_is_fine(const Object *o, enum Actor actor);

@@ -24,6 +24,14 @@ case_all_is_well() {
     [ "$(entries)" = 20 ] || fail "$(entries) entries"
 }
 
+case_exits_with_a_slow_server() { # who waits for it to end and then looks from another node finds what it had written
+    local began
+    strange $WRITE delay 5000 0 1
+    began=$(monotonic_ms)
+    python3 -c 'import os, sys; os.write(os.open(sys.argv[1], os.O_WRONLY), b"x"); os._exit(0)' "$M/f1"
+    [ $(($(monotonic_ms) - began)) -ge 5000 ]
+}
+
 case_listing_noent_once() { # an entry went while the server read the directory
     strange $READDIRPLUS status 2 0 2
     [ "$(entries)" = 20 ] || fail "$(entries) entries"
