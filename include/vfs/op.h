@@ -144,6 +144,7 @@ struct Op {
                         const uint8_t *data;
                         uint8_t *gathered; /* READ: when one RPC was not enough */
                         uint64_t offset;
+                        uint64_t asked; /* WRITE: where the kernel thinks that it goes; UINT64_MAX: not known any more */
                         uint32_t size, done;
                         bool appends;
                         bool from_pages;               /* WRITE: VFS_WRITE_PAGES */

@@ -11,7 +11,9 @@
  *
  * O_APPEND: the kernel's idea of the end may be old, so unless data at the end is pending here the server is asked for the
  * size first; two nodes can still meet (RFC 1813 has no append). Pages that were changed through mmap have their place, and
- * may come through any descriptor that is open for writing, an appending one too.
+ * may come through any descriptor that is open for writing, an appending one too. The kernel takes the file to end behind the
+ * place that it thought of, and attributes that it asked for before pages were dropped it ignores. So if somebody here could
+ * read, it is answered when there will be nothing to drop for it: he sees what he has appended.
  *
  * What of a WRITE and a READ of the same page comes first, and what follows: reread.c.
  */
@@ -32,6 +34,8 @@ static void write_append_done(NfsCall *call);
 static void write_append_dropped(Op *op);
 static void write_append_place(Op *op);
 static void write_keep(Op *op);
+static void write_looked(NfsCall *call);
+static void write_settled(Op *op);
 static void write_room(Op *op);
 static void write_waited(Op *op);
 static void write_reply(Op *op);
@@ -146,6 +150,7 @@ void vfs_write(Op *op, uint64_t nodeid, uint64_t fh, uint64_t offset, const void
         op->io.data = data;
         op->io.waited = false;
         op->io.offset = offset;
+        op->io.asked = kind == VFS_WRITE_PLACED ? UINT64_MAX : offset;
         op->io.size = size;
         if (size == 0) {
                 op_finish(op);
@@ -261,6 +266,13 @@ static bool write_is_sync(const Op *op) {
         return op->reactor->vfs->options->sync || (op->open->record->flags & (O_SYNC | O_DSYNC));
 }
 
+static bool is_appended_elsewhere(const Op *op) {
+        uint32_t flags = op->open->record->flags;
+
+        return (flags & O_APPEND) && !op->io.from_pages && op->io.offset != op->io.asked &&
+               ((flags & O_ACCMODE) == O_RDWR || atomic_load_explicit(&op->inode->n_open, memory_order_relaxed) > 1);
+}
+
 static void write_keep(Op *op) {
         bool sync = write_is_sync(op), direct = op->open->record->flags & O_DIRECT, again;
         uint64_t seq;
@@ -278,7 +290,7 @@ static void write_keep(Op *op) {
         if (op->io.waited)
                 extent_pass_room(op->reactor->vfs);
         op->reply->executing(op, 0, NULL, 0); /* from here on a successor must not do it again once it was answered */
-        if (!sync && !direct)
+        if (!sync && !direct && !is_appended_elsewhere(op))
                 return write_reply(op);
         if (pending_wait_for(op, seq, write_waited))
                 return;
@@ -295,6 +307,23 @@ static void write_room(Op *op) {
 static void write_waited(Op *op) {
         if (op->wait.err)
                 return pending_error_reply(op, op->wait.err);
+        if (!is_appended_elsewhere(op))
+                return write_reply(op);
+        (void) op_call(op, NFS_GETATTR, inode_fh(op->inode), write_looked);
+        op_send(op);
+}
+
+static void write_looked(NfsCall *call) {
+        Op *op = op_done(call);
+
+        if (call->err == 0) /* else: what was written is written */
+                cache_update(op->reactor->vfs, op->inode, &call->res.attr, call_time(call));
+        if (!pages_wait(op, op->inode, write_settled))
+                write_settled(op);
+}
+
+static void write_settled(Op *op) {
+        op->wait.err = 0;
         write_reply(op);
 }
 

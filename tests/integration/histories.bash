@@ -166,6 +166,38 @@ while n < rounds and time.time() < end:
 print("# all seen, the last", n, "changes at once after fstat(2)")
 PY
 }
+# What a client appends to a file that another has made longer, or shorter, it finds there at once.
+case_appended_behind_another() {
+    local options
+    for options in "" nocto; do
+        two_clients "$options"
+        python3 - "$M/a" "$T/server/export" <<'PY'
+import itertools, os, sys
+node, server = sys.argv[1:]
+def write(fd, data):
+    os.write(fd, data)
+    os.close(fd)
+for i, (old, other, own) in enumerate(itertools.product((0, 1, 10, 5000), (10, 4096, 5000), (1, 100, 5000))):
+    path = f"{node}/{i}"
+    write(os.open(path, os.O_WRONLY | os.O_CREAT), b"a" * old)
+    reader = os.open(path, os.O_RDONLY)
+    write(os.open(f"{server}/{i}", os.O_WRONLY | os.O_TRUNC), b"s" * other)
+    write(os.open(path, os.O_WRONLY | os.O_APPEND), b"x" * own)
+    got = os.pread(reader, 15000, 0)
+    assert got == b"s" * other + b"x" * own, (old, other, own, len(got))
+    with open(f"{server}/{i}", "ab") as f: f.write(b"s" * other)
+    both = os.open(path, os.O_RDWR | os.O_APPEND)
+    os.write(both, b"y" * own)
+    got = os.pread(both, 25000, other + own + other)
+    assert got == b"y" * own, (old, other, own, len(got))
+    os.close(both)
+    os.close(reader)
+PY
+        umount "$M/a" "$M/b"
+        wait_for 25 no_volumes
+    done
+}
+
 limit_readers_that_stay=$long
 case_readers_that_stay() {
     two_clients actimeo=1
