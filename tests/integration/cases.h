@@ -20,6 +20,8 @@
 typedef struct Case {
         const char *name;
         void (*run)(void);
+        void (*run_row)(const void *row); /* instead of run: many cases, one function */
+        const void *row;
 } Case;
 
 #define CASE(name)                                                                                                               \

@@ -3,7 +3,8 @@
  * posix --differences: what is not so on NFS, and why; tab-separated.
  *
  * Each case runs in a directory DIR/<case> of its own, in a child in a process group of its own, for at most
- * LIMIT seconds. Afterwards the directory must let itself be removed. The same cases run on a
+ * LIMIT seconds. Afterwards the directory must let itself be removed. The cases of some groups share DIR/<group> instead, to be
+ * quick: their first case makes what is in it, and the last one looks whether it is still so. The same cases run on a
  * local directory: one that fails there is wrong. Where NFSv3 or a server cannot do the same, posix-differs.c gives the reason,
  * and the case looks at on_nfs; with --local-rules it does not, so that it shows what differs.
  */
@@ -25,13 +26,26 @@
 #define EXIT_SKIP        77
 #define FUSE_SUPER_MAGIC 0x65735546
 
-static const struct {
+typedef struct Group {
         const char *name;
         const Case *cases;
-} groups[] = {
-        { "open", open_cases },     { "io", io_cases },         { "size", size_cases },       { "mmap", mmap_cases },
-        { "name", name_cases },     { "rename", rename_cases }, { "meta", meta_cases },       { "time", time_cases },
-        { "access", access_cases }, { "dir", dir_cases },       { "special", special_cases }, { "lock", lock_cases },
+        const Case *(*list)(void); /* instead of cases: made from tables */
+        bool shared;               /* one directory; the first and the last case are run with any other, too */
+} Group;
+
+static const Group groups[] = {
+        { "open", open_cases },
+        { "io", io_cases },
+        { "size", size_cases },
+        { "mmap", mmap_cases },
+        { "name", name_cases },
+        { "rename", rename_cases },
+        { "meta", meta_cases },
+        { "time", time_cases },
+        { "access", access_cases },
+        { "dir", dir_cases },
+        { "special", special_cases },
+        { "lock", lock_cases },
 };
 
 bool on_nfs;
@@ -250,7 +264,10 @@ static _Noreturn void run_child(const Case *c, const char *dir, int log) {
         (void) signal(SIGPIPE, SIG_IGN);
         if (dup2(log, STDERR_FILENO) < 0 || chdir(dir) < 0)
                 _exit(2);
-        c->run();
+        if (c->run_row)
+                c->run_row(c->row);
+        else
+                c->run();
         _exit(0);
 }
 
@@ -290,15 +307,18 @@ static int run_bounded(const Case *c, const char *dir, int log) {
 }
 
 static void print_log(int log) {
+        bool empty = lseek(log, 0, SEEK_END) == 0;
         char line[1200];
         FILE *f;
 
         (void) lseek(log, 0, SEEK_SET);
-        f = fdopen(log, "r");
+        f = empty ? NULL : fdopen(log, "r");
         while (f && fgets(line, sizeof line, f))
                 (void) printf("# %s", line);
         if (f)
                 (void) fclose(f);
+        else
+                (void) close(log);
 }
 
 static double now(void) {
@@ -308,18 +328,17 @@ static double now(void) {
         return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
 }
 
-static bool run_case(const Case *c, const char *group, const char *base, int number) {
+/* In DIR, which it makes, or removes afterwards, or both. */
+static bool run_case(const Case *c, const char *group, const char *dir, bool make, bool take, int number) {
         int log = memfd_create("log", MFD_CLOEXEC), status;
         double start = now();
-        char dir[4096];
 
-        (void) snprintf(dir, sizeof dir, "%s/%s", base, c->name);
-        if (log < 0 || mkdir(dir, 0755) < 0) {
+        if (log < 0 || (make && mkdir(dir, 0755) < 0)) {
                 (void) printf("not ok %d - %s: mkdir %s: %s\n", number, c->name, dir, strerror(errno));
                 return false;
         }
         status = run_bounded(c, dir, log);
-        if (remove_tree(dir) < 0) {
+        if (take && remove_tree(dir) < 0) {
                 (void) dprintf(log, "its directory cannot be removed afterwards: %s\n", strerror(errno));
                 status = 1;
         }
@@ -334,6 +353,10 @@ static bool run_case(const Case *c, const char *group, const char *base, int num
         return status == 0 || status == EXIT_SKIP;
 }
 
+typedef struct Count {
+        int run, failed, chosen;
+} Count;
+
 static bool chosen(const Case *c, char **names) {
         if (!*names)
                 return true;
@@ -343,9 +366,34 @@ static bool chosen(const Case *c, char **names) {
         return false;
 }
 
+static void run_group(const Group *g, const char *base, char **names, Count *count) {
+        const Case *first = g->list ? g->list() : g->cases;
+        bool any = false;
+        char dir[4096];
+
+        for (const Case *c = first; c->name; c++)
+                if (chosen(c, names)) {
+                        count->chosen++;
+                        any = true;
+                }
+        for (const Case *c = first; any && c->name; c++) {
+                bool begins = g->shared && c == first, ends = g->shared && !c[1].name, ok;
+
+                if (!chosen(c, names) && !begins && !ends)
+                        continue;
+                (void) snprintf(dir, sizeof dir, "%s/%s", base, g->shared ? g->name : c->name);
+                ok = run_case(c, g->name, dir, !g->shared || begins, !g->shared || ends, ++count->run);
+                count->failed += !ok;
+                if (begins && !ok) {
+                        (void) remove_tree(dir);
+                        return;
+                }
+        }
+}
+
 int main(int argc, char **argv) {
         bool local_rules = argc > 1 && strcmp(argv[1], "--local-rules") == 0;
-        int n = 0, n_failed = 0;
+        Count count = { 0 };
         struct statfs st;
 
         if (argc == 2 && strcmp(argv[1], "--differences") == 0) {
@@ -362,13 +410,11 @@ int main(int argc, char **argv) {
         }
         on_nfs = st.f_type == FUSE_SUPER_MAGIC && !local_rules;
         for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
-                for (const Case *c = groups[g].cases; c->name; c++)
-                        if (chosen(c, argv + 2) && !run_case(c, groups[g].name, argv[1], ++n))
-                                n_failed++;
-        (void) printf("1..%d\n", n);
-        if (n == 0 || (argc > 2 && n != argc - 2)) {
+                run_group(&groups[g], argv[1], argv + 2, &count);
+        (void) printf("1..%d\n", count.run);
+        if (count.chosen == 0 || (argc > 2 && count.chosen != argc - 2)) {
                 (void) printf("Bail out! no such case\n");
                 return 2;
         }
-        return n_failed > 0;
+        return count.failed > 0;
 }
