@@ -31,11 +31,13 @@ typedef struct Case {
 typedef struct Difference {
         const char *name, *whose, *why, *man;
         bool sometimes; /* not each time */
+        int gives;      /* of a case of the group "errno": what the call gives instead; 0: it succeeds */
 } Difference;
 
 extern const Difference differences[];
 extern const Case open_cases[], io_cases[], size_cases[], mmap_cases[], name_cases[], rename_cases[], meta_cases[], time_cases[],
         access_cases[], dir_cases[], special_cases[], lock_cases[];
+const Case *errno_cases(void);
 
 extern bool on_nfs; /* what holds on the mount is expected, not what holds on a local directory */
 

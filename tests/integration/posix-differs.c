@@ -9,6 +9,8 @@
 
 const Difference differences[] = {
         { "access_twenty_groups", PROTOCOL, "AUTH_SYS carries sixteen groups", "more than sixteen supplementary groups" },
+        { "errno_open_tmpfile_EACCES_directory_of_other", PROTOCOL, "EOPNOTSUPP: NFSv3 has no files without a name", "O_TMPFILE",
+          .gives = EOPNOTSUPP },
         { "fallocate", PROTOCOL, "EOPNOTSUPP: NFSv3 has no such call", "fallocate" },
         { "open_tmpfile", PROTOCOL, "EOPNOTSUPP: NFSv3 has no files without a name", "O_TMPFILE" },
         { "rename_exchange", PROTOCOL, "EINVAL: NFSv3 has no such call", "RENAME_EXCHANGE" },

@@ -46,6 +46,7 @@ static const Group groups[] = {
         { "dir", dir_cases },
         { "special", special_cases },
         { "lock", lock_cases },
+        { "errno", .list = errno_cases, .shared = true },
 };
 
 bool on_nfs;
