@@ -9,7 +9,12 @@
 
 const Difference differences[] = {
         { "access_twenty_groups", PROTOCOL, "AUTH_SYS carries sixteen groups", "more than sixteen supplementary groups" },
+        { "errno_getxattr_ENODATA_absent", PROTOCOL, "EOPNOTSUPP: NFSv3 has none", "extended attributes", .gives = EOPNOTSUPP },
         { "errno_open_tmpfile_EACCES_directory_of_other", PROTOCOL, "EOPNOTSUPP: NFSv3 has no files without a name", "O_TMPFILE",
+          .gives = EOPNOTSUPP },
+        { "errno_removexattr_ENODATA_absent", PROTOCOL, "EOPNOTSUPP: NFSv3 has none", "extended attributes",
+          .gives = EOPNOTSUPP },
+        { "errno_setxattr_ENODATA_replaces_absent", PROTOCOL, "EOPNOTSUPP: NFSv3 has none", "extended attributes",
           .gives = EOPNOTSUPP },
         { "fallocate", PROTOCOL, "EOPNOTSUPP: NFSv3 has no such call", "fallocate" },
         { "open_tmpfile", PROTOCOL, "EOPNOTSUPP: NFSv3 has no files without a name", "O_TMPFILE" },

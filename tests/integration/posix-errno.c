@@ -397,6 +397,11 @@ static void list_add(Case c) {
         list[n_listed++] = c;
 }
 
+static void list_add_all(const Case *cases) {
+        while (cases->name)
+                list_add(*cases++);
+}
+
 static void list_add_row(Row row, const char *call, const char *why, void (*run)(const void *row)) {
         static Row rows[sizeof list / sizeof list[0]];
         Row *r = &rows[n_listed];
@@ -418,6 +423,8 @@ const Case *errno_cases(void) {
         for (const FdCall *c = errno_fds; c->name; c++)
                 for (int i = 0; i < N_BAD_FDS; i++)
                         list_add_row((Row){ .fd_call = c, .bad = i, .err = fd_err(c, i) }, c->name, bad_fds[i].name, run_fd);
+        list_add_all(errno_name_cases);
+        list_add_all(errno_file_cases);
         list_add((Case){ "errno_calls_changed_nothing", changed_nothing });
         return list;
 }

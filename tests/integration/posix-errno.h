@@ -5,6 +5,8 @@
  *   posix-errno.c          the directory, the bad paths and descriptors, and the product of them and the calls
  *   posix-errno-paths.c    the calls that take a path
  *   posix-errno-fds.c      the calls that take a descriptor
+ *   posix-errno-names.c    what applies to one call alone, of names
+ *   posix-errno-files.c    and of open files
  */
 #pragma once
 
@@ -90,6 +92,14 @@ typedef struct FdCall {
 
 extern const PathCall errno_paths[];
 extern const FdCall errno_fds[];
+extern const Case errno_name_cases[], errno_file_cases[];
+
+/* A case is a line of a list: call, errno, why, expression. X is ROW_FUNCTION, and then ROW_CASE. */
+#define ROW_FUNCTION(call, err, why, ...)                                                                                        \
+        static void call##_##err##_##why(void) {                                                                                 \
+                row_fails("errno_" #call "_" #err "_" #why, (__VA_ARGS__), err, #__VA_ARGS__);                                   \
+        }
+#define ROW_CASE(call, err, why, ...) { "errno_" #call "_" #err "_" #why, .run = call##_##err##_##why },
 
 /* The call that gave r gives err; or on NFS what is in the list of differences. */
 void row_fails(const char *name, long r, int err, const char *what);
