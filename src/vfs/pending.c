@@ -33,8 +33,8 @@
 #include "base/log.h"
 #include "pending.h"
 
-#define SENT_MAX       64u /* WRITEs of one file in flight */
-#define GATHER_MAX     EXTENT_MEDIUM /* enough for the cost of a WRITE not to matter */
+#define SENT_MAX   64u           /* WRITEs of one file in flight */
+#define GATHER_MAX EXTENT_MEDIUM /* enough for the cost of a WRITE not to matter */
 
 static void extent_send(VfsReactor *vr, Extent *extent);
 static void extent_written(NfsCall *call);

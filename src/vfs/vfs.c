@@ -12,7 +12,7 @@ static uint32_t io_size(uint32_t asked, uint32_t max) {
         return size >= 4096 ? size & ~4095u : size;
 }
 
-#define SENT_MIN (UINT64_C(8) << 20) /* twice that was half as fast: a server whose threads wait for each other, colder caches */
+#define SENT_MIN (UINT64_C(8) << 20)  /* twice that was half as fast: a server whose threads wait for each other, colder caches */
 #define SENT_MAX (UINT64_C(48) << 20) /* of what one file may have in write-behind */
 
 void vfs_io_sizes(const SessionOptions *options, const NfsFsInfo *info, uint32_t *ret_read, uint32_t *ret_write) {
