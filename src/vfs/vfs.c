@@ -12,8 +12,9 @@ static uint32_t io_size(uint32_t asked, uint32_t max) {
         return size >= 4096 ? size & ~4095u : size;
 }
 
-#define SENT_MIN (UINT64_C(8) << 20)  /* twice that was half as fast: a server whose threads wait for each other, colder caches */
-#define SENT_MAX (UINT64_C(48) << 20) /* of what one file may have in write-behind */
+#define SENT_BYTES_MIN                                                                                                           \
+        (UINT64_C(8) << 20) /* twice that was half as fast: a server whose threads wait for each other, colder caches */
+#define SENT_BYTES_MAX (UINT64_C(48) << 20) /* of what one file may have in write-behind */
 
 void vfs_io_sizes(const SessionOptions *options, const NfsFsInfo *info, uint32_t *ret_read, uint32_t *ret_write) {
         *ret_read = MAX(io_size(options->rsize, info->rtmax), 1u);
@@ -42,7 +43,7 @@ int vfs_new(Memory *memory, const SessionOptions *options, Vfs **ret) {
         vfs->memory = memory;
         vfs->options = options;
         vfs_io_sizes(options, &memory->mount.info, &vfs->read_size, &vfs->write_size);
-        vfs->sent_max = nfs_bytes_in_flight(&memory->mount, SENT_MIN, SENT_MAX);
+        vfs->sent_max = nfs_bytes_in_flight(&memory->mount, SENT_BYTES_MIN, SENT_BYTES_MAX);
         vfs->no_readdirplus = options->nordirplus;
         vfs->marked_fsid = NO_FSID;
         (void) pthread_mutex_init(&vfs->table_lock, NULL);
