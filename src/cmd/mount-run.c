@@ -123,9 +123,14 @@ static int mount_remount(const MountJob *job, Failure *failure) {
         return 0;
 }
 
-/* A fresh mount has its own flags and none of the shared volume's. */
+/*
+ * A fresh mount has its own flags and none of the shared volume's. The kernel asks FUSE nothing when a device file is opened, so
+ * unless it goes by the mode bits everybody may: only who asks for device files has them.
+ */
 static void bind_flags(const MountOptions *options, uint64_t *ret_set, uint64_t *ret_clr) {
-        *ret_set = options->attr_set;
+        bool dev = (options->attr_clr & MOUNT_ATTR_NODEV) || options->session.default_permissions || options->session.idmap;
+
+        *ret_set = options->attr_set | (dev ? 0 : MOUNT_ATTR_NODEV);
         *ret_clr = options->attr_clr | BIND_FLAGS;
 }
 

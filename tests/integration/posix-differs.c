@@ -1,15 +1,22 @@
 /*
  * What is not as on a local directory, each with its reason: whose doing it is, and the words in mount.fuse.nfs(8), "DIFFERENCES
- * FROM A LOCAL FILE SYSTEM", that tell of it. None that the kernel's own NFS client would not have.
+ * FROM A LOCAL FILE SYSTEM", that tell of it. Those of FUSE are ours: the kernel's own NFS client does not have them.
  */
 #include "cases.h"
 
 #define PROTOCOL "protocol"
 #define SERVER   "server"
+#define OURS     "ours"
 
 const Difference differences[] = {
         { "access_twenty_groups", PROTOCOL, "AUTH_SYS carries sixteen groups", "more than sixteen supplementary groups" },
+        { "errno_connect_EACCES_socket_of_other", OURS, "FUSE asks nobody who may connect", "a socket", .gives = ECONNREFUSED },
+        { "errno_epoll_ctl_EPERM_file", OURS, "FUSE has a poll operation for files", "takes files" },
         { "errno_getxattr_ENODATA_absent", PROTOCOL, "EOPNOTSUPP: NFSv3 has none", "extended attributes", .gives = EOPNOTSUPP },
+        { "errno_inotify_add_watch_EACCES_directory_of_other", OURS, "FUSE asks nobody who may watch", "may watch" },
+        { "errno_inotify_add_watch_EACCES_file_of_other", OURS, "FUSE asks nobody who may watch", "may watch" },
+        { "errno_open_EACCES_read_fifo_of_other", OURS, "FUSE asks nobody who may open a fifo", "name of a fifo" },
+        { "errno_open_EACCES_write_fifo_of_other", OURS, "FUSE asks nobody who may open a fifo", "name of a fifo" },
         { "errno_open_tmpfile_EACCES_directory_of_other", PROTOCOL, "EOPNOTSUPP: NFSv3 has no files without a name", "O_TMPFILE",
           .gives = EOPNOTSUPP },
         { "errno_removexattr_ENODATA_absent", PROTOCOL, "EOPNOTSUPP: NFSv3 has none", "extended attributes",

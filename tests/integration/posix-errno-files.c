@@ -247,6 +247,7 @@ static long read_removed(void) {
         X(fcntl, EINVAL, unknown_command, fcntl(READER, 9999))                                                                   \
         X(fcntl, EBADF, pipe_size_of_a_file, fcntl(READER, F_GETPIPE_SZ))                                                        \
         X(ioctl, ENOTTY, unknown_request, ioctl(READER, 0x12345678))                                                             \
+        X(epoll_ctl, EPERM, file, epoll_ctl(OK(epoll_create1(0)), EPOLL_CTL_ADD, READER, &(struct epoll_event){ 0 }))            \
         X(epoll_ctl, EPERM, directory, epoll_ctl(OK(epoll_create1(0)), EPOLL_CTL_ADD, DIR_FD, &(struct epoll_event){ 0 }))       \
         X(mmap, EINVAL, no_size, map(0, PROT_READ, MAP_SHARED, READER, 0))                                                       \
         X(mmap, EINVAL, offset_in_page, map(1, PROT_READ, MAP_SHARED, READER, 1))                                                \

@@ -60,9 +60,26 @@ static long run_open_for_writing(void) {
         return exec_at(AT_FDCWD, "program", 0);
 }
 
+static long open_device_of_other(void) {
+        long r;
+        int err;
+
+        if (mknod("scratch/null", S_IFCHR | 0600, makedev(1, 3)) < 0 && errno == EPERM && !on_nfs)
+                case_skip("devices cannot be made here");
+        if (child_start() == 0) {
+                as_user();
+                _exit(open("scratch/null", O_RDONLY) < 0 ? errno : 0);
+        }
+        OK(wait(&err));
+        OK(unlink("scratch/null"));
+        r = WEXITSTATUS(err);
+        errno = (int) r;
+        return r ? -1 : 0;
+}
+
 /* ---- sockets ---- */
 
-static const struct sockaddr_un at_new = { AF_UNIX, "new" };
+static const struct sockaddr_un at_new = { AF_UNIX, "new" }, at_socket = { AF_UNIX, "socket" };
 
 static long bind_twice(void) {
         int fd = OK(socket(AF_UNIX, SOCK_STREAM, 0));
@@ -70,6 +87,10 @@ static long bind_twice(void) {
         OK(bind(fd, (const struct sockaddr *) &(struct sockaddr_un){ AF_UNIX, "scratch/s" }, sizeof at_new));
         OK(unlink("scratch/s"));
         return bind(fd, (const struct sockaddr *) &at_new, sizeof at_new);
+}
+
+static long connect_to(const struct sockaddr_un *a) {
+        return connect(OK(socket(AF_UNIX, SOCK_STREAM, 0)), (const struct sockaddr *) a, sizeof *a);
 }
 
 /* ---- handles ---- */
@@ -135,6 +156,9 @@ static char buf[256], large[65536 + 1];
         X(open, EINVAL, unlinked_file_with_a_name, open("dir", O_RDWR | O_TMPFILE | O_CREAT, 0600))                              \
         X(open, ENOTDIR, link_to_directory_not_followed, open("dirlink", O_RDONLY | O_DIRECTORY | O_NOFOLLOW))                   \
         X(open, EPERM, noatime_of_other, USER(open("file", O_RDONLY | O_NOATIME)))                                               \
+        X(open, EACCES, read_fifo_of_other, USER(open("fifo", O_RDONLY | O_NONBLOCK)))                                           \
+        X(open, EACCES, write_fifo_of_other, USER(open("fifo", O_RDWR | O_NONBLOCK)))                                            \
+        X(open, EACCES, device_of_other, open_device_of_other())                                                                 \
         X(open, EACCES, write_readable_file, USER(open("file", O_WRONLY)))                                                       \
         X(open, EACCES, truncate_readable_file, USER(open("file", O_RDONLY | O_TRUNC)))                                          \
         X(open, EACCES, create_readable_file, USER(open("file", O_RDWR | O_CREAT, 0644)))                                        \
@@ -219,6 +243,7 @@ static char buf[256], large[65536 + 1];
         X(umount, EINVAL, no_mount_point, umount2("dir", UMOUNT_NOFOLLOW))                                                       \
         X(chroot, EPERM, by_user, USER(chroot("dir")))                                                                           \
         X(bind, EINVAL, twice, bind_twice())                                                                                     \
+        X(connect, EACCES, socket_of_other, USER(connect_to(&at_socket)))                                                        \
         X(name_to_handle_at, EOVERFLOW, no_room, handle_of("file", 0, 0))                                                        \
         X(name_to_handle_at, EINVAL, too_much_room, handle_of("file", MAX_HANDLE_SZ + 1, 0))                                     \
         X(name_to_handle_at, EINVAL, unknown_flag, handle_of("file", MAX_HANDLE_SZ, 1 << 20))                                    \

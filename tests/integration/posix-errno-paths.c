@@ -233,7 +233,6 @@ static long call_connect(int at, const char *path) {
 #define OUTSIDE(err)            [OF_MOUNT_POINT] = err, [ON_OTHER_MOUNT] = err
 #define TOO_LONG(err)           [OF_LONG_NAME] = err, [OF_LONG_PATH] = err
 
-/* Of FUSE, which asks nobody who may watch a file, connect to a socket or open a fifo, there is nothing here. */
 const PathCall errno_paths[] = {
         { "open_read", open_read, AT, .instead = { [OF_SOCKET] = ENXIO, OF_OTHER(EACCES) } },
         { "open_write", open_write, AT | CHANGES,
@@ -304,7 +303,7 @@ const PathCall errno_paths[] = {
         { "setxattr", call_setxattr, CHANGES, .instead = { SPECIAL(EPERM) } },
         { "listxattr", call_listxattr, 0 },
         { "removexattr", call_removexattr, CHANGES, .instead = { SPECIAL(EPERM) } },
-        { "inotify_add_watch", call_inotify_add_watch, 0 },
+        { "inotify_add_watch", call_inotify_add_watch, 0, .instead = { OF_OTHER(EACCES) } },
         { "name_to_handle_at", call_name_to_handle_at, AT | STAYS },
         { "bind", call_bind, MAKES | CHANGES,
           .instead = { FILES(EADDRINUSE), DIRECTORIES(EADDRINUSE), LINKS(EADDRINUSE),
