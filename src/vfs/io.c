@@ -273,11 +273,20 @@ static bool is_appended_elsewhere(const Op *op) {
                ((flags & O_ACCMODE) == O_RDWR || atomic_load_explicit(&op->inode->n_open, memory_order_relaxed) > 1);
 }
 
+/* The server would refuse it, later: RFC 1813, FSINFO, maxfilesize. */
+static bool is_too_far(const Op *op) {
+        uint64_t max = op->reactor->vfs->memory->mount.info.max_file_size;
+
+        return op->io.size > max || op->io.offset > max - op->io.size;
+}
+
 static void write_keep(Op *op) {
         bool sync = write_is_sync(op), direct = op->open->record->flags & O_DIRECT, again;
         uint64_t seq;
         int r;
 
+        if (is_too_far(op))
+                return op_reply_err(op, EFBIG);
         r = pending_add(op->reactor, op->inode, &op->cred, op->io.offset, op->io.data, op->io.size,
                         sync ? NFS_FILE_SYNC : NFS_UNSTABLE, &seq);
         if (r < 0) {

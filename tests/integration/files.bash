@@ -102,11 +102,13 @@ case_nordirplus() { all_on_mount nordirplus 'no posix'; }
 # protocol's or the server's doing, the kernel's client has too. The table is shown by contrib/test (summary.py).
 limit_differences=$((2 * long))
 case_differences() {
+    local on_disk
     mkdir "$T/differences"
     mount_at "$M"
-    "$PROGRAMS/posix" "$T/differences" >"$T/local.tap"
+    "$PROGRAMS/posix" "$T/differences" >"$T/local.tap" & on_disk=$!
     mkdir "$M/posix"
     "$PROGRAMS/posix" --local-rules "$M/posix" >"$T/strict.tap" || [ $? = 1 ]
+    wait $on_disk
     rm -rf "$M/posix"
     "$PROGRAMS/posix" --differences >"$T/differences.list"
     python3 - "$T/local.tap" "$T/strict.tap" "$T/differences.list" "$top/contrib/man/mount.fuse.nfs.8" <<'PY'
@@ -116,7 +118,7 @@ def results(path):
     return {name: (group, "skipped" if skip else ok) for ok, name, group, skip in found}
 local, mount = results(sys.argv[1]), results(sys.argv[2])
 reasons = dict((l.split("\t")[0], l.rstrip("\n").split("\t")[1:]) for l in open(sys.argv[3]))
-page = open(sys.argv[4]).read().split("DIFFERENCES FROM A LOCAL FILE SYSTEM")[1].split("\n.SH")[0]
+page = open(sys.argv[4]).read().split(".SH DIFFERENCES FROM A LOCAL FILE SYSTEM")[1].split("\n.SH")[0]
 page = " ".join(re.sub(r"\\f.|\\", "", re.sub(r"^\.[A-Z]+ ", "", page, flags=re.M)).replace('"', "").split())
 differ = [n for n in mount if mount[n][1] != local[n][1]]
 groups = collections.OrderedDict()

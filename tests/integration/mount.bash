@@ -82,7 +82,8 @@ case_sorted_and_empty_options() {
 case_per_mount_flags() {
     mount_at "$M/a" ro,nosuid,nodev,noexec,noatime
     mount_at "$M/b" rw
-    mount_at "$M/c" dev
+    mkdir "$M/c"
+    mount.fuse.nfs "$SRC" "$M/c" -o "$MOUNT_PORTS,linger=0,dev" # which mount(8) would keep for itself
     findmnt -n -o OPTIONS "$M/a" | grep -q '^ro,nosuid,nodev,noexec,noatime'
     findmnt -n -o OPTIONS "$M/b" | grep -q '^rw,nodev,relatime'
     findmnt -n -o OPTIONS "$M/c" | grep -q '^rw,relatime'

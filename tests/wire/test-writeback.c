@@ -32,6 +32,19 @@ static void write_start(TestOp *t, uint64_t fh, uint64_t offset) {
         vfs_write(&t->op, nodeid, fh, offset, data, sizeof data, VFS_WRITE);
 }
 
+/* What the server has no room for in a file is refused at once (FSINFO, maxfilesize). */
+Test(writeback, beyond_the_largest_file) {
+        const uint64_t max = UINT64_C(1) << 60;
+        TestOp t;
+
+        write_start(&t, buffered, max - sizeof data + 1);
+        cr_assert_eq(result(&t), EFBIG);
+        write_start(&t, buffered, UINT64_MAX - 100);
+        cr_assert_eq(result(&t), EFBIG);
+        write_start(&t, buffered, max - sizeof data);
+        cr_assert_eq(result(&t), 0);
+}
+
 /* Who goes on writing over the same piece does not keep from its COMMIT what was written before. */
 Test(writeback, a_commit_beside_overwrites) {
         TestOp first, sync, over[3];
