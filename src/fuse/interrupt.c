@@ -10,11 +10,11 @@
  * Who waits for a lock (fcntl(2) F_SETLKW, flock(2)) is interrupted by any signal. A successor of a worker that had read the
  * INTERRUPT looks whether one is pending that is not blocked (those that are ignored are never pending).
  *
- * Some wait without an INTERRUPT ever: O_DIRECT reads and writes (the kernel makes them asynchronous, and waits for all), and
- * a process that exits, killed or not, for the FLUSH of each of its files. So these are looked after while the server has
- * not answered for a while. Nobody hears the answer to the FLUSH of a process that was killed, and what was written goes
- * out all the same: it need not wait. One that exits by itself may be waited for by whoever then looks from another node; but
- * it hears no signal any more, so it waits for long, and not for ever.
+ * Some wait without an INTERRUPT ever: O_DIRECT reads and writes (the kernel makes them asynchronous, and waits for all),
+ * io_submit(2), and a process that exits, killed or not, for the FLUSH of each of its files. So these are looked after while the
+ * server has not answered for a while. Of who was killed by kill(2) the SIGKILL stays pending; nobody hears the answer, and what
+ * was written goes out all the same. Who exits by himself, or by another signal, cannot be told apart; he may be waited for by
+ * somebody who then looks from another node, but hears no signal any more: so he waits for long, and not for ever.
  *
  * An INTERRUPT may be read by another channel than its request was. It is shown to each channel in turn. A request that
  * nobody has was just answered; or it was lost (the recovery memory was damaged), and the kernel still waits for it after a
@@ -29,11 +29,11 @@
 
 #define WATCH_NS  (250 * NSEC_PER_MSEC)
 #define SILENT_NS (500 * NSEC_PER_MSEC) /* with WATCH_NS: who is killed is gone within a second */
-#define EXIT_NS   (15 * NSEC_PER_SEC)   /* less than kubelet's grace before it kills */
+#define SOON_NS   (20 * NSEC_PER_MSEC)
+#define EXIT_NS   (15 * NSEC_PER_SEC) /* less than kubelet's grace before it kills */
 #define AGAIN_NS  NSEC_PER_SEC
 
-#define PF_EXITING  0x4 /* the kernel's, in /proc/<tid>/stat: proc(5) */
-#define PF_SIGNALED 0x400
+#define PF_EXITING 0x4 /* the kernel's, in /proc/<tid>/stat: proc(5) */
 
 struct Search {
         Task task;
@@ -52,52 +52,49 @@ static uint64_t signals(const char *text, const char *field) {
         return p ? strtoull(p + strlen(field), NULL, 16) : 0;
 }
 
-/* By /proc/<tid>/status: a SIGKILL, or any signal that is not blocked. A thread that has gone needs no answer. */
-static bool has_signal(pid_t pid, bool any) {
+/* What becomes of who asked. GONE: there is no such thread any more. UNKNOWN: /proc hides it (proc(5), hidepid). */
+enum Fate { FATE_LIVES, FATE_SIGNALED, FATE_KILLED, FATE_EXITS, FATE_GONE, FATE_UNKNOWN };
+
+static enum Fate fate_without_file(ssize_t err) {
+        char text[64];
+
+        return (err == -ENOENT || err == -ESRCH) && io_read_file("/proc/1/stat", text, sizeof text) >= 0 ? FATE_GONE
+                                                                                                         : FATE_UNKNOWN;
+}
+
+/* SIGNALED: a signal is pending that it does not block. */
+static enum Fate fate_by_signals(pid_t pid) {
         char path[64], text[4096];
         uint64_t pending;
+        ssize_t n;
 
-        if (pid == 0)
-                return false;
         (void) snprintf(path, sizeof path, "/proc/%d/status", (int) pid);
-        if (io_read_file(path, text, sizeof text) < 0)
-                return true;
+        n = io_read_file(path, text, sizeof text);
+        if (n < 0)
+                return fate_without_file(n);
         pending = signals(text, "\nSigPnd:") | signals(text, "\nShdPnd:");
-        if (any)
-                return (pending & ~signals(text, "\nSigBlk:")) != 0;
-        return (pending & (UINT64_C(1) << (SIGKILL - 1))) != 0;
+        if (pending & (UINT64_C(1) << (SIGKILL - 1)))
+                return FATE_KILLED;
+        return pending & ~signals(text, "\nSigBlk:") ? FATE_SIGNALED : FATE_LIVES;
 }
 
-static bool is_being_killed(pid_t pid) {
-        return has_signal(pid, false);
-}
-
-static unsigned long kernel_flags(pid_t pid) {
+static bool is_exiting(pid_t pid) {
         char path[64], text[1024];
         unsigned long flags = 0;
         const char *p;
 
         (void) snprintf(path, sizeof path, "/proc/%d/stat", (int) pid);
-        if (pid == 0 || io_read_file(path, text, sizeof text) < 0)
-                return 0;
-        p = strrchr(text, ')'); /* the name may hold anything */
-        return p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 ? flags : 0;
-}
-
-static pid_t process_of(pid_t thread) {
-        char path[64], text[4096];
-        const char *p;
-
-        (void) snprintf(path, sizeof path, "/proc/%d/status", (int) thread);
         if (io_read_file(path, text, sizeof text) < 0)
-                return 0;
-        p = strstr(text, "\nTgid:");
-        return p ? (pid_t) strtol(p + strlen("\nTgid:"), NULL, 10) : 0;
+                return false;
+        p = strrchr(text, ')'); /* the name may hold anything */
+        return p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 && (flags & PF_EXITING);
 }
 
-/* What exit_group(2) ends other threads with looks like a signal; it is the first one, as a rule, that calls it. */
-static bool was_killed(pid_t pid) {
-        return (kernel_flags(pid) & PF_SIGNALED) && (kernel_flags(process_of(pid)) & PF_SIGNALED);
+/* For whom an INTERRUPT came: it comes once, so what is not known counts as deadly. A thread that has gone needs no answer. */
+static bool is_deadly(const FuseOp *fop) {
+        enum Fate fate = fop->op.pid ? fate_by_signals(fop->op.pid) : FATE_LIVES;
+
+        return fate >= FATE_KILLED || (fate == FATE_SIGNALED && fop->op.any_signal);
 }
 
 static bool server_is_silent(const Memory *memory, uint64_t for_ns) {
@@ -112,31 +109,62 @@ static bool server_is_silent(const Memory *memory, uint64_t for_ns) {
         return false;
 }
 
-static bool is_given_up(FuseChannel *channel, FuseOp *fop) {
-        if (!fop->uninterrupted && has_signal(fop->op.pid, fop->op.any_signal))
+/* Pages that were changed through mmap are not only those of who happens to write them back. */
+static bool is_of_its_caller(FuseChannel *channel, FuseOp *fop) {
+        switch (slot_header(channel, fop->slot)->opcode) {
+        case FUSE_FLUSH:
+        case FUSE_READ:
                 return true;
-        if (!server_is_silent(channel->volume->memory, SILENT_NS))
+        case FUSE_WRITE:
+                return !(slot_write(fop)->write_flags & FUSE_WRITE_CACHE);
+        default:
                 return false;
-        if (is_being_killed(fop->op.pid))
-                return true;
-        if (slot_header(channel, fop->slot)->opcode != FUSE_FLUSH || !(kernel_flags(fop->op.pid) & PF_EXITING))
-                return false;
-        return was_killed(fop->op.pid) || server_is_silent(channel->volume->memory, EXIT_NS);
+        }
 }
 
-static void watch(FuseChannel *channel, FuseOp *fop, bool uninterrupted) {
+/* Who waits without an INTERRUPT, for a server that does not answer. */
+static bool is_given_up_silently(FuseChannel *channel, FuseOp *fop) {
+        const Memory *memory = channel->volume->memory;
+        enum Fate fate;
+
+        if (fop->op.pid == 0 || !server_is_silent(memory, SILENT_NS))
+                return false;
+        fate = fate_by_signals(fop->op.pid);
+        if (fate < FATE_KILLED && is_exiting(fop->op.pid))
+                fate = FATE_EXITS;
+        switch (fate) {
+        case FATE_KILLED:
+                return true;
+        case FATE_EXITS:
+        case FATE_GONE:
+                return is_of_its_caller(channel, fop) && server_is_silent(memory, EXIT_NS);
+        default:
+                return false;
+        }
+}
+
+static bool is_given_up(FuseChannel *channel, FuseOp *fop) {
+        return (!fop->uninterrupted && is_deadly(fop)) || is_given_up_silently(channel, fop);
+}
+
+static void watch(FuseChannel *channel, FuseOp *fop, bool uninterrupted, uint64_t ns) {
+        uint64_t due = now_ns() + ns;
+
         fop->watched = true;
         fop->uninterrupted = uninterrupted;
-        if (!channel->watch_timer.due)
-                timer_arm(channel->reactor, &channel->watch_timer, now_ns() + WATCH_NS);
+        if (!channel->watch_timer.due || channel->watch_timer.due > due)
+                timer_arm(channel->reactor, &channel->watch_timer, due);
 }
 
 void interrupt_watch(FuseChannel *channel, FuseOp *fop) {
-        watch(channel, fop, false);
+        watch(channel, fop, false, WATCH_NS);
 }
 
+/* An exiting process closes one file after the other: with a server that is silent already, none is to take long. */
 void interrupt_watch_silent(FuseChannel *channel, FuseOp *fop) {
-        watch(channel, fop, true);
+        bool soon = slot_header(channel, fop->slot)->opcode == FUSE_FLUSH && server_is_silent(channel->volume->memory, SILENT_NS);
+
+        watch(channel, fop, true, soon ? SOON_NS : WATCH_NS);
 }
 
 static void watch_fired(Timer *timer) {
@@ -151,7 +179,7 @@ static void watch_fired(Timer *timer) {
                         fop->watched = false;
                         vfs_interrupt(&fop->op);
                 } else {
-                        watch(channel, fop, fop->uninterrupted);
+                        watch(channel, fop, fop->uninterrupted, WATCH_NS);
                 }
         }
 }
@@ -162,7 +190,7 @@ static bool interrupt_here(FuseChannel *channel, uint64_t target) {
 
                 if (!fop->active || fop->op.unique != target)
                         continue;
-                if (fop->op.any_signal || is_being_killed(fop->op.pid))
+                if (fop->op.any_signal || is_deadly(fop))
                         vfs_interrupt(&fop->op);
                 else
                         interrupt_watch(channel, fop);

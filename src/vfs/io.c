@@ -267,10 +267,8 @@ static bool write_is_sync(const Op *op) {
 }
 
 static bool is_appended_elsewhere(const Op *op) {
-        uint32_t flags = op->open->record->flags;
-
-        return (flags & O_APPEND) && !op->io.from_pages && op->io.offset != op->io.asked &&
-               ((flags & O_ACCMODE) == O_RDWR || atomic_load_explicit(&op->inode->n_open, memory_order_relaxed) > 1);
+        return (op->open->record->flags & O_APPEND) && !op->io.from_pages && op->io.offset != op->io.asked &&
+               atomic_load_explicit(&op->inode->n_readers, memory_order_relaxed) > 0 && !vfs_checks_each_read(op->reactor->vfs);
 }
 
 /* The server would refuse it, later: RFC 1813, FSINFO, maxfilesize. */

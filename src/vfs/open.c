@@ -13,7 +13,7 @@
 #include "volume.h"
 
 static void count_open(Vfs *vfs, Inode *inode, int delta, bool linked);
-static void count_writer(Inode *inode, uint32_t flags, int delta);
+static void count_kind(Inode *inode, uint32_t flags, int delta);
 
 static uint64_t fh_of(uint32_t index, uint32_t generation) {
         return index | (uint64_t) generation << 32;
@@ -58,7 +58,7 @@ int open_table_load(Vfs *vfs) {
                 }
                 open->record = record;
                 count_open(vfs, open->inode, 1, false);
-                count_writer(open->inode, record->flags, 1);
+                count_kind(open->inode, record->flags, 1);
                 n++;
         }
         atomic_store(&memory->n_opens, n);
@@ -106,9 +106,11 @@ static void count_open(Vfs *vfs, Inode *inode, int delta, bool linked) {
                 count_open_child(vfs, inode, delta);
 }
 
-static void count_writer(Inode *inode, uint32_t flags, int delta) {
+static void count_kind(Inode *inode, uint32_t flags, int delta) {
         if ((flags & O_ACCMODE) != O_RDONLY)
                 atomic_fetch_add_explicit(&inode->n_writers, (uint32_t) delta, memory_order_relaxed);
+        if ((flags & O_ACCMODE) != O_WRONLY)
+                atomic_fetch_add_explicit(&inode->n_readers, (uint32_t) delta, memory_order_relaxed);
 }
 
 uint32_t name_hash(const char *name) {
@@ -393,7 +395,7 @@ int open_add(Op *op, Inode *inode, int flags, Open **ret, uint64_t *ret_fh) {
         if (open) {
                 inode->n_busy++;
                 count_open(vfs, inode, 1, linked);
-                count_writer(inode, (uint32_t) flags, 1);
+                count_kind(inode, (uint32_t) flags, 1);
         }
         (void) pthread_mutex_unlock(&vfs->table_lock);
         if (!open)
@@ -458,7 +460,7 @@ void open_remove(Vfs *vfs, Open *open) {
         open->inode = NULL; /* coherence.c looks at it */
         open->dir = dir_stream_unref(open->dir);
         count_open(vfs, inode, -1, false);
-        count_writer(inode, open->record->flags, -1);
+        count_kind(inode, open->record->flags, -1);
         open->next_free = vfs->free_opens;
         vfs->free_opens = open;
         (void) pthread_mutex_unlock(&vfs->table_lock);

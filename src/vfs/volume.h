@@ -123,8 +123,9 @@ struct Inode {
         uint32_t n_hiding;       /* unlinks and renames that give it its .nfs name, which is not removed before they are done */
         bool hidden;             /* ... and it has it, perhaps, whatever becomes of these */
         bool unplaced;           /* open, and counted in Vfs.n_open_unplaced instead of its directory */
-        _Atomic uint32_t n_writers; /* opens for writing; written under table_lock */
-        uint32_t n_open_children;   /* open files that have their only name in this directory */
+        _Atomic uint32_t n_readers; /* opens for reading, and for writing; written under table_lock */
+        _Atomic uint32_t n_writers;
+        uint32_t n_open_children; /* open files that have their only name in this directory */
 
         _Atomic uint64_t revive_after; /* ns: its handle is stale, and not looked for before */
         _Atomic uint32_t n_vain;       /* so often it was, in vain */

@@ -108,7 +108,7 @@ case_differences() {
     "$PROGRAMS/posix" "$T/differences" >"$T/local.tap" & on_disk=$!
     mkdir "$M/posix"
     "$PROGRAMS/posix" --local-rules "$M/posix" >"$T/strict.tap" || [ $? = 1 ]
-    wait $on_disk
+    wait $on_disk || { grep -A 8 "^not ok" "$T/local.tap"; return 1; }
     rm -rf "$M/posix"
     "$PROGRAMS/posix" --differences >"$T/differences.list"
     python3 - "$T/local.tap" "$T/strict.tap" "$T/differences.list" "$top/contrib/man/mount.fuse.nfs.8" <<'PY'

@@ -303,7 +303,7 @@ run_case() {
     ) </dev/null >>"$log" 2>&1 &
     local pid=$!
     set +m
-    (sleep "$limit"; { echo "time-out after $limit s"; stuck "$pid"; } >>"$log" 2>&1; kill -KILL -- "-$pid") 2>/dev/null &
+    (sleep "$limit"; { echo "time-out after $limit s"; stuck "$pid"; } >>"$log" 2>&1 & sleep 10; kill -KILL -- "-$pid") 2>/dev/null &
     local watchdog=$!
     wait "$pid" 2>/dev/null || rc=$?
     kill "$watchdog" 2>/dev/null

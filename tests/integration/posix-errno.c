@@ -11,6 +11,14 @@
 
 #define USER 1000
 
+#ifdef __SANITIZE_ADDRESS__
+#define HAS_ADDRESS_SANITIZER
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define HAS_ADDRESS_SANITIZER
+#endif
+#endif
+
 /* ---- the directory ---- */
 
 static const struct Thing {
@@ -61,7 +69,7 @@ static const struct Thing {
 enum { N_THINGS = sizeof things / sizeof things[0] };
 
 static void copy_program(const char *from, const char *to) {
-        static char buf[1 << 18];
+        static char buf[1 << 24];
         int fd = file_open(from, O_RDONLY);
         ssize_t n = OK(read(fd, buf, sizeof buf));
 
@@ -192,7 +200,7 @@ int closed_fd(void) {
 static volatile uintptr_t first_page = 64; /* the compiler shall not know */
 
 void *nowhere(void) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef HAS_ADDRESS_SANITIZER
         case_skip("AddressSanitizer looks at what a call is given before the kernel does");
 #endif
         return (void *) first_page;
