@@ -114,6 +114,16 @@ static void worker_confine(void) {
                 log_info("this kernel has no Landlock: the worker can read files");
 }
 
+/* Who asks is looked up there: groups, signals. */
+static void worker_look_around(void) {
+        char text[64];
+
+        if (io_read_file("/proc/1/stat", text, sizeof text) < 0)
+                log_warning("/proc hides processes from us (hidepid): the server hears of no supplementary groups, and any "
+                            "signal ends "
+                            "a call that waits; mount it with gid=0");
+}
+
 /* If there is not enough memory the worker shall go first: the keeper lives on, and starts another. */
 static void worker_offer(void) {
         char text[24] = "0";
@@ -409,6 +419,7 @@ int worker_main(int memory_fd) {
         stack_on_crash(memory->stack_fd);
         worker->memory_limit = cgroup_memory_limit();
         worker_confine();
+        worker_look_around();
         /* requests and replies come and go in pieces of up to 1 MiB: from the heap, without mmap(2) */
         (void) mallopt(M_MMAP_THRESHOLD, 8 << 20);
         (void) mallopt(M_TRIM_THRESHOLD, (int) MIN(worker->memory_limit / 8, UINT64_C(96) << 20));

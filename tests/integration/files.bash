@@ -15,7 +15,7 @@ soak() { [ -n "${NFSVOL_SOAK:-}" ]; }
 seconds() { if soak; then echo $(($1 * ${SOAK_FACTOR:-30})); else echo "$1"; fi; }
 seed() { if soak; then date +%s; else echo 1; fi; }
 
-posix() { # DIR. The many calls that fail are differences' (1248 processes)
+posix() { # DIR. The many calls that fail are differences': each is a process
     local without="--without errno"
     ! soak || without=
     rm -rf "$1/posix" && mkdir "$1/posix"

@@ -166,6 +166,7 @@ while n < rounds and time.time() < end:
 print("# all seen, the last", n, "changes at once after fstat(2)")
 PY
 }
+
 # What a client appends to a file that another has made longer, or shorter, it finds there at once.
 case_appended_behind_another() {
     local options

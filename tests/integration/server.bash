@@ -362,6 +362,35 @@ PY
     rm -r "$M"/*
 }
 
+limit_proc_hides_processes=60
+case_proc_hides_processes() { # hidepid: who cannot be looked at is not dead, and his read waits for the server
+    local reader
+    mount -o remount,hidepid=2,gid=5000 /proc
+    trap 'mount -o remount,hidepid=0,gid=0 /proc' EXIT
+    mount_at "$M" hard
+    truncate -s 4096 "$T/server/export/f"
+    touch "$T/not_yet"
+    python3 - "$M/f" "$T/not_yet" >"$T/ready" <<'PY' & reader=$!
+import ctypes, mmap, os, sys, time
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)
+buffer = mmap.mmap(-1, 4096)
+os.setgroups([]), os.setresgid(1000, 1000, 1000), os.setresuid(1000, 1000, 1000)
+address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+print("ready", flush=True)
+while os.path.exists(sys.argv[2]): time.sleep(0.05)
+read = ctypes.CDLL(None, use_errno=True).read # Python's own begins again after EINTR
+n = read(fd, ctypes.c_void_p(address), ctypes.c_size_t(4096))
+assert n == 4096, os.strerror(ctypes.get_errno())
+PY
+    wait_for 10 test -s "$T/ready"
+    server pause
+    rm "$T/not_yet"
+    sleep 5
+    server cont
+    wait $reader
+    logged '/proc hides processes'
+}
+
 limit_written_before_a_crash=60
 case_written_before_a_crash() { # closed is on the server, whatever happens to us after
     mount_at "$M"
