@@ -53,6 +53,7 @@ enum NfsProc {
         NLM_LOCK,
         NLM_CANCEL,
         NLM_UNLOCK,
+        NLM_FREE_ALL,
         PORTMAP_GETPORT,
         NFS_N_PROCS,
 };

@@ -78,5 +78,11 @@ static inline uint64_t nfs_bytes_in_flight(const NfsMountResult *mount, uint64_t
 enum NfsMountError nfs_export_mount(const NfsMountConfig *config, NfsMountResult *ret, char *message,
                                     size_t size); /* nfs_mount() is libnfs's */
 
+/*
+ * Tells the lock manager at addr that this node, which it knows as caller, has been restarted: it frees all that it holds for it
+ * (NLM_FREE_ALL, XNFS chapter 14). 0 or negative errno; -EREMOTEIO: it does not know how to.
+ */
+int nfs_locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t nlmport, const char *caller, uint32_t timeout_ms);
+
 /* MOUNT3 UMNT, best effort (RFC 1813: advisory), at most timeout_ms. */
 void nfs_export_umount(const NfsMountConfig *config, uint32_t timeout_ms);

@@ -11,10 +11,14 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/util.h"
 
 const char *rundir(void);
+
+/* Makes a directory, and checks that it is ours: root's, and nobody else may change it. 0 or negative errno. */
+int owned_directory_make(const char *path, mode_t mode);
 
 /* Makes the directory (0755, root's), checks that it is ours. 0 or negative errno. */
 int rundir_make(void);

@@ -248,7 +248,8 @@ typedef struct Memory {
         char options[4096]; /* canonical session options */
         uint32_t n_reactors;
         int32_t fuse_fd[REACTORS_MAX];
-        uint64_t connection_id; /* random: makes the verifiers and marks of exclusive creates ours */
+        uint64_t connection_id;      /* random: makes the verifiers and marks of exclusive creates ours */
+        char node[NLM_NAME_MAX + 1]; /* under which the server's lock manager knows us, also if the machine is renamed */
         _Atomic uint32_t keeper_pid;
         uint64_t started_at; /* CLOCK_REALTIME seconds */
         char scope[256];     /* the systemd scope; "": none */

@@ -122,6 +122,10 @@ void record_restore_head(Keeper *keeper);
 /* What must be the same for another program to go on with a volume, as nfsvold --layout prints it. */
 void layout_format(char *buf, size_t size);
 
+/* lockmarks.c: the volume may have locks at the server; it has none any more. */
+void lock_marks_enter(const NfsMountConfig *config, const Memory *memory);
+void lock_marks_leave(const Memory *memory);
+
 /* scope.c: into a systemd scope, if there is to be one. Negative errno: the helper has been told. */
 int keeper_enter_scope(Keeper *keeper);
 

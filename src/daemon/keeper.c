@@ -413,6 +413,7 @@ static int keeper_run(Keeper *keeper) {
         }
         standby_stop(keeper);
         (void) users_take_down(keeper, true); /* if somebody else unmounted us or aborted the connection */
+        lock_marks_leave(keeper->memory);
         log_info("gone");
         return 0;
 }
@@ -432,8 +433,12 @@ int keeper_main(const KeeperArgs *args) {
         settle(args);
         log_open(args->foreground ? LOG_TARGET_STDERR : LOG_TARGET_SYSTEM, "nfsvold", args->source);
 
-        if (memory_fill(keeper) < 0 || keeper_enter_scope(keeper) < 0 || probe(keeper) < 0)
+        if (memory_fill(keeper) < 0 || keeper_enter_scope(keeper) < 0)
                 return 1;
+        if (probe(keeper) < 0) {
+                lock_marks_leave(keeper->memory);
+                return 1;
+        }
         r = put_up(keeper);
         if (r >= 0)
                 r = say_ready(keeper);
@@ -443,6 +448,7 @@ int keeper_main(const KeeperArgs *args) {
                 if (keeper->worker_fd >= 0)
                         (void) process_signal(keeper->worker_fd, SIGKILL);
                 directory_remove(keeper);
+                lock_marks_leave(keeper->memory);
                 return 1;
         }
         (void) fd_close(args->lock_fd);

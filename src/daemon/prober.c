@@ -1,6 +1,6 @@
 /*
  * The prober: a process that lives for one mount. It resolves the server's name, speaks MOUNT3, and
- * leaves what it learnt (or why it failed) in the memory, so that the keeper never reads a byte from the
+ * leaves what it learnt (or why it failed) in the memory, and looks whether the server has locks of this machine's last life, so that the keeper never reads a byte from the
  * network and the worker never resolves a name.
  */
 #include <signal.h>
@@ -68,6 +68,8 @@ int prober_main(int memory_fd) {
                         log_warning("%s (NLM): locks are local to this node; -o lock makes that a failure",
                                     memory->mount.nlm_silent ? "nothing answered where the server's lock manager should be"
                                                              : "the server has no lock manager");
+                if (!memory->mount_error)
+                        lock_marks_enter(&config, memory);
         }
         free(why);
         source_done(&source);

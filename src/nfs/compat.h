@@ -25,6 +25,7 @@
 #include <nfsc/libnfs-raw-mount.h>
 #include <nfsc/libnfs-raw-nfs.h>
 #include <nfsc/libnfs-raw-nlm.h>
+#include <nfsc/libnfs-raw-nsm.h>
 #include <nfsc/libnfs-raw-portmap.h>
 
 /* In every shared object, declared in some headers only. */

@@ -477,6 +477,19 @@ static int find_nlm(Mount *m, const NfsAddr *addr) {
         return 0;
 }
 
+int nfs_locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t nlmport, const char *caller, uint32_t timeout_ms) {
+        NfsCall call = { .proc = NLM_FREE_ALL, .cred = config->cred, .args.lock.caller = caller };
+        uint64_t deadline = now_ns() + timeout_ms * NSEC_PER_MSEC;
+        RpcClient client;
+        int r;
+
+        r = client_open(&client, addr, nlmport, config->resvport, NLM_PROGRAM, NLM_V4, deadline);
+        if (r == 0)
+                r = client_nfs_call(&client, &call, deadline);
+        client_close(&client);
+        return r;
+}
+
 /* ---- all of it ---- */
 
 static int try_address(Mount *m, const NfsAddr *addr, const NfsAddr *mountd) {

@@ -1,11 +1,12 @@
 /*
  * The network lock manager, version 4 (X/Open XNFS chapter 14; RFC 1813 appendix II): the table, and the five
- * procedures, in and out. Only the synchronous ones are used, and never blocking ones: a granted lock would be told to
+ * procedures, and FREE_ALL, in and out. Only the synchronous ones are used, and never blocking ones: a granted lock would be told to
  * a port of ours that there is not. So a server needs to know nothing about this node but its name.
  *
  * The cookie in each message is the XID, and must come back.
  */
 #include "src/nfs/ops.h"
+#include "src/nfs/pduhint.h"
 
 static nlm_cookie cookie_of(const uint32_t *xid) {
         return (nlm_cookie){ .data = { .data_len = sizeof *xid, .data_val = (char *) (uintptr_t) xid } };
@@ -137,6 +138,19 @@ static int decode_unlock(NfsCall *call, void *reply, void *buffer) {
         return 0;
 }
 
+/* libnfs has no function for it, but one for what a status monitor says, which has the same arguments and no result either. */
+static int encode_free_all(struct rpc_context *rpc, const NfsCall *call, rpc_cb cb, void *userdata, void **buffer) {
+        static const NfsPduProcedure free_all = { .program = NLM_PROGRAM, .version = NLM_V4, .procedure = 23 };
+        NSM1_NOTIFYargs args = { .mon_name = (char *) (uintptr_t) call->args.lock.caller };
+        int r;
+
+        (void) buffer;
+        nfs_pdu_procedure = &free_all;
+        r = COMPAT_CALL(nsm1_notify, rpc, cb, &args, userdata);
+        nfs_pdu_procedure = NULL;
+        return r;
+}
+
 const NfsOps nlm4_ops = {
         .program = NLM_PROGRAM,
         .version = NLM_V4,
@@ -149,5 +163,6 @@ const NfsOps nlm4_ops = {
                         [NLM_LOCK] = { encode_lock, decode_lock },
                         [NLM_CANCEL] = { encode_cancel, decode_cancel },
                         [NLM_UNLOCK] = { encode_unlock, decode_unlock },
+                        [NLM_FREE_ALL] = { encode_free_all, decode_null },
                 },
 };

@@ -32,9 +32,10 @@ const NfsOps nfs_v3_ops = {
 };
 
 static const char *const proc_names[NFS_N_PROCS] = {
-        "NULL",     "GETATTR", "SETATTR",  "LOOKUP",   "ACCESS",   "READLINK",   "READ",       "WRITE",       "CREATE", "MKDIR",
-        "SYMLINK",  "MKNOD",   "REMOVE",   "RMDIR",    "RENAME",   "LINK",       "READDIR",    "READDIRPLUS", "FSSTAT", "FSINFO",
-        "PATHCONF", "COMMIT",  "NLM_NULL", "NLM_TEST", "NLM_LOCK", "NLM_CANCEL", "NLM_UNLOCK", "GETPORT",
+        "NULL",     "GETATTR",     "SETATTR",    "LOOKUP",       "ACCESS",   "READLINK", "READ",     "WRITE",
+        "CREATE",   "MKDIR",       "SYMLINK",    "MKNOD",        "REMOVE",   "RMDIR",    "RENAME",   "LINK",
+        "READDIR",  "READDIRPLUS", "FSSTAT",     "FSINFO",       "PATHCONF", "COMMIT",   "NLM_NULL", "NLM_TEST",
+        "NLM_LOCK", "NLM_CANCEL",  "NLM_UNLOCK", "NLM_FREE_ALL", "GETPORT",
 };
 
 const char *nfs_proc_name(enum NfsProc proc) {

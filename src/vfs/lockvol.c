@@ -3,7 +3,6 @@
  * taken up again: what was held is held, what was asked is settled (lock.c).
  */
 #include <stdio.h>
-#include <sys/utsname.h>
 
 #include "base/log.h"
 #include "lock.h"
@@ -120,7 +119,6 @@ static int load_records(Locks *locks) {
 
 int locks_new(Vfs *vfs) {
         Memory *memory = vfs->memory;
-        struct utsname names;
         Locks *locks;
         int r;
 
@@ -142,7 +140,7 @@ int locks_new(Vfs *vfs) {
         locks->next_number = 1;
         if (atomic_load(&memory->lock_svid) == 0)
                 atomic_store(&memory->lock_svid, (uint32_t) (memory->connection_id ^ memory->connection_id >> 32));
-        (void) snprintf(locks->caller, sizeof locks->caller, "%s", uname(&names) == 0 ? names.nodename : "nfsvol");
+        (void) snprintf(locks->caller, sizeof locks->caller, "%.*s", NLM_NAME_MAX, memory->node);
         (void) snprintf(locks->name, sizeof locks->name, "%s (locks)", memory->source);
         atomic_store(&memory->n_lock_waiters, 0);
         r = lock_records_init(&locks->records, memory);

@@ -1,7 +1,9 @@
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 #include "vfs/memory.h"
 
@@ -151,6 +153,7 @@ static int memory_map(int fd, Memory **ret) {
 
 int memory_new(Memory **ret, int *ret_fd) {
         _cleanup_(fd_closep) int fd = memfd_create("nfsvol", MFD_ALLOW_SEALING);
+        struct utsname names;
         Memory *memory = NULL;
         int r;
 
@@ -170,6 +173,7 @@ int memory_new(Memory **ret, int *ret_fd) {
                 memory->fuse_fd[i] = memory->ping_fd[i] = -1;
         for (unsigned i = 0; i < REACTORS_MAX; i++)
                 journal_set_slots(&memory->journal[i], 0);
+        (void) snprintf(memory->node, sizeof memory->node, "%s", uname(&names) == 0 ? names.nodename : "nfsvol");
         if (getrandom(&memory->connection_id, sizeof memory->connection_id, 0) < 0)
                 memory->connection_id = now_ns();
         *ret = memory;

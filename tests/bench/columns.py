@@ -79,7 +79,7 @@ class Nfsvol(Mounted):
     def __init__(self, box, name, build):
         super().__init__(box, name)
         self.bin = f"{box.top}/bin-{name}"
-        self.env = dict(os.environ, NFSVOL_RUNDIR=f"{box.top}/run-{name}")
+        self.env = dict(os.environ, NFSVOL_RUNDIR=f"{box.top}/run-{name}", NFSVOL_STATEDIR=f"{box.top}/state-{name}")
         os.makedirs(self.bin)
         for source, program in ("src/cmd/nfsvol", "nfsvol"), ("src/daemon/nfsvold", "nfsvold"):
             subprocess.run(["cp", f"{build}/{source}", f"{self.bin}/{program}"], check=True)

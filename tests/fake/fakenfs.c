@@ -22,7 +22,7 @@
 #define CONNS_MAX     64
 #define FAULTS_MAX    32
 #define INPUT_MAX     (4u << 20)
-#define KEYS          320
+#define KEYS          340
 #define ENDLESS_CHUNK 65536
 
 typedef struct Output {

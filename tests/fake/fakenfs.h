@@ -51,7 +51,7 @@ enum FakeAction {
 #define FAKE_MNT       101
 #define FAKE_UMNT      103
 #define FAKE_GETPORT   203
-#define FAKE_NLM(proc) (300 + (proc)) /* 0 NULL, 1 TEST, 2 LOCK, 3 CANCEL, 4 UNLOCK */
+#define FAKE_NLM(proc) (300 + (proc)) /* 0 NULL, 1 TEST, 2 LOCK, 3 CANCEL, 4 UNLOCK, 23 FREE_ALL */
 
 typedef struct FakeNfsConfig {
         const char *address; /* NULL: 127.0.0.1 */

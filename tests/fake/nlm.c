@@ -89,6 +89,18 @@ static uint32_t lock_status(ProtoState *state, const FakeLock *lock, bool reclai
         return NLM_GRANTED;
 }
 
+/* Of the client of that name; the result is void. */
+static void free_all(ProtoState *state, Reader *r) {
+        char caller[sizeof state->locks[0].caller];
+
+        get_name(r, caller, sizeof caller);
+        for (uint32_t i = 0; i < state->n_locks;)
+                if (strcmp(state->locks[i].caller, caller) == 0)
+                        state->locks[i] = state->locks[--state->n_locks];
+                else
+                        i++;
+}
+
 void reply_nlm(Writer *w, const ProtoRequest *request) {
         Reader r = { request->args, request->len, false };
         bool kept = w->fault && (w->fault->action == FAKE_CLOSE || w->fault->action == FAKE_STATUS);
@@ -98,6 +110,8 @@ void reply_nlm(Writer *w, const ProtoRequest *request) {
         const uint8_t *cookie;
         uint32_t len, status = NLM_GRANTED;
 
+        if (request->proc == 23)
+                free_all(w->state, &r);
         if (request->proc == 0 || request->proc > 4)
                 return;
         cookie = get_opaque(&r, &len);

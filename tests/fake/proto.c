@@ -12,6 +12,7 @@
 #define PROG_NFS     100003
 #define PROG_MOUNT   100005
 #define PROG_NLM     100021
+#define NLM_FREE_ALL 23
 #define FILE_SIZE    (1u << 20)
 #define ROOT_ID      1
 #define DIR_ID       (UINT64_C(1) << 40) /* d0 */
@@ -545,7 +546,7 @@ int proto_parse(const uint8_t *record, size_t len, ProtoRequest *ret) {
         ret->key = (int) (base + ret->proc);
         ret->args = r.at;
         ret->len = r.left;
-        return r.bad || ret->proc > 21 ? -1 : 0;
+        return r.bad || ret->proc > (ret->prog == PROG_NLM ? NLM_FREE_ALL : 21) ? -1 : 0;
 }
 
 uint64_t proto_id(const ProtoRequest *request) {

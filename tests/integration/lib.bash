@@ -39,7 +39,7 @@ T=/tmp/nfsvol-test.$$
 PORT=20490
 MOUNT_PORTS=port=$PORT,mountport=$((PORT + 1)),nlmport=$((PORT + 2))
 SRC=127.0.0.1:/export
-export NFSVOL_RUNDIR=$T/run
+export NFSVOL_RUNDIR=$T/run NFSVOL_STATEDIR=$T/state
 cases=0 failed=0
 
 box_make() {
@@ -264,6 +264,12 @@ stuck() {
     done
     timeout 10 nfsvol status
     tail -n 5 "$LOG"
+    echo "the server, and what there is of connections:"
+    pid=$(cat "$T/server/ganesha.pid" 2>/dev/null)
+    grep -H -e '^State' -e '^Threads' "/proc/$pid/status"
+    cat "/proc/$pid"/task/*/wchan | tr '\0' '\n' | sort | uniq -c
+    tail -n 5 "$T/server/ganesha.log"
+    ss -Htanop | grep -v TIME-WAIT
 }
 
 # What there still is, and what it waits for.

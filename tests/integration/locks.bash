@@ -256,6 +256,62 @@ PY
     healthy
 }
 
+# A machine that dies holds its locks until it is up again, and mounts: then the server is told. Not before, and not of those that
+# others hold.
+as_if_rebooted() { # notes in $NFSVOL_STATEDIR are another boot's
+    sed -i 's/^[0-9a-f-]*/00000000-0000-4000-8000-000000000000/' "$NFSVOL_STATEDIR"/locks/*
+}
+case_machine_dies() {
+    local pid net
+    two_clients
+    net=$(readlink "/proc/$(nfsvol status --json "$M/a" | python3 -c 'import json, sys; print(json.load(sys.stdin)["worker_pid"])')/ns/net")
+    [ "$(cat "$NFSVOL_STATEDIR"/locks/* | wc -l)" = 2 ]
+    python3 - "$M" <<'PY' & holder=$!
+import fcntl, sys, time
+m = sys.argv[1]
+held = [open(m + "/a/f", "w"), open(m + "/b/g", "w")]
+for f in held:
+    fcntl.lockf(f, fcntl.LOCK_EX)
+open(m + "/b/held", "w").close()
+time.sleep(600)
+PY
+    wait_for 10 test -e "$M/b/held"
+    pids=()
+    for pid in $(daemon_pids); do [ "$(readlink "/proc/$pid/ns/net")" != "$net" ] || pids+=("$pid"); done
+    [ ${#pids[@]} -ge 3 ]
+    kill -STOP "${pids[@]}"
+    kill -KILL "${pids[@]}"
+    wait_for 10 not kill -0 "${pids[0]}"
+    umount -l "$M/a"
+    not flock -n "$M/b/f" true
+
+    mount_on a "$M/c" rsize=65536 # of this machine's life: others may hold locks there
+    not flock -n "$M/b/f" true
+    umount "$M/c"
+    wait_for 10 eval '[ "$(cat "$NFSVOL_STATEDIR"/locks/* | wc -l)" = 2 ]'
+
+    as_if_rebooted
+    mount_on a "$M/a" rsize=65536
+    logged 'has been told that this machine has died: what it had locked as .* is free'
+    flock -n "$M/b/f" true
+    not flock -n "$M/a/g" true
+    kill -KILL "$holder"
+    umount "$M/a"
+    wait_for 10 eval '[ "$(ls "$NFSVOL_STATEDIR/locks" | wc -l)" = 1 ]' # the other node's, which is noted for another life
+}
+
+# Where nothing can be noted, a volume is mounted all the same, and it is said what that means.
+case_nothing_can_be_noted() {
+    mkdir -p "$NFSVOL_STATEDIR"
+    mount -t tmpfs -o size=4k,nr_inodes=1,mode=755 tmpfs "$NFSVOL_STATEDIR"
+    trap 'umount "$NFSVOL_STATEDIR"' EXIT
+    mount_at "$M"
+    logged "cannot note in $NFSVOL_STATEDIR that 127.0.0.1 may hold locks for this machine (No space left on device): if it dies, they stay"
+    flock -n "$M/f" true
+    rm "$M/f"
+    umount "$M"
+}
+
 # What a process wrote under a lock is on the server before anybody else gets that, also if it was killed; and never after.
 limit_killed_writer=60
 case_killed_writer() {

@@ -185,7 +185,7 @@ case_output_is_let_go() {
 }
 
 case_without_path_and_home() {
-    env -i NFSVOL_RUNDIR="$NFSVOL_RUNDIR" mount -t nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M"
+    env -i NFSVOL_RUNDIR="$NFSVOL_RUNDIR" NFSVOL_STATEDIR="$NFSVOL_STATEDIR" mount -t nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M"
     works "$M"
     [ "$(readlink "/proc/$(worker_pid)/cwd")" = / ]
 }

@@ -206,7 +206,7 @@ pod() { # NUMBER: it comes twice, and stays until it is told to go
     until_there_is $T/pods/come
     mkdir -p $M/\$1
     for round in 1 2; do
-        env -i NFSVOL_RUNDIR=$NFSVOL_RUNDIR mount -t nfs -o $OPTIONS 127.0.0.1:/pods\$((\$1 % 5)) $M/\$1 </dev/null &&
+        env -i NFSVOL_RUNDIR=$NFSVOL_RUNDIR NFSVOL_STATEDIR=$NFSVOL_STATEDIR mount -t nfs -o $OPTIONS 127.0.0.1:/pods\$((\$1 % 5)) $M/\$1 </dev/null &&
             echo \$1 >$M/\$1/\$1 || { touch $T/pods/\$1.failed; return; }
         [ \$round = 2 ] || umount $M/\$1 || touch $T/pods/\$1.failed
     done

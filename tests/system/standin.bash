@@ -19,7 +19,7 @@ kubelet_script() { # PREPARE: what it does first. RUN: what it has its mount run
 #!/bin/bash
 cd /
 ${PREPARE:-}
-mountpoint -q $M || env -i NFSVOL_RUNDIR=$NFSVOL_RUNDIR ${RUN:+PATH=$PATH $RUN} mount -t nfs -o $OPTIONS${1:+,$1} $SRC $M </dev/null
+mountpoint -q $M || env -i NFSVOL_RUNDIR=$NFSVOL_RUNDIR NFSVOL_STATEDIR=$NFSVOL_STATEDIR ${RUN:+PATH=$PATH $RUN} mount -t nfs -o $OPTIONS${1:+,$1} $SRC $M </dev/null
 touch $T/kubelet.ready
 exec sleep infinity
 EOF2
