@@ -36,9 +36,6 @@ typedef struct MountTable {
 int mount_table_read(MountTable *ret);
 void mount_table_done(MountTable *table);
 
-/* Has the kernel's own client a mount of the server at this address (of version 2 or 3, "nfs")? If nobody can tell: yes. */
-bool mount_table_has_kernel_nfs(const char *address);
-
 /*
  * The entry that is topmost at target, or NULL (there is none, or another file system covers it). target: absolute, canonical.
  * Never touches the file system.

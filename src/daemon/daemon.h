@@ -122,9 +122,13 @@ void record_restore_head(Keeper *keeper);
 /* What must be the same for another program to go on with a volume, as nfsvold --layout prints it. */
 void layout_format(char *buf, size_t size);
 
-/* lockmarks.c: the volume may have locks at the server; it has none any more. */
-void lock_marks_enter(const NfsMountConfig *config, const Memory *memory);
-void lock_marks_leave(const Memory *memory);
+/*
+ * lockmarks.c: the volume may have locks at the server from now on, and the locks of this machine's former life are free, as far as
+ * that can be had until deadline (ns, monotonic). Negative errno: it must not ask for any; -ETIMEDOUT: not yet.
+ */
+int volume_marks_enter(const NfsMountConfig *config, const Memory *memory, uint64_t deadline);
+/* It has none any more, if that is so. */
+void volume_marks_leave(const Memory *memory);
 
 /* scope.c: into a systemd scope, if there is to be one. Negative errno: the helper has been told. */
 int keeper_enter_scope(Keeper *keeper);

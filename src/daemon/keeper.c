@@ -413,7 +413,8 @@ static int keeper_run(Keeper *keeper) {
         }
         standby_stop(keeper);
         (void) users_take_down(keeper, true); /* if somebody else unmounted us or aborted the connection */
-        lock_marks_leave(keeper->memory);
+        record_restore_head(keeper);          /* a worker could have written there whose marks they are */
+        volume_marks_leave(keeper->memory);
         log_info("gone");
         return 0;
 }
@@ -436,7 +437,7 @@ int keeper_main(const KeeperArgs *args) {
         if (memory_fill(keeper) < 0 || keeper_enter_scope(keeper) < 0)
                 return 1;
         if (probe(keeper) < 0) {
-                lock_marks_leave(keeper->memory);
+                volume_marks_leave(keeper->memory);
                 return 1;
         }
         r = put_up(keeper);
@@ -448,7 +449,7 @@ int keeper_main(const KeeperArgs *args) {
                 if (keeper->worker_fd >= 0)
                         (void) process_signal(keeper->worker_fd, SIGKILL);
                 directory_remove(keeper);
-                lock_marks_leave(keeper->memory);
+                volume_marks_leave(keeper->memory);
                 return 1;
         }
         (void) fd_close(args->lock_fd);

@@ -1,10 +1,11 @@
 /*
  * The prober: a process that lives for one mount. It resolves the server's name, speaks MOUNT3, and
- * leaves what it learnt (or why it failed) in the memory, and looks whether the server has locks of this machine's last life, so that the keeper never reads a byte from the
- * network and the worker never resolves a name.
+ * leaves what it learnt (or why it failed) in the memory, and notes where there may be locks, so that the keeper never
+ * reads a byte from the network and the worker never resolves a name.
  */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 
 #include "base/io.h"
@@ -13,10 +14,12 @@
 #include "conf/source.h"
 #include "daemon.h"
 #include "nfs/mount.h"
+#include "sys/rundir.h"
 #include "sys/sandbox.h"
 #include "vfs/vfs.h"
 
-#define PROBE_TIMEOUT_MS 10000
+#define PROBE_TIMEOUT_MS  10000
+#define PROBER_TIMEOUT_MS 13000 /* all of it, but for name servers */
 
 static void fail(Memory *memory, const char *text) {
         memory->mount_error = NFS_MOUNT_INTERNAL;
@@ -30,7 +33,24 @@ static enum NfsLockManager lock_manager(const SessionOptions *session) {
         return session->lock ? NFS_NLM_REQUIRED : NFS_NLM_WANTED;
 }
 
+static void note_locks(Memory *memory, const NfsMountConfig *config, uint64_t deadline) {
+        int r = volume_marks_enter(config, memory, deadline);
+
+        if (r == 0)
+                return;
+        memory->mount_error = r == -ETIMEDOUT ? NFS_MOUNT_TIMEOUT : NFS_MOUNT_INTERNAL;
+        if (r == -ETIMEDOUT)
+                (void) snprintf(
+                        memory->mount_message, sizeof memory->mount_message,
+                        "another volume is just having servers free what this machine had locked before it was started again");
+        else
+                (void) snprintf(memory->mount_message, sizeof memory->mount_message,
+                                "cannot note in %s that the volume may have locks: %s (with nolock it need not)", rundir(),
+                                strerror(-r));
+}
+
 int prober_main(int memory_fd) {
+        uint64_t began = now_ns();
         NfsCred root = { .uid = 0, .gid = 0 };
         char message[sizeof((Memory *) 0)->mount_message];
         MountOptions options;
@@ -69,7 +89,7 @@ int prober_main(int memory_fd) {
                                     memory->mount.nlm_silent ? "nothing answered where the server's lock manager should be"
                                                              : "the server has no lock manager");
                 if (!memory->mount_error)
-                        lock_marks_enter(&config, memory);
+                        note_locks(memory, &config, began + PROBER_TIMEOUT_MS * NSEC_PER_MSEC);
         }
         free(why);
         source_done(&source);

@@ -477,17 +477,31 @@ static int find_nlm(Mount *m, const NfsAddr *addr) {
         return 0;
 }
 
-int nfs_locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t nlmport, const char *caller, uint32_t timeout_ms) {
+static int locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t port, const char *caller, uint64_t deadline) {
         NfsCall call = { .proc = NLM_FREE_ALL, .cred = config->cred, .args.lock.caller = caller };
-        uint64_t deadline = now_ns() + timeout_ms * NSEC_PER_MSEC;
+        struct linger none = { .l_onoff = 1 };
         RpcClient client;
         int r;
 
-        r = client_open(&client, addr, nlmport, config->resvport, NLM_PROGRAM, NLM_V4, deadline);
-        if (r == 0)
-                r = client_nfs_call(&client, &call, deadline);
+        r = client_open(&client, addr, port, config->resvport, NLM_PROGRAM, NLM_V4, deadline);
+        if (r < 0)
+                return r;
+        r = client_nfs_call(&client, &call, deadline);
+        if (r < 0) /* what has not arrived yet must not do so later, when it would free other locks than these */
+                (void) setsockopt(rpc_get_fd(client.rpc), SOL_SOCKET, SO_LINGER, &none, sizeof none);
         client_close(&client);
         return r;
+}
+
+int nfs_locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t nlmport, const char *caller, uint32_t timeout_ms) {
+        PortmapQuery query = { .program = NLM_PROGRAM, .version = NLM_V4 };
+        uint64_t deadline = now_ns() + timeout_ms * NSEC_PER_MSEC;
+        int r = locks_free(config, addr, nlmport, caller, deadline), p;
+
+        if (r != -ECONNREFUSED && r != -EREMOTEIO)
+                return r;
+        p = portmap_query(addr, &query, 1, deadline); /* it may have another port now */
+        return p < 0 || query.port == 0 || query.port == nlmport ? r : locks_free(config, addr, query.port, caller, deadline);
 }
 
 /* ---- all of it ---- */

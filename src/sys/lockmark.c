@@ -1,9 +1,10 @@
 /*
  * See sys/lockmark.h.
  *
- * The file is replaced, not written over, so that whoever reads it after a power cut finds the old text or the new one. A line that
- * is none (nobody but us writes there, so the disk has lost it) is taken for one of a former boot, of this node.
+ * NFSVOL_STATEDIR/locks is replaced, not written over, so that whoever reads it after a power cut finds the old text or the new one.
+ * A line that is none is dropped: nobody knows any more which server it was about.
  */
+#include <ctype.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,216 +15,291 @@
 #include "sys/pathlock.h"
 #include "sys/rundir.h"
 
-#define BOOT_SIZE 37
-#define TEXT_MAX  (256u << 10) /* more than a thousand volumes of one server */
+#define TEXT_MAX   (1u << 20)
+#define FORMER_MAX 256 /* marks of servers that cannot be told any more */
 
-typedef struct Line {
-        char boot[BOOT_SIZE];
-        uint64_t volume;
-        char node[LOCK_MARK_NODE_MAX + 1];
-        bool freed;
-} Line;
-
-typedef struct LockMark {
-        char dir[256], path[320];
-        char boot[BOOT_SIZE];
-        int fd;
-        Line *lines;
-        size_t n_lines;
-} LockMark;
-
-static void mark_done(LockMark *mark) {
-        mark->fd = fd_close(mark->fd);
-        free(TAKE_PTR(mark->lines));
-}
-
-const char *lock_mark_statedir(void) {
+const char *lock_marks_directory(void) {
         const char *dir = secure_getenv("NFSVOL_STATEDIR");
 
         return dir && *dir == '/' ? dir : NFSVOL_STATEDIR;
 }
 
-static int mark_paths(LockMark *mark, const char *address) {
-        const char *state = lock_mark_statedir();
-        int r;
-
-        if ((size_t) snprintf(mark->dir, sizeof mark->dir, "%s/locks", state) >= sizeof mark->dir ||
-            (size_t) snprintf(mark->path, sizeof mark->path, "%s/%s", mark->dir, address) >= sizeof mark->path - 4)
-                return -ENAMETOOLONG;
-        if (strchr(address, '/') || *address == '.' || !*address)
-                return -EINVAL;
-        r = owned_directory_make(state, 0755);
-        return r < 0 ? r : owned_directory_make(mark->dir, 0700);
-}
-
-static int boot_id(char ret[BOOT_SIZE]) {
+static int boot_id(char ret[LOCK_MARK_BOOT]) {
         char text[64];
         ssize_t n = io_read_file("/proc/sys/kernel/random/boot_id", text, sizeof text);
 
         if (n < 0)
                 return (int) n;
-        if (n < BOOT_SIZE - 1)
+        if (n < LOCK_MARK_BOOT - 1)
                 return -EIO;
-        memcpy(ret, text, BOOT_SIZE - 1);
-        ret[BOOT_SIZE - 1] = '\0';
+        memcpy(ret, text, LOCK_MARK_BOOT - 1);
+        ret[LOCK_MARK_BOOT - 1] = '\0';
         return 0;
 }
 
-static void line_parse(const char *text, const char *node, Line *ret) {
-        unsigned long long volume;
-        int end = 0;
+/* ---- names, as they stand in a line: never empty, and without white space ---- */
 
-        *ret = (Line){ 0 };
-        if (sscanf(text, "%36[0-9a-f-] %16llx %n", ret->boot, &volume, &end) == 2 && end > 0 && text[end] &&
-            strlen(ret->boot) == BOOT_SIZE - 1 && strlen(text + end) <= LOCK_MARK_NODE_MAX) {
-                ret->volume = volume;
-                (void) snprintf(ret->node, sizeof ret->node, "%s", text + end);
-        } else {
-                ret->boot[0] = '\0';
-                (void) snprintf(ret->node, sizeof ret->node, "%s", node);
-        }
+static void escape(const char *name, char *ret, size_t size) {
+        size_t n = 0;
+
+        for (; *name && n + 4 < size; name++)
+                if (isalnum((unsigned char) *name) || strchr("._-:", *name))
+                        ret[n++] = *name;
+                else
+                        n += (size_t) snprintf(ret + n, size - n, "%%%02x", (unsigned char) *name);
+        if (n == 0)
+                ret[n++] = '%';
+        ret[n] = '\0';
 }
 
-/* Its lines; there is room for one more behind them. node: whose a line is that is none. */
-static int mark_read(LockMark *mark, const char *node) {
-        _cleanup_(freep) char *text = malloc(TEXT_MAX + 1);
-        char *line, *rest;
-        size_t n = 1;
-        ssize_t len;
+static bool unescape(const char *text, char *ret, size_t size) {
+        size_t n = 0;
+
+        if (strcmp(text, "%") == 0)
+                text = "";
+        while (*text && n + 1 < size) {
+                unsigned byte = (unsigned char) *text;
+
+                if (byte == '%' && sscanf(text + 1, "%2x", &byte) == 1 && byte != 0 && text[2])
+                        text += 2;
+                else if (byte == '%')
+                        return false;
+                text++;
+                ret[n++] = (char) byte;
+        }
+        ret[n] = '\0';
+        return !*text;
+}
+
+/* ---- <rundir>/.nlm: the boot's id, then the volumes ---- */
+
+/* NUL-terminated, owned; of what is longer the beginning. */
+static int read_text(int fd, char **ret) {
+        char *text = malloc(TEXT_MAX + 1);
+        ssize_t n;
 
         if (!text)
                 return -ENOMEM;
-        len = io_read_full(mark->fd, text, TEXT_MAX + 1);
-        if (len < 0)
-                return (int) len;
-        if (len > (ssize_t) TEXT_MAX)
-                return -EFBIG;
-        text[len] = '\0';
-        for (ssize_t i = 0; i < len; i++) {
-                if (text[i] == '\0')
-                        text[i] = '?';
-                n += text[i] == '\n';
+        n = io_read_full(fd, text, TEXT_MAX);
+        if (n < 0) {
+                free(text);
+                return (int) n;
         }
-        mark->lines = calloc(n + 1, sizeof *mark->lines);
-        if (!mark->lines)
-                return -ENOMEM;
-        for (rest = text; (line = strsep(&rest, "\n"));)
-                if (*line)
-                        line_parse(line, node, &mark->lines[mark->n_lines++]);
+        text[n] = '\0';
+        *ret = text;
         return 0;
 }
 
-static int mark_open(LockMark *mark, const char *address, const char *node, uint64_t deadline) {
-        int r;
+static size_t count_lines(const char *text) {
+        size_t n = 1;
 
-        *mark = (LockMark){ .fd = -1 };
-        r = mark_paths(mark, address);
-        if (r >= 0)
-                r = boot_id(mark->boot);
-        if (r >= 0)
-                r = path_lock(mark->path, deadline, &mark->fd);
-        if (r >= 0)
-                r = mark_read(mark, node);
-        return r;
+        for (; *text; text++)
+                n += *text == '\n';
+        return n;
 }
 
-static int sync_directory(const char *dir) {
-        _cleanup_(fd_closep) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+static int volumes_read(LockMarks *marks) {
+        _cleanup_(freep) char *text = NULL;
+        char *rest, *line;
+        int r = read_text(marks->lock_fd, &text);
+
+        if (r < 0)
+                return r;
+        marks->volumes = calloc(count_lines(text) + 1, sizeof *marks->volumes);
+        if (!marks->volumes)
+                return -ENOMEM;
+        rest = text;
+        line = strsep(&rest, "\n");
+        if (!line || strcmp(line, marks->boot) != 0)
+                return 0;
+        while ((line = strsep(&rest, "\n")))
+                if (*line)
+                        marks->volumes[marks->n_volumes++] = strtoull(line, NULL, 16);
+        return 0;
+}
+
+/* Killed in between, it leaves too many volumes there, never too few. */
+static int volumes_write(LockMarks *marks) {
+        _cleanup_(freep) char *text = malloc(LOCK_MARK_BOOT + 1 + marks->n_volumes * 17);
+        size_t n;
+
+        if (!text)
+                return -ENOMEM;
+        n = (size_t) sprintf(text, "%s\n", marks->boot);
+        for (size_t i = 0; i < marks->n_volumes; i++)
+                n += (size_t) sprintf(text + n, "%016llx\n", (unsigned long long) marks->volumes[i]);
+        if (pwrite(marks->lock_fd, text, n, 0) != (ssize_t) n)
+                return errno > 0 ? -errno : -EIO;
+        return ftruncate(marks->lock_fd, (off_t) n) < 0 ? -errno : 0;
+}
+
+int lock_marks_enter(LockMarks *marks, uint64_t volume) {
+        marks->volumes[marks->n_volumes++] = volume; /* there is room for one */
+        return volumes_write(marks);
+}
+
+/* ---- NFSVOL_STATEDIR/locks ---- */
+
+bool lock_mark_is_former(const LockMarks *marks, const LockMark *mark) {
+        return strcmp(mark->boot, marks->boot) != 0;
+}
+
+static bool mark_parse(const char *line, LockMark *ret) {
+        char node[3 * LOCK_MARK_NODE + 1];
+        unsigned long long volume;
+        unsigned port;
+
+        *ret = (LockMark){ 0 };
+        if (sscanf(line, "%36[0-9a-f-] %16llx %79s %5u %79s %768s", ret->boot, &volume, ret->address, &port, ret->local, node) !=
+                    6 ||
+            strlen(ret->boot) != LOCK_MARK_BOOT - 1 || port == 0 || port > UINT16_MAX)
+                return false;
+        ret->volume = volume;
+        ret->port = (uint16_t) port;
+        return unescape(node, ret->node, sizeof ret->node);
+}
+
+static int marks_read(LockMarks *marks) {
+        _cleanup_(fd_closep) int fd = open(marks->state_path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        _cleanup_(freep) char *text = NULL;
+        char *rest, *line;
+        int r;
+
+        if (fd < 0)
+                return errno == ENOENT ? 0 : -errno;
+        r = read_text(fd, &text);
+        if (r < 0)
+                return r;
+        marks->marks = calloc(count_lines(text), sizeof *marks->marks);
+        if (!marks->marks)
+                return -ENOMEM;
+        for (rest = text; (line = strsep(&rest, "\n"));)
+                marks->n_marks += mark_parse(line, &marks->marks[marks->n_marks]);
+        return 0;
+}
+
+void lock_marks_drop(LockMarks *marks, size_t i) {
+        marks->n_marks--;
+        memmove(marks->marks + i, marks->marks + i + 1, (marks->n_marks - i) * sizeof *marks->marks);
+}
+
+int lock_marks_add(LockMarks *marks, uint64_t volume, const char *address, uint16_t port, const char *local, const char *node) {
+        LockMark *grown = reallocarray(marks->marks, marks->n_marks + 1, sizeof *grown), *mark;
+
+        if (!grown)
+                return -ENOMEM;
+        marks->marks = grown;
+        mark = &grown[marks->n_marks++];
+        *mark = (LockMark){ .volume = volume, .port = port };
+        memcpy(mark->boot, marks->boot, sizeof mark->boot);
+        (void) snprintf(mark->address, sizeof mark->address, "%s", address);
+        (void) snprintf(mark->local, sizeof mark->local, "%s", *local ? local : "?");
+        (void) snprintf(mark->node, sizeof mark->node, "%s", node);
+        return 0;
+}
+
+void lock_marks_leave(LockMarks *marks, uint64_t volume) {
+        size_t n = 0;
+
+        for (size_t i = marks->n_marks; i-- > 0;)
+                if (marks->marks[i].volume == volume && !lock_mark_is_former(marks, &marks->marks[i]))
+                        lock_marks_drop(marks, i);
+        for (size_t i = 0; i < marks->n_volumes; i++)
+                if (marks->volumes[i] != volume)
+                        marks->volumes[n++] = marks->volumes[i];
+        marks->n_volumes = n;
+        (void) volumes_write(marks); /* failing, it is there for ever: then nobody is told any more in this boot */
+}
+
+static int sync_directory(const char *path) {
+        _cleanup_(fd_closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
         return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
-static int lines_write(const LockMark *mark, const char *path) {
+static int marks_write(const LockMarks *marks, const char *path) {
         _cleanup_(fd_closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-        char text[BOOT_SIZE + LOCK_MARK_NODE_MAX + 32];
+        char node[3 * LOCK_MARK_NODE + 1], text[sizeof(LockMark) + sizeof node];
         int r = fd < 0 ? -errno : 0;
 
-        for (size_t i = 0; i < mark->n_lines && r == 0; i++) {
-                const Line *line = &mark->lines[i];
-                int n = snprintf(text, sizeof text, "%s %016llx %s\n", line->boot[0] ? line->boot : "?",
-                                 (unsigned long long) line->volume, line->node);
+        for (size_t i = 0; i < marks->n_marks && r == 0; i++) {
+                const LockMark *mark = &marks->marks[i];
+                int n;
 
-                if (!line->freed)
-                        r = io_write_full(fd, text, (size_t) n);
+                escape(mark->node, node, sizeof node);
+                n = snprintf(text, sizeof text, "%s %016llx %s %u %s %s\n", mark->boot, (unsigned long long) mark->volume,
+                             mark->address, mark->port, mark->local, node);
+                r = io_write_full(fd, text, (size_t) n);
         }
         return r < 0 ? r : fsync(fd) < 0 ? -errno : 0;
 }
 
-static int mark_save(const LockMark *mark) {
-        char path[sizeof mark->path + 8];
-        int r;
+int lock_marks_save(LockMarks *marks) {
+        char path[sizeof marks->state_path + 8];
+        int r = marks->state_error;
 
-        (void) snprintf(path, sizeof path, "%s.new", mark->path);
-        r = lines_write(mark, path);
-        if (r == 0 && rename(path, mark->path) < 0)
+        if (r < 0)
+                return r;
+        if (marks->n_marks == 0)
+                return unlink(marks->state_path) < 0 && errno != ENOENT ? -errno : 0;
+        (void) snprintf(path, sizeof path, "%s.new", marks->state_path);
+        r = marks_write(marks, path);
+        if (r == 0 && rename(path, marks->state_path) < 0)
                 r = -errno;
         if (r < 0) {
                 (void) unlink(path);
                 return r;
         }
-        return sync_directory(mark->dir);
+        return sync_directory(lock_marks_directory());
 }
 
-static bool is_of_this_boot(const LockMark *mark, const Line *line) {
-        return strcmp(line->boot, mark->boot) == 0;
+/* ---- both ---- */
+
+/* Nothing is known of a state that cannot be read: it is left as it is. */
+static void state_open(LockMarks *marks) {
+        size_t n_former = 0;
+        int r = owned_directory_make(lock_marks_directory(), 0700);
+
+        if (r >= 0)
+                r = marks_read(marks);
+        marks->state_error = r;
+        marks->is_first = r >= 0 && marks->n_volumes == 0;
+        for (size_t i = marks->n_marks; i-- > 0;)
+                if (!lock_mark_is_former(marks, &marks->marks[i]))
+                        marks->is_first = false; /* of another run directory */
+                else if (++n_former > FORMER_MAX)
+                        lock_marks_drop(marks, i);
 }
 
-/* Number of names. */
-static int free_former(LockMark *mark, LockMarkFree *free_all, void *userdata) {
-        int n = 0;
-
-        for (size_t i = 0; i < mark->n_lines; i++)
-                if (is_of_this_boot(mark, &mark->lines[i]))
-                        return 0; /* what this volume holds would be freed as well */
-        for (size_t i = 0; i < mark->n_lines; i++) {
-                const char *node = mark->lines[i].node;
-
-                if (mark->lines[i].freed || free_all(userdata, node) < 0)
-                        continue;
-                for (size_t j = i; j < mark->n_lines; j++)
-                        mark->lines[j].freed |= strcmp(mark->lines[j].node, node) == 0;
-                n++;
-        }
-        return n;
-}
-
-int lock_mark_enter(const char *address, uint64_t volume, const char *node, uint64_t deadline, LockMarkFree *free_all,
-                    void *userdata) {
-        _cleanup_(mark_done) LockMark mark;
-        Line *line;
-        int n, r;
-
-        r = mark_open(&mark, address, node, deadline);
-        if (r < 0)
-                return r;
-        n = free_former(&mark, free_all, userdata);
-        line = &mark.lines[mark.n_lines++];
-        line->volume = volume;
-        memcpy(line->boot, mark.boot, sizeof line->boot);
-        (void) snprintf(line->node, sizeof line->node, "%s", node);
-        r = mark_save(&mark);
-        if (r == 0)
-                return n;
-        /* whoever comes next must not have the server free what this one holds, of which there is no line */
-        (void) unlink(mark.path);
-        return r;
-}
-
-int lock_mark_leave(const char *address, uint64_t volume, uint64_t deadline) {
-        _cleanup_(mark_done) LockMark mark;
-        size_t left = 0;
+int lock_marks_open(LockMarks *marks, uint64_t deadline) {
         int r;
 
-        r = mark_open(&mark, address, "?", deadline);
-        if (r < 0)
+        *marks = (LockMarks){ .lock_fd = -1 };
+        if ((size_t) snprintf(marks->rundir_path, sizeof marks->rundir_path, "%s/.nlm", rundir()) >= sizeof marks->rundir_path ||
+            (size_t) snprintf(marks->state_path, sizeof marks->state_path, "%s/locks", lock_marks_directory()) >=
+                    sizeof marks->state_path)
+                return -ENAMETOOLONG;
+        r = boot_id(marks->boot);
+        if (r >= 0)
+                r = rundir_make();
+        if (r >= 0)
+                r = path_lock(marks->rundir_path, deadline, &marks->lock_fd);
+        if (r >= 0)
+                r = volumes_read(marks);
+        if (r < 0) {
+                lock_marks_close(marks);
                 return r;
-        for (size_t i = 0; i < mark.n_lines; i++) {
-                Line *line = &mark.lines[i];
-
-                line->freed = is_of_this_boot(&mark, line) && line->volume == volume;
-                left += !line->freed;
         }
-        if (left > 0)
-                return left < mark.n_lines ? mark_save(&mark) : 0;
-        return unlink(mark.path) < 0 ? -errno : 0;
+        state_open(marks);
+        return 0;
+}
+
+void lock_marks_close(LockMarks *marks) {
+        if (marks->lock_fd >= 0 && marks->volumes && marks->n_volumes == 0 &&
+            path_lock_is_current(marks->lock_fd, marks->rundir_path))
+                (void) unlink(marks->rundir_path);
+        marks->lock_fd = fd_close(marks->lock_fd);
+        free(TAKE_PTR(marks->volumes));
+        free(TAKE_PTR(marks->marks));
+        marks->n_volumes = marks->n_marks = 0;
 }

@@ -82,25 +82,6 @@ int mount_table_read(MountTable *ret) {
         return 0;
 }
 
-bool mount_table_has_kernel_nfs(const char *address) {
-        _cleanup_(table_freep) struct libmnt_table *table = mnt_new_table_from_file("/proc/self/mountinfo");
-        _cleanup_(iter_freep) struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
-        struct libmnt_fs *fs;
-
-        if (!table || !iter)
-                return true;
-        while (mnt_table_next_fs(table, iter, &fs) == 0) {
-                const char *type = mnt_fs_get_fstype(fs);
-                char *addr;
-                size_t len;
-
-                if (type && strcmp(type, "nfs") == 0 && mnt_fs_get_option(fs, "addr", &addr, &len) == 0 && addr &&
-                    len == strlen(address) && strncmp(addr, address, len) == 0)
-                        return true;
-        }
-        return false;
-}
-
 void mount_table_done(MountTable *table) {
         for (size_t i = 0; i < table->n_entries; i++)
                 entry_done(&table->entries[i]);

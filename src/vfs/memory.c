@@ -173,7 +173,8 @@ int memory_new(Memory **ret, int *ret_fd) {
                 memory->fuse_fd[i] = memory->ping_fd[i] = -1;
         for (unsigned i = 0; i < REACTORS_MAX; i++)
                 journal_set_slots(&memory->journal[i], 0);
-        (void) snprintf(memory->node, sizeof memory->node, "%s", uname(&names) == 0 ? names.nodename : "nfsvol");
+        (void) snprintf(memory->node, sizeof memory->node, "%s",
+                        uname(&names) == 0 && names.nodename[0] ? names.nodename : "nfsvol");
         if (getrandom(&memory->connection_id, sizeof memory->connection_id, 0) < 0)
                 memory->connection_id = now_ns();
         *ret = memory;

@@ -256,16 +256,18 @@ PY
     healthy
 }
 
-# A machine that dies holds its locks until it is up again, and mounts: then the server is told. Not before, and not of those that
+# A machine that dies holds its locks until it is up again, and mounts: then its servers are told. Not before, and not of those that
 # others hold.
-as_if_rebooted() { # notes in $NFSVOL_STATEDIR are another boot's
-    sed -i 's/^[0-9a-f-]*/00000000-0000-4000-8000-000000000000/' "$NFSVOL_STATEDIR"/locks/*
+as_if_rebooted() { # all that is noted is another boot's
+    sed -i 's/^[0-9a-f-]*/00000000-0000-4000-8000-000000000000/' "$NFSVOL_STATEDIR/locks"
+    rm -f "$NFSVOL_RUNDIR/.nlm"
 }
+marks_are() { [ "$(wc -l <"$NFSVOL_STATEDIR/locks")" = "$1" ]; }
 case_machine_dies() {
     local pid net
     two_clients
     net=$(readlink "/proc/$(nfsvol status --json "$M/a" | python3 -c 'import json, sys; print(json.load(sys.stdin)["worker_pid"])')/ns/net")
-    [ "$(cat "$NFSVOL_STATEDIR"/locks/* | wc -l)" = 2 ]
+    marks_are 2
     python3 - "$M" <<'PY' & holder=$!
 import fcntl, sys, time
 m = sys.argv[1]
@@ -285,19 +287,34 @@ PY
     umount -l "$M/a"
     not flock -n "$M/b/f" true
 
-    mount_on a "$M/c" rsize=65536 # of this machine's life: others may hold locks there
+    mount_on a "$M/c" rsize=65536 # still up: others may hold locks there
     not flock -n "$M/b/f" true
+    marks_are 3
     umount "$M/c"
-    wait_for 10 eval '[ "$(cat "$NFSVOL_STATEDIR"/locks/* | wc -l)" = 2 ]'
+    wait_for 10 marks_are 2
 
     as_if_rebooted
     mount_on a "$M/a" rsize=65536
-    logged 'has been told that this machine has died: what it had locked as .* is free'
+    logged '10.97.0.1 has been told that this machine (.*) is up again: it frees what it had locked for it before'
+    logged '10.98.0.1 cannot be told that this machine (.*) is up again (no answer)' # from this node no way leads there
     flock -n "$M/b/f" true
     not flock -n "$M/a/g" true
+    marks_are 2
     kill -KILL "$holder"
     umount "$M/a"
-    wait_for 10 eval '[ "$(ls "$NFSVOL_STATEDIR/locks" | wc -l)" = 1 ]' # the other node's, which is noted for another life
+    wait_for 10 marks_are 1
+}
+
+# Not where others have NFS mounted whose locks are not noted here: their servers would free those, too.
+case_others_would_lose_theirs() {
+    : >"$LOG"
+    NFSVOL_RUNDIR=$T/other NFSVOL_STATEDIR=$T/others mount_at "$M/b" rsize=65536
+    mount_at "$M/a"
+    as_if_rebooted
+    mount_at "$M/c" rsize=131072
+    logged 'are not told: .* volumes of another run directory, are in use'
+    not logged 'is up again'
+    umount "$M/c" "$M/a" "$M/b"
 }
 
 # Where nothing can be noted, a volume is mounted all the same, and it is said what that means.
@@ -306,7 +323,7 @@ case_nothing_can_be_noted() {
     mount -t tmpfs -o size=4k,nr_inodes=1,mode=755 tmpfs "$NFSVOL_STATEDIR"
     trap 'umount "$NFSVOL_STATEDIR"' EXIT
     mount_at "$M"
-    logged "cannot note in $NFSVOL_STATEDIR that 127.0.0.1 may hold locks for this machine (No space left on device): if it dies, they stay"
+    logged "cannot note in $NFSVOL_STATEDIR that the server may hold locks for this machine (No space left on device): if it dies, they stay"
     flock -n "$M/f" true
     rm "$M/f"
     umount "$M"

@@ -98,6 +98,7 @@ static const Field fields[] = {
         F(Memory, n_reactors),
         F(Memory, fuse_fd),
         F(Memory, connection_id),
+        F(Memory, node),
         F(Memory, keeper_pid),
         F(Memory, started_at),
         F(Memory, scope),

@@ -76,9 +76,11 @@ log=$(sed 's/\x1b\[[0-9;?]*[a-zA-Z]//g; s/\r//g' "$scratch.log" | sed -n '/shutt
 full=$(cat "$scratch.log")
 rm -f "$scratch.log"
 
-line_of() { printf '%s\n' "$log" | grep -n -m 1 -- "$1" | cut -d: -f1; }
+line_of() { printf '%s\n' "$log" | grep -n -- "$1" | head -n 1 | cut -d: -f1 | grep .; }
+not() { ! "$@"; }
+logged() { line_of "$1" >/dev/null; }
 problem=
-check() { [ -n "$problem" ] || "$@" || problem="failed: $*"; }
+check() { [ -n "$problem" ] || "$@" || problem=${problem:-failed: $*}; }
 in_order() { # each of the patterns stands in the log, one after the other
     local last=0 n pattern
     for pattern; do
@@ -100,11 +102,15 @@ all_there() {
     echo "# $n files, $((SECONDS - start)) s"
 }
 
-# The writers are not ordered after the mount, as pods are not: systemd may find it busy and leave it to us.
+# The writers are not ordered after the mount, as pods are not: systemd may find it busy and leave it to us. The daemon is gone
+# when nothing is mounted any more. Of what has ended within a few milliseconds systemd may speak in another order.
 for writer in 1 2 3; do
-    check in_order "Stopped.*writer@$writer" 'Unmounted mnt-volume.mount\|unmounted /mnt/volume' \
-        'Stopped.*NFS volume 127.0.0.1:/export' 'Stopped target network.target'
+    check in_order "Stopping.*writer@$writer" 'nfsvold\[.*\]: gone' 'Stopped target network.target'
+    check in_order "Stopped.*writer@$writer" 'Stopped target network.target'
 done
+check in_order 'Stopped.*NFS volume 127.0.0.1:/export' 'Stopped target network.target'
+check logged 'Unmounted mnt-volume.mount\|unmounted /mnt/volume'
+check not logged 'writer@.*exited, code=exited\|Traceback' # of an error of what it wrote to: they are killed
 check test $((SECONDS - start)) -lt 60
 check all_there
 if [ -z "$problem" ]; then

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/io.h"
@@ -14,178 +13,271 @@
 #define ADDRESS "192.0.2.1"
 #define FORMER  "00000000-0000-4000-8000-000000000000 "
 
-static char dir[64], path[128];
-static char freed[256]; /* names, each with a comma */
-static int free_result;
+static char dir[64], state[128], list[128];
+static LockMarks marks;
 
 static void setup(void) {
         (void) snprintf(dir, sizeof dir, "/tmp/nfsvol-test-lockmark.XXXXXX");
         cr_assert_not_null(mkdtemp(dir));
-        (void) snprintf(path, sizeof path, "%s/locks/" ADDRESS, dir);
-        cr_assert_eq(setenv("NFSVOL_STATEDIR", dir, 1), 0);
+        (void) snprintf(state, sizeof state, "%s/state/locks", dir);
+        (void) snprintf(list, sizeof list, "%s/run/.nlm", dir);
+        (void) snprintf(marks.state_path, sizeof marks.state_path, "%s/state", dir);
+        (void) snprintf(marks.rundir_path, sizeof marks.rundir_path, "%s/run", dir);
+        cr_assert_eq(setenv("NFSVOL_STATEDIR", marks.state_path, 1), 0);
+        cr_assert_eq(setenv("NFSVOL_RUNDIR", marks.rundir_path, 1), 0);
 }
 
 static void teardown(void) {
-        char locks[128];
+        char path[128];
 
-        (void) snprintf(locks, sizeof locks, "%s/locks", dir);
+        (void) unlink(state);
+        (void) snprintf(path, sizeof path, "%s/state", dir);
+        cr_expect(rmdir(path) == 0 || errno == ENOENT || errno == ENOTDIR, "something was left in %s", path);
         (void) unlink(path);
-        cr_expect(rmdir(locks) == 0 || errno == ENOENT, "something was left in %s", locks);
+        (void) unlink(list);
+        (void) snprintf(path, sizeof path, "%s/run", dir);
+        cr_expect(rmdir(path) == 0 || errno == ENOENT, "something was left in %s", path);
         cr_expect_eq(rmdir(dir), 0, "something was left in %s", dir);
 }
 
 TestSuite(lockmark, .init = setup, .fini = teardown);
 
-static int freeing(void *userdata, const char *node) {
-        (void) userdata;
-        (void) strcat(strcat(freed, node), ",");
-        return free_result;
+static bool open_marks(void) {
+        cr_assert_eq(lock_marks_open(&marks, now_ns() + NSEC_PER_SEC), 0);
+        return marks.is_first;
 }
 
-static int enter(uint64_t volume, const char *node) {
-        freed[0] = '\0';
-        return lock_mark_enter(ADDRESS, volume, node, now_ns() + NSEC_PER_SEC, freeing, NULL);
+/* Was it the first of its boot? Marks of former ones stay. */
+static bool enter(uint64_t volume, const char *node) {
+        bool is_first = open_marks();
+
+        cr_assert_eq(lock_marks_add(&marks, volume, ADDRESS, 4045, "192.0.2.9", node), 0);
+        cr_assert_eq(lock_marks_enter(&marks, volume), 0);
+        cr_assert_eq(lock_marks_save(&marks), 0);
+        lock_marks_close(&marks);
+        return is_first;
 }
 
-static int leave(uint64_t volume) {
-        return lock_mark_leave(ADDRESS, volume, now_ns() + NSEC_PER_SEC);
+static void leave(uint64_t volume) {
+        (void) open_marks();
+        lock_marks_leave(&marks, volume);
+        cr_assert_eq(lock_marks_save(&marks), 0);
+        lock_marks_close(&marks);
 }
 
-static const char *text(void) {
-        static char buf[4096];
-        ssize_t n = io_read_file(path, buf, sizeof buf);
-
-        return n < 0 ? "" : buf;
-}
-
-static void write_text(const char *what) {
-        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-
-        cr_assert_geq(fd, 0);
-        cr_assert_eq(io_write_full(fd, what, strlen(what)), 0);
-        (void) close(fd);
-}
-
-static size_t lines(void) {
+static size_t n_former(void) {
         size_t n = 0;
 
-        for (const char *p = text(); *p; p++)
-                n += *p == '\n';
+        (void) open_marks();
+        for (size_t i = 0; i < marks.n_marks; i++)
+                n += lock_mark_is_former(&marks, &marks.marks[i]);
+        lock_marks_close(&marks);
         return n;
 }
 
-Test(lockmark, one_life) {
-        struct stat st;
+static void write_state(const char *what, size_t len) {
+        int fd = open(state, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
-        cr_assert_eq(enter(1, "node"), 0);
-        cr_assert_eq(enter(2, "node"), 0);
-        cr_assert_eq(enter(3, "renamed"), 0);
-        cr_assert_str_empty(freed);
-        cr_assert_eq(lines(), 3, "%s", text());
-        cr_assert_not_null(strstr(text(), " 0000000000000003 renamed\n"));
-        cr_assert_eq(leave(2), 0);
-        cr_assert_eq(leave(2), 0);
-        cr_assert_eq(lines(), 2, "%s", text());
-        cr_assert_eq(leave(3), 0);
-        cr_assert_eq(leave(1), 0);
-        cr_assert_eq(stat(path, &st), -1);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(io_write_full(fd, what, len), 0);
+        (void) close(fd);
 }
 
-Test(lockmark, former_lives) {
-        cr_assert_eq(enter(9, "node"), 0);
-        write_text(FORMER "0000000000000001 a\n" FORMER "0000000000000002 b\n11111111-0000-4000-8000-000000000000 3 a\n");
-        cr_assert_eq(enter(4, "node"), 2);
-        cr_assert_str_eq(freed, "a,b,");
-        cr_assert_eq(lines(), 1, "%s", text());
-        cr_assert_eq(enter(5, "node"), 0);
-        cr_assert_eq(leave(4), 0);
-        cr_assert_eq(leave(5), 0);
+static void add_former(void) {
+        static const char former[] = FORMER "0000000000000001 " ADDRESS " 4045 192.0.2.9 node\n";
+        static char text[1 << 20];
+        ssize_t n = io_read_file(state, text, sizeof text - sizeof former);
+
+        memcpy(text + MAX(n, 0), former, sizeof former);
+        write_state(text, strlen(text));
 }
 
-/* The one that died before had the same number: nobody confuses the two. */
-Test(lockmark, another_boot_with_the_same_number) {
-        cr_assert_eq(enter(9, "node"), 0);
-        write_text(FORMER "0000000000000001 node\n");
-        cr_assert_eq(leave(1), 0);
-        cr_assert_eq(lines(), 1);
-        cr_assert_eq(enter(1, "node"), 1);
-        cr_assert_eq(leave(1), 0);
+static bool is_there(const char *path) {
+        return access(path, F_OK) == 0;
 }
 
-/* Who is noted in this boot may hold locks now. */
-Test(lockmark, not_while_there_are_others) {
-        char both[8192];
-
-        cr_assert_eq(enter(1, "node"), 0);
-        (void) snprintf(both, sizeof both, FORMER "0000000000000007 node\n%s", text());
-        write_text(both);
-        cr_assert_eq(enter(2, "node"), 0);
-        cr_assert_str_empty(freed);
-        cr_assert_eq(lines(), 3, "%s", text());
-        cr_assert_eq(leave(1), 0);
-        cr_assert_eq(leave(2), 0);
-        cr_assert_eq(lines(), 1, "%s", text());
-        cr_assert_eq(enter(3, "node"), 1);
-        cr_assert_eq(leave(3), 0);
+Test(lockmark, one_boot) {
+        cr_assert(enter(1, "node"));
+        cr_assert_not(enter(2, "node"));
+        cr_assert_not(enter(3, "renamed"));
+        (void) open_marks();
+        cr_assert_eq(marks.n_marks, 3);
+        cr_assert_eq(marks.marks[2].volume, 3);
+        cr_assert_eq(marks.marks[2].port, 4045);
+        cr_assert_str_eq(marks.marks[2].address, ADDRESS);
+        cr_assert_str_eq(marks.marks[2].local, "192.0.2.9");
+        cr_assert_str_eq(marks.marks[2].node, "renamed");
+        cr_assert_not(lock_mark_is_former(&marks, &marks.marks[2]));
+        lock_marks_close(&marks);
+        leave(2);
+        leave(2);
+        leave(3);
+        cr_assert(is_there(state) && is_there(list));
+        leave(1);
+        cr_assert_not(is_there(state));
+        cr_assert_not(is_there(list));
+        cr_assert(enter(4, "node"), "there is a first one again");
+        leave(4);
 }
 
-Test(lockmark, a_server_that_cannot_be_told) {
-        cr_assert_eq(enter(9, "node"), 0);
-        write_text(FORMER "0000000000000001 node\n");
-        free_result = -ETIMEDOUT;
-        cr_assert_eq(enter(2, "node"), 0);
-        cr_assert_str_eq(freed, "node,");
-        cr_assert_eq(lines(), 2, "it is told in another life");
-        free_result = 0;
-        cr_assert_eq(leave(2), 0);
-        cr_assert_eq(enter(2, "node"), 1);
-        cr_assert_eq(leave(2), 0);
+Test(lockmark, former_boots) {
+        cr_assert(enter(9, "node"));
+        leave(9);
+        add_former();
+        cr_assert_eq(n_former(), 1);
+        cr_assert(open_marks());
+        lock_marks_drop(&marks, 0);
+        cr_assert_eq(lock_marks_add(&marks, 4, ADDRESS, 4045, "", "node"), 0);
+        cr_assert_eq(lock_marks_enter(&marks, 4), 0);
+        cr_assert_eq(lock_marks_save(&marks), 0);
+        lock_marks_close(&marks);
+        cr_assert_eq(n_former(), 0);
+
+        add_former();
+        cr_assert_not(enter(5, "node"), "there are volumes of this boot");
+        cr_assert_eq(n_former(), 1, "so it stays");
+        leave(4);
+        leave(5);
+        cr_assert(enter(1, "node"), "they have gone");
+        leave(1);
+        cr_assert_eq(n_former(), 1, "it has the same number, and is not the same");
 }
 
-Test(lockmark, nonsense_in_the_file) {
+/* What cannot be noted must not be forgotten: a volume that may have locks is there. */
+Test(lockmark, a_state_that_cannot_be_written) {
+        cr_assert(enter(9, "node"));
+        leave(9);
+        add_former();
+        cr_assert(open_marks());
+        cr_assert_eq(lock_marks_enter(&marks, 1), 0);
+        marks.state_error = -EROFS;
+        cr_assert_eq(lock_marks_save(&marks), -EROFS);
+        lock_marks_close(&marks);
+        cr_assert_not(enter(2, "node"));
+        leave(2);
+        cr_assert_not(enter(3, "node"), "the other one is still there");
+        leave(3);
+        leave(1);
+        cr_assert(enter(4, "node"));
+        leave(4);
+}
+
+Test(lockmark, a_state_that_cannot_be_read) {
+        char path[128];
+
+        (void) snprintf(path, sizeof path, "%s/state", dir);
+        cr_assert_eq(close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)), 0);
+        cr_assert_not(open_marks());
+        cr_assert_eq(lock_marks_enter(&marks, 1), 0);
+        cr_assert_eq(lock_marks_save(&marks), -ENOTDIR);
+        lock_marks_close(&marks);
+        cr_assert(is_there(list));
+        (void) open_marks();
+        lock_marks_leave(&marks, 1);
+        lock_marks_close(&marks);
+        cr_assert_not(is_there(list));
+}
+
+/* Another run directory has volumes in this boot. */
+Test(lockmark, two_run_directories) {
+        char other[128];
+
+        cr_assert(enter(1, "node"));
+        cr_assert_eq(rename(list, strcat(strcpy(other, list), ".other")), 0);
+        add_former();
+        cr_assert_not(enter(2, "node"));
+        leave(2);
+        cr_assert_eq(rename(other, list), 0);
+        leave(1);
+}
+
+Test(lockmark, nonsense_in_the_files) {
         static const char *const nonsense[] = {
-                "x\n", "\n\n \n", FORMER "\n", FORMER "1\n", FORMER "1", "0 1 node\n", "\xff\xfe", FORMER "zz node",
+                "x\n",
+                "\n\n \n",
+                FORMER,
+                FORMER "\n",
+                FORMER "1",
+                FORMER "1 a 0 b c\n",
+                FORMER "1 a 70000 b c\n",
+                FORMER "1 a 1 b\n",
+                FORMER "1 a 1 b %\xff\n",
+                "0 1 a 1 b c\n",
+                "\xff\xfe\n",
         };
-        char *large = malloc((300 << 10) + 1);
+        char *large = malloc(3 << 20);
 
-        cr_assert_eq(enter(9, "node"), 0);
+        cr_assert(enter(9, "node"));
+        leave(9);
         for (size_t i = 0; i < ELEMENTSOF(nonsense); i++) {
-                write_text(nonsense[i]);
-                cr_assert_eq(enter(1, "node"), strspn(nonsense[i], "\n") == strlen(nonsense[i]) ? 0 : 1, "%zu", i);
-                cr_assert(!*freed || strcmp(freed, "node,") == 0, "%zu: %s", i, freed);
-                cr_assert_eq(lines(), 1, "%zu: %s", i, text());
-                cr_assert_eq(leave(1), 0);
+                write_state(nonsense[i], strlen(nonsense[i]));
+                cr_assert_eq(n_former(), 0, "%zu", i);
+                cr_assert(enter(1, "node"), "%zu", i);
+                leave(1);
         }
-        memset(large, 'x', 300 << 10);
-        large[300 << 10] = '\0';
-        write_text(large);
-        cr_assert_eq(enter(1, "node"), -EFBIG);
+        memset(large, 'x', 3 << 20);
+        write_state(large, 3 << 20);
+        cr_assert(enter(1, "node"));
+        leave(1);
         free(large);
+        write_state("\0\0\n", 3);
+        cr_assert_eq(n_former(), 0);
 }
 
-Test(lockmark, addresses_that_are_none) {
-        static const char *const bad[] = { "", ".", "..", "../x", "a/b" };
+Test(lockmark, names) {
+        static const char *const names[] = { "", " ", "%", "a b", "a\nb", "\n", "\t", "\xc3\xa4", "a.b-c_d:e", "100%25" };
+        char longest[LOCK_MARK_NODE];
 
-        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
-                cr_assert_eq(lock_mark_enter(bad[i], 1, "node", 0, freeing, NULL), -EINVAL, "%s", bad[i]);
+        memset(longest, ' ', sizeof longest - 1);
+        longest[sizeof longest - 1] = '\0';
+        for (size_t i = 0; i <= ELEMENTSOF(names); i++) {
+                const char *name = i < ELEMENTSOF(names) ? names[i] : longest;
+
+                (void) enter(i + 1, name);
+                (void) open_marks();
+                cr_assert_eq(marks.n_marks, i + 1, "%zu", i);
+                cr_assert_str_eq(marks.marks[i].node, name, "%zu", i);
+                lock_marks_close(&marks);
+        }
+        for (size_t i = 0; i <= ELEMENTSOF(names); i++)
+                leave(i + 1);
 }
 
-/* Many at once: the former life is ended by one of them, and before any other has entered. */
+/* Servers come and go for years: those that could never be told do not pile up. */
+Test(lockmark, many_former_boots) {
+        for (int i = 0; i < 20; i++) {
+                (void) enter(1, "node");
+                for (int j = 0; j < 20; j++)
+                        add_former();
+                leave(1);
+        }
+        cr_assert_leq(n_former(), 256);
+        cr_assert_geq(n_former(), 200);
+}
+
+/* Many at once: one of them is the first. */
 Test(lockmark, at_once, .timeout = 60) {
         int status, n = 0;
 
-        cr_assert_eq(enter(99, "node"), 0);
-        write_text(FORMER "0000000000000001 node\n");
         for (uint64_t i = 0; i < 20; i++)
-                if (fork() == 0)
-                        _exit(lock_mark_enter(ADDRESS, i, "node", now_ns() + 20 * NSEC_PER_SEC, freeing, NULL) & 0xff);
+                if (fork() == 0) {
+                        LockMarks own;
+                        int r = lock_marks_open(&own, now_ns() + 20 * NSEC_PER_SEC);
+                        bool is_first = own.is_first;
+
+                        if (r < 0 || lock_marks_add(&own, i, ADDRESS, 1, "", "node") < 0 || lock_marks_enter(&own, i) < 0 ||
+                            lock_marks_save(&own) < 0)
+                                _exit(2);
+                        lock_marks_close(&own);
+                        _exit(is_first);
+                }
         for (int i = 0; i < 20; i++) {
                 cr_assert_gt(wait(&status), 0);
                 cr_assert(WIFEXITED(status) && WEXITSTATUS(status) <= 1, "%x", (unsigned) status);
                 n += WEXITSTATUS(status);
         }
         cr_assert_eq(n, 1);
-        cr_assert_eq(lines(), 20, "%s", text());
         for (uint64_t i = 0; i < 20; i++)
-                cr_assert_eq(leave(i), 0);
+                leave(i);
+        cr_assert_not(is_there(state));
 }
