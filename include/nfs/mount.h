@@ -80,10 +80,11 @@ enum NfsMountError nfs_export_mount(const NfsMountConfig *config, NfsMountResult
 
 /*
  * Tells the lock manager at addr that this node, which it knows as caller, has been restarted: it frees all that it holds for it
- * (NLM_FREE_ALL, XNFS chapter 14). nlmport: where it was; if it is not there, the portmapper is asked. 0 or negative errno;
- * -EREMOTEIO: it does not know how to.
+ * (NLM_FREE_ALL, XNFS chapter 14). nlmport: where it was; if it is not there, the portmapper is asked. 0 or negative errno:
+ * -EREMOTEIO: it does not know how to; others: if *ret_sent, it may have done it, or do it yet.
  */
-int nfs_locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t nlmport, const char *caller, uint32_t timeout_ms);
+int nfs_locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t nlmport, const char *caller, uint32_t timeout_ms,
+                   bool *ret_sent);
 
 /* MOUNT3 UMNT, best effort (RFC 1813: advisory), at most timeout_ms. */
 void nfs_export_umount(const NfsMountConfig *config, uint32_t timeout_ms);

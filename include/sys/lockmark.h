@@ -4,14 +4,15 @@
  * volume and address in NFSVOL_STATEDIR/locks, made before the volume asks for its first lock, taken out when it has given back
  * the last:
  *
- *   BOOT VOLUME ADDRESS PORT LOCAL NODE      the kernel's boot id; the volume's own number; where the lock manager is; from
- *                                            where it is asked, and under which name, escaped: the server knows this node by
- *                                            one or both
+ *   BOOT VOLUME ADDRESS PORT LOCAL TRIES NODE      the kernel's boot id; the volume's own number; where the lock manager is; from
+ *                                                  where it is asked, and under which name (escaped): the server knows this
+ *                                                  node by one or both; how often it was told in vain
  *
- * A line of another boot is of a volume that died with the machine. A server cannot be told to free some locks of this node and
+ * A mark of another boot is of a volume that died with the machine. A server cannot be told to free some locks of this node and
  * not others, and one server has more than one address. So all of them are told before any volume of this boot may ask for a
- * lock: by the first one, while the others wait. Which volumes may is in <rundir>/.nlm, which does not outlive the boot and
- * can always be written; it is the lock over both files. Not before the last of them has gone is there a first one again.
+ * lock: by the first one, while the others wait; and then never again in this boot. That there is a first one stands in
+ * <rundir>/.nlm, which does not outlive the boot; it is the lock over both files as well. (So a state directory belongs to one run
+ * directory at a time.)
  *
  * NFSVOL_STATEDIR in the environment overrides the directory (tests).
  */
@@ -31,20 +32,18 @@ typedef struct LockMark {
         char address[LOCK_MARK_ADDRESS]; /* numeric */
         uint16_t port;
         char local[LOCK_MARK_ADDRESS];
+        uint32_t tries;
         char node[LOCK_MARK_NODE];
 } LockMark;
 
 typedef struct LockMarks {
-        LockMark *marks; /* as they stand in NFSVOL_STATEDIR/locks; to be changed through lock_marks_drop() and _add() */
+        LockMark *marks; /* those of former boots differ in where or what the server is told */
         size_t n_marks;
-        /* No volume of this boot may have a lock: servers can be told of former lives. False also if that file cannot be read. */
-        bool is_first;
+        bool is_first; /* no volume of this boot may have a lock: servers can be told of former ones */
 
         /* private */
         char boot[LOCK_MARK_BOOT], rundir_path[288], state_path[288];
         int lock_fd;
-        uint64_t *volumes; /* <rundir>/.nlm */
-        size_t n_volumes;
         int state_error;
 } LockMarks;
 
@@ -64,11 +63,11 @@ void lock_marks_drop(LockMarks *marks, size_t i);
 /* The volume may ask for locks there. 0 or -ENOMEM. */
 int lock_marks_add(LockMarks *marks, uint64_t volume, const char *address, uint16_t port, const char *local, const char *node);
 
-/* The volume is among those that may have locks. Negative errno: it is not, and must not ask for any. */
-int lock_marks_enter(LockMarks *marks, uint64_t volume);
+/* From now on there may be locks of this boot. Negative errno: nobody knows, so there must be none. */
+int lock_marks_enter(LockMarks *marks);
 
-/* It has none any more: it and its marks go. */
-void lock_marks_leave(LockMarks *marks, uint64_t volume);
+/* Drops the volume's. false: it has none. */
+bool lock_marks_leave(LockMarks *marks, uint64_t volume);
 
-/* Writes NFSVOL_STATEDIR/locks, to the disk. 0 or negative errno: what stood there stands there still, or nobody knows. */
+/* Writes NFSVOL_STATEDIR/locks, to the disk. 0 or negative errno: what stood there may stand there still. */
 int lock_marks_save(LockMarks *marks);

@@ -437,7 +437,8 @@ int keeper_main(const KeeperArgs *args) {
         if (memory_fill(keeper) < 0 || keeper_enter_scope(keeper) < 0)
                 return 1;
         if (probe(keeper) < 0) {
-                volume_marks_leave(keeper->memory);
+                if (!keeper->memory->mount_error)
+                        volume_marks_leave(keeper->memory);
                 return 1;
         }
         r = put_up(keeper);

@@ -21,12 +21,13 @@
 #include "sys/mounts.h"
 #include "sys/rundir.h"
 
-#define WAIT_NS  (5 * NSEC_PER_SEC) /* for the prober of another volume, which may have to tell servers */
+#define WAIT_NS  (5 * NSEC_PER_SEC) /* for the probers of other volumes, which may have to tell servers */
 #define TELL_MS  3000
 #define TELL_MAX 64 /* servers */
+#define IN_VAIN  3  /* times, and then a server is not told any more */
 
 /* How a process that tells a server ends. */
-enum { TOLD, NOT_UNDERSTOOD, NO_ANSWER };
+enum { TOLD, NOT_UNDERSTOOD, NOT_REACHED, NOT_ANSWERED };
 
 static bool addr_parse(const char *text, NfsAddr *ret) {
         struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM }, *list;
@@ -55,9 +56,12 @@ static void local_address(const NfsAddr *addr, char ret[LOCK_MARK_ADDRESS]) {
 /* ---- telling ---- */
 
 static bool kernel_client_is_in_use(void) {
-        char text[4096] = "";
+        size_t size = 1 << 20;
+        _cleanup_(freep) char *text = malloc(size);
 
-        return io_read_file("/proc/fs/nfsfs/servers", text, sizeof text) > 0 && (strstr(text, "\nv3 ") || strstr(text, "\nv2 "));
+        if (!text)
+                return true;
+        return io_read_file("/proc/fs/nfsfs/servers", text, size) > 0 && (strstr(text, "\nv3 ") || strstr(text, "\nv2 "));
 }
 
 /* Is a volume mounted of which this run directory knows nothing? */
@@ -80,35 +84,49 @@ static bool others_have_volumes(void) {
         return false;
 }
 
-static int tell(const NfsMountConfig *config, const LockMark *mark, uint32_t timeout_ms) {
+static int tell(const NfsMountConfig *config, const LockMark *mark) {
         NfsAddr addr;
-        int r = addr_parse(mark->address, &addr) ? nfs_locks_free(config, &addr, mark->port, mark->node, timeout_ms) : -EINVAL;
+        bool sent = false;
+        int r = addr_parse(mark->address, &addr) ? nfs_locks_free(config, &addr, mark->port, mark->node, TELL_MS, &sent)
+                                                 : -EINVAL;
 
-        return r == 0 ? TOLD : r == -EREMOTEIO ? NOT_UNDERSTOOD : NO_ANSWER;
+        return r == 0 ? TOLD : r == -EREMOTEIO ? NOT_UNDERSTOOD : sent ? NOT_ANSWERED : NOT_REACHED;
 }
 
-static pid_t tell_begin(const NfsMountConfig *config, const LockMark *mark, uint32_t timeout_ms) {
+static pid_t tell_begin(const NfsMountConfig *config, const LockMark *mark) {
         pid_t parent = getpid(), pid = fork();
 
         if (pid != 0)
                 return pid;
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-        _exit(getppid() == parent ? tell(config, mark, timeout_ms) : NO_ANSWER);
+        _exit(getppid() == parent ? tell(config, mark) : NOT_REACHED);
 }
 
-static bool tell_end(pid_t pid, const LockMark *mark) {
-        char local[LOCK_MARK_ADDRESS] = "";
+static int tell_end(pid_t pid) {
         int status = 0;
+
+        if (pid <= 0)
+                return NOT_REACHED;
+        while (waitpid(pid, &status, 0) < 0)
+                if (errno != EINTR)
+                        return NOT_ANSWERED;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : NOT_ANSWERED;
+}
+
+/* Is the server told, as far as can be known? */
+static bool is_told(const LockMark *mark, int how) {
+        static const char *const reasons[] = {
+                [NOT_UNDERSTOOD] = "it knows no NLM_FREE_ALL", [NOT_REACHED] = "it is not reached", [NOT_ANSWERED] = "no answer"
+        };
+        char local[LOCK_MARK_ADDRESS] = "";
         NfsAddr addr;
 
-        while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-                ;
-        if (pid <= 0 || !WIFEXITED(status) || WEXITSTATUS(status) != TOLD) {
-                log_warning("%s cannot be told that this machine (%s) is up again (%s): what it has locked for it from before "
-                            "stays until it is told after another restart, or drops it by itself",
-                            mark->address, mark->node,
-                            pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == NOT_UNDERSTOOD ? "it knows no NLM_FREE_ALL"
-                                                                                                  : "no answer");
+        if (how != TOLD) {
+                log_warning(
+                        "%s cannot be told that this machine (%s) is up again (%s): what it has locked for it from before may "
+                        "stay until it drops that by itself%s",
+                        mark->address, mark->node, how > 0 && how < (int) ELEMENTSOF(reasons) ? reasons[how] : "error",
+                        mark->tries + 1 < IN_VAIN ? ", or until it is told, when this machine has been started once more" : "");
                 return false;
         }
         if (addr_parse(mark->address, &addr))
@@ -120,54 +138,57 @@ static bool tell_end(pid_t pid, const LockMark *mark) {
                 log_warning("%s has been told that this machine (%s) is up again, but from another address (%s, not %s): if it "
                             "knows machines by address, what it had locked for it stays",
                             mark->address, mark->node, local, mark->local);
-        return true;
+        return strcmp(local, mark->local) == 0;
 }
 
-static bool is_same(const LockMark *a, const LockMark *b) {
-        return strcmp(a->address, b->address) == 0 && strcmp(a->node, b->node) == 0 && strcmp(a->local, b->local) == 0;
+static bool is_address_of(const NfsMountResult *mount, const LockMark *mark) {
+        char address[LOCK_MARK_ADDRESS];
+
+        for (uint32_t i = 0; i < mount->n_addrs; i++)
+                if (nfs_addr_format(&mount->addrs[i], address, sizeof address) >= 0 && strcmp(address, mark->address) == 0)
+                        return true;
+        return false;
 }
 
-static void drop_former(LockMarks *marks, const LockMark *told) {
-        for (size_t i = marks->n_marks; i-- > 0;)
-                if (lock_mark_is_former(marks, &marks->marks[i]) && is_same(&marks->marks[i], told))
-                        lock_marks_drop(marks, i);
-}
-
-/* Each server once. */
-static void tell_all(LockMarks *marks, const NfsMountConfig *config, uint32_t timeout_ms) {
-        LockMark *tellings = calloc(TELL_MAX, sizeof *tellings);
+/*
+ * -ETIMEDOUT: the server of this volume has not answered, and may free what it holds for this machine at any time: it must not hold
+ * anything yet.
+ */
+static int tell_all(LockMarks *marks, const NfsMountConfig *config, const NfsMountResult *mount) {
         pid_t pids[TELL_MAX];
-        size_t n = 0;
+        size_t which[TELL_MAX], n = 0;
+        int r = 0;
 
-        for (size_t i = 0; tellings && i < marks->n_marks && n < TELL_MAX; i++) {
-                size_t j = 0;
+        for (size_t i = marks->n_marks; i-- > 0 && n < TELL_MAX;)
+                if (lock_mark_is_former(marks, &marks->marks[i])) {
+                        which[n] = i;
+                        pids[n++] = tell_begin(config, &marks->marks[i]);
+                }
+        for (size_t i = 0; i < n; i++) { /* from the last mark on: those that are dropped leave the others where they are */
+                LockMark *mark = &marks->marks[which[i]];
+                int how = tell_end(pids[i]);
 
-                while (j < n && !is_same(&tellings[j], &marks->marks[i]))
-                        j++;
-                if (j == n && lock_mark_is_former(marks, &marks->marks[i]))
-                        tellings[n++] = marks->marks[i];
+                if (how == NOT_ANSWERED && is_address_of(mount, mark))
+                        r = -ETIMEDOUT;
+                if (is_told(mark, how) || ++mark->tries >= IN_VAIN)
+                        lock_marks_drop(marks, which[i]);
         }
-        for (size_t i = 0; i < n; i++)
-                pids[i] = tell_begin(config, &tellings[i], timeout_ms);
-        for (size_t i = 0; i < n; i++)
-                if (tell_end(pids[i], &tellings[i]))
-                        drop_former(marks, &tellings[i]);
-        free(tellings);
+        return r;
 }
 
-static void end_former_lives(LockMarks *marks, const NfsMountConfig *config, uint64_t deadline) {
+static int end_former_lives(LockMarks *marks, const NfsMountConfig *config, const NfsMountResult *mount, uint64_t deadline) {
         bool is_there = false;
-        uint64_t now = now_ns();
 
         for (size_t i = 0; i < marks->n_marks && !is_there; i++)
                 is_there = lock_mark_is_former(marks, &marks->marks[i]);
         if (!is_there || !marks->is_first)
-                return;
-        if (kernel_client_is_in_use() || others_have_volumes())
+                return 0;
+        if (kernel_client_is_in_use() || others_have_volumes()) {
                 log_notice("servers that may hold locks of this machine from before it was started again are not told: the "
                            "kernel's own NFS client, or volumes of another run directory, are in use and would lose theirs");
-        else if (now < deadline)
-                tell_all(marks, config, MIN((uint32_t) ((deadline - now) / NSEC_PER_MSEC), (uint32_t) TELL_MS));
+                return 0;
+        }
+        return now_ns() + TELL_MS * NSEC_PER_MSEC < deadline ? tell_all(marks, config, mount) : -ETIMEDOUT;
 }
 
 /* ---- of one volume ---- */
@@ -180,18 +201,19 @@ int volume_marks_enter(const NfsMountConfig *config, const Memory *memory, uint6
 
         if (!mount->nlmport)
                 return 0;
-        r = lock_marks_open(&marks, MIN(deadline, now_ns() + WAIT_NS));
+        r = lock_marks_open(&marks, deadline);
         if (r < 0)
                 return r;
-        end_former_lives(&marks, config, deadline);
+        r = end_former_lives(&marks, config, mount, deadline);
         for (uint32_t i = 0; i < mount->n_addrs && r == 0; i++) {
-                if (nfs_addr_format(&mount->addrs[i], address, sizeof address) < 0)
-                        continue;
                 local_address(&mount->addrs[i], local);
-                r = lock_marks_add(&marks, memory->connection_id, address, mount->nlmport, local, memory->node);
+                if (*local && nfs_addr_format(&mount->addrs[i], address, sizeof address) >= 0)
+                        r = lock_marks_add(&marks, memory->connection_id, address, mount->nlmport, local, memory->node);
         }
+        if (r == -ETIMEDOUT)
+                (void) lock_marks_save(&marks); /* each try counts */
         if (r == 0)
-                r = lock_marks_enter(&marks, memory->connection_id);
+                r = lock_marks_enter(&marks);
         if (r == 0) {
                 int saved = lock_marks_save(&marks);
 
@@ -219,7 +241,7 @@ void volume_marks_leave(const Memory *memory) {
 
         if (!memory->mount.nlmport || may_hold_locks(memory) || lock_marks_open(&marks, now_ns() + WAIT_NS) < 0)
                 return;
-        lock_marks_leave(&marks, memory->connection_id);
-        (void) lock_marks_save(&marks); /* what stays is told in vain after the next start */
+        if (lock_marks_leave(&marks, memory->connection_id))
+                (void) lock_marks_save(&marks); /* what stays there has the server told in vain, after the next start */
         lock_marks_close(&marks);
 }

@@ -19,7 +19,7 @@
 #include "vfs/vfs.h"
 
 #define PROBE_TIMEOUT_MS  10000
-#define PROBER_TIMEOUT_MS 13000 /* all of it, but for name servers */
+#define PROBER_TIMEOUT_MS 12500 /* all of it, the name server too */
 
 static void fail(Memory *memory, const char *text) {
         memory->mount_error = NFS_MOUNT_INTERNAL;
@@ -42,7 +42,7 @@ static void note_locks(Memory *memory, const NfsMountConfig *config, uint64_t de
         if (r == -ETIMEDOUT)
                 (void) snprintf(
                         memory->mount_message, sizeof memory->mount_message,
-                        "another volume is just having servers free what this machine had locked before it was started again");
+                        "not yet: servers are just being told to free what this machine had locked before it was started again");
         else
                 (void) snprintf(memory->mount_message, sizeof memory->mount_message,
                                 "cannot note in %s that the volume may have locks: %s (with nolock it need not)", rundir(),

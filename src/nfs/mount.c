@@ -477,7 +477,8 @@ static int find_nlm(Mount *m, const NfsAddr *addr) {
         return 0;
 }
 
-static int locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t port, const char *caller, uint64_t deadline) {
+static int locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t port, const char *caller, uint64_t deadline,
+                      bool *ret_sent) {
         NfsCall call = { .proc = NLM_FREE_ALL, .cred = config->cred, .args.lock.caller = caller };
         struct linger none = { .l_onoff = 1 };
         RpcClient client;
@@ -486,22 +487,28 @@ static int locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_
         r = client_open(&client, addr, port, config->resvport, NLM_PROGRAM, NLM_V4, deadline);
         if (r < 0)
                 return r;
+        /* what has not arrived when we end, or are ended, must not do so later, when it would free other locks than these */
+        (void) setsockopt(rpc_get_fd(client.rpc), SOL_SOCKET, SO_LINGER, &none, sizeof none);
+        *ret_sent = true;
         r = client_nfs_call(&client, &call, deadline);
-        if (r < 0) /* what has not arrived yet must not do so later, when it would free other locks than these */
-                (void) setsockopt(rpc_get_fd(client.rpc), SOL_SOCKET, SO_LINGER, &none, sizeof none);
         client_close(&client);
         return r;
 }
 
-int nfs_locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t nlmport, const char *caller, uint32_t timeout_ms) {
+int nfs_locks_free(const NfsMountConfig *config, const NfsAddr *addr, uint16_t nlmport, const char *caller, uint32_t timeout_ms,
+                   bool *ret_sent) {
         PortmapQuery query = { .program = NLM_PROGRAM, .version = NLM_V4 };
         uint64_t deadline = now_ns() + timeout_ms * NSEC_PER_MSEC;
-        int r = locks_free(config, addr, nlmport, caller, deadline), p;
+        int r, p;
 
+        *ret_sent = false;
+        r = locks_free(config, addr, nlmport, caller, deadline, ret_sent);
         if (r != -ECONNREFUSED && r != -EREMOTEIO)
                 return r;
         p = portmap_query(addr, &query, 1, deadline); /* it may have another port now */
-        return p < 0 || query.port == 0 || query.port == nlmport ? r : locks_free(config, addr, query.port, caller, deadline);
+        if (p < 0 || query.port == 0 || query.port == nlmport)
+                return r;
+        return locks_free(config, addr, query.port, caller, deadline, ret_sent);
 }
 
 /* ---- all of it ---- */

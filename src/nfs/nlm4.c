@@ -3,7 +3,7 @@
  * procedures, and FREE_ALL, in and out. Only the synchronous ones are used, and never blocking ones: a granted lock would be told to
  * a port of ours that there is not. So a server needs to know nothing about this node but its name.
  *
- * The cookie in each message is the XID, and must come back.
+ * The cookie in each message but FREE_ALL's is the XID, and must come back.
  */
 #include "src/nfs/ops.h"
 #include "src/nfs/pduhint.h"

@@ -16,7 +16,7 @@
 #include "sys/rundir.h"
 
 #define TEXT_MAX   (1u << 20)
-#define FORMER_MAX 256 /* marks of servers that cannot be told any more */
+#define FORMER_MAX 256 /* servers */
 
 const char *lock_marks_directory(void) {
         const char *dir = secure_getenv("NFSVOL_STATEDIR");
@@ -71,19 +71,35 @@ static bool unescape(const char *text, char *ret, size_t size) {
         return !*text;
 }
 
-/* ---- <rundir>/.nlm: the boot's id, then the volumes ---- */
+/* ---- <rundir>/.nlm: the boot's id ---- */
 
-/* NUL-terminated, owned; of what is longer the beginning. */
+static int was_entered(const LockMarks *marks, bool *ret) {
+        char text[LOCK_MARK_BOOT] = "";
+        ssize_t n = pread(marks->lock_fd, text, sizeof text - 1, 0);
+
+        *ret = strcmp(text, marks->boot) == 0;
+        return n < 0 ? -errno : 0;
+}
+
+int lock_marks_enter(LockMarks *marks) {
+        ssize_t n = pwrite(marks->lock_fd, marks->boot, strlen(marks->boot), 0);
+
+        return n < 0 ? -errno : n < (ssize_t) strlen(marks->boot) ? -ENOSPC : 0;
+}
+
+/* ---- NFSVOL_STATEDIR/locks ---- */
+
+/* NUL-terminated, owned. */
 static int read_text(int fd, char **ret) {
         char *text = malloc(TEXT_MAX + 1);
         ssize_t n;
 
         if (!text)
                 return -ENOMEM;
-        n = io_read_full(fd, text, TEXT_MAX);
-        if (n < 0) {
+        n = io_read_full(fd, text, TEXT_MAX + 1);
+        if (n < 0 || n > (ssize_t) TEXT_MAX) {
                 free(text);
-                return (int) n;
+                return n < 0 ? (int) n : -EFBIG;
         }
         text[n] = '\0';
         *ret = text;
@@ -98,48 +114,6 @@ static size_t count_lines(const char *text) {
         return n;
 }
 
-static int volumes_read(LockMarks *marks) {
-        _cleanup_(freep) char *text = NULL;
-        char *rest, *line;
-        int r = read_text(marks->lock_fd, &text);
-
-        if (r < 0)
-                return r;
-        marks->volumes = calloc(count_lines(text) + 1, sizeof *marks->volumes);
-        if (!marks->volumes)
-                return -ENOMEM;
-        rest = text;
-        line = strsep(&rest, "\n");
-        if (!line || strcmp(line, marks->boot) != 0)
-                return 0;
-        while ((line = strsep(&rest, "\n")))
-                if (*line)
-                        marks->volumes[marks->n_volumes++] = strtoull(line, NULL, 16);
-        return 0;
-}
-
-/* Killed in between, it leaves too many volumes there, never too few. */
-static int volumes_write(LockMarks *marks) {
-        _cleanup_(freep) char *text = malloc(LOCK_MARK_BOOT + 1 + marks->n_volumes * 17);
-        size_t n;
-
-        if (!text)
-                return -ENOMEM;
-        n = (size_t) sprintf(text, "%s\n", marks->boot);
-        for (size_t i = 0; i < marks->n_volumes; i++)
-                n += (size_t) sprintf(text + n, "%016llx\n", (unsigned long long) marks->volumes[i]);
-        if (pwrite(marks->lock_fd, text, n, 0) != (ssize_t) n)
-                return errno > 0 ? -errno : -EIO;
-        return ftruncate(marks->lock_fd, (off_t) n) < 0 ? -errno : 0;
-}
-
-int lock_marks_enter(LockMarks *marks, uint64_t volume) {
-        marks->volumes[marks->n_volumes++] = volume; /* there is room for one */
-        return volumes_write(marks);
-}
-
-/* ---- NFSVOL_STATEDIR/locks ---- */
-
 bool lock_mark_is_former(const LockMarks *marks, const LockMark *mark) {
         return strcmp(mark->boot, marks->boot) != 0;
 }
@@ -150,8 +124,8 @@ static bool mark_parse(const char *line, LockMark *ret) {
         unsigned port;
 
         *ret = (LockMark){ 0 };
-        if (sscanf(line, "%36[0-9a-f-] %16llx %79s %5u %79s %768s", ret->boot, &volume, ret->address, &port, ret->local, node) !=
-                    6 ||
+        if (sscanf(line, "%36[0-9a-f-] %16llx %79s %5u %79s %9u %768s", ret->boot, &volume, ret->address, &port, ret->local,
+                   &ret->tries, node) != 7 ||
             strlen(ret->boot) != LOCK_MARK_BOOT - 1 || port == 0 || port > UINT16_MAX)
                 return false;
         ret->volume = volume;
@@ -173,7 +147,7 @@ static int marks_read(LockMarks *marks) {
         marks->marks = calloc(count_lines(text), sizeof *marks->marks);
         if (!marks->marks)
                 return -ENOMEM;
-        for (rest = text; (line = strsep(&rest, "\n"));)
+        for (rest = text; (line = strsep(&rest, "\n")) && rest;) /* one without an end is half a line */
                 marks->n_marks += mark_parse(line, &marks->marks[marks->n_marks]);
         return 0;
 }
@@ -198,17 +172,15 @@ int lock_marks_add(LockMarks *marks, uint64_t volume, const char *address, uint1
         return 0;
 }
 
-void lock_marks_leave(LockMarks *marks, uint64_t volume) {
-        size_t n = 0;
+bool lock_marks_leave(LockMarks *marks, uint64_t volume) {
+        bool any = false;
 
         for (size_t i = marks->n_marks; i-- > 0;)
-                if (marks->marks[i].volume == volume && !lock_mark_is_former(marks, &marks->marks[i]))
+                if (marks->marks[i].volume == volume && !lock_mark_is_former(marks, &marks->marks[i])) {
                         lock_marks_drop(marks, i);
-        for (size_t i = 0; i < marks->n_volumes; i++)
-                if (marks->volumes[i] != volume)
-                        marks->volumes[n++] = marks->volumes[i];
-        marks->n_volumes = n;
-        (void) volumes_write(marks); /* failing, it is there for ever: then nobody is told any more in this boot */
+                        any = true;
+                }
+        return any;
 }
 
 static int sync_directory(const char *path) {
@@ -227,8 +199,8 @@ static int marks_write(const LockMarks *marks, const char *path) {
                 int n;
 
                 escape(mark->node, node, sizeof node);
-                n = snprintf(text, sizeof text, "%s %016llx %s %u %s %s\n", mark->boot, (unsigned long long) mark->volume,
-                             mark->address, mark->port, mark->local, node);
+                n = snprintf(text, sizeof text, "%s %016llx %s %u %s %u %s\n", mark->boot, (unsigned long long) mark->volume,
+                             mark->address, mark->port, mark->local, mark->tries, node);
                 r = io_write_full(fd, text, (size_t) n);
         }
         return r < 0 ? r : fsync(fd) < 0 ? -errno : 0;
@@ -255,23 +227,43 @@ int lock_marks_save(LockMarks *marks) {
 
 /* ---- both ---- */
 
-/* Nothing is known of a state that cannot be read: it is left as it is. */
+static bool is_same_server(const LockMark *a, const LockMark *b) {
+        return strcmp(a->address, b->address) == 0 && a->port == b->port && strcmp(a->local, b->local) == 0 &&
+               strcmp(a->node, b->node) == 0;
+}
+
+/* Of those of former boots one for each server, the newest FORMER_MAX. */
+static void former_reduce(LockMarks *marks) {
+        size_t n = 0;
+
+        for (size_t i = marks->n_marks; i-- > 0;) {
+                LockMark *mark = &marks->marks[i];
+                bool is_there = false;
+
+                if (!lock_mark_is_former(marks, mark))
+                        continue;
+                for (size_t j = i + 1; j < marks->n_marks && !is_there; j++)
+                        is_there = lock_mark_is_former(marks, &marks->marks[j]) && is_same_server(&marks->marks[j], mark);
+                if (is_there || ++n > FORMER_MAX)
+                        lock_marks_drop(marks, i);
+        }
+}
+
+/* A state that cannot be read is left as it is: nothing is known of it. */
 static void state_open(LockMarks *marks) {
-        size_t n_former = 0;
         int r = owned_directory_make(lock_marks_directory(), 0700);
 
         if (r >= 0)
                 r = marks_read(marks);
         marks->state_error = r;
-        marks->is_first = r >= 0 && marks->n_volumes == 0;
-        for (size_t i = marks->n_marks; i-- > 0;)
+        for (size_t i = 0; i < marks->n_marks; i++)
                 if (!lock_mark_is_former(marks, &marks->marks[i]))
-                        marks->is_first = false; /* of another run directory */
-                else if (++n_former > FORMER_MAX)
-                        lock_marks_drop(marks, i);
+                        marks->is_first = false; /* of another run directory, perhaps */
+        former_reduce(marks);
 }
 
 int lock_marks_open(LockMarks *marks, uint64_t deadline) {
+        bool entered;
         int r;
 
         *marks = (LockMarks){ .lock_fd = -1 };
@@ -285,21 +277,18 @@ int lock_marks_open(LockMarks *marks, uint64_t deadline) {
         if (r >= 0)
                 r = path_lock(marks->rundir_path, deadline, &marks->lock_fd);
         if (r >= 0)
-                r = volumes_read(marks);
+                r = was_entered(marks, &entered);
         if (r < 0) {
                 lock_marks_close(marks);
                 return r;
         }
+        marks->is_first = !entered;
         state_open(marks);
         return 0;
 }
 
 void lock_marks_close(LockMarks *marks) {
-        if (marks->lock_fd >= 0 && marks->volumes && marks->n_volumes == 0 &&
-            path_lock_is_current(marks->lock_fd, marks->rundir_path))
-                (void) unlink(marks->rundir_path);
         marks->lock_fd = fd_close(marks->lock_fd);
-        free(TAKE_PTR(marks->volumes));
         free(TAKE_PTR(marks->marks));
-        marks->n_volumes = marks->n_marks = 0;
+        marks->n_marks = 0;
 }

@@ -296,7 +296,7 @@ PY
     as_if_rebooted
     mount_on a "$M/a" rsize=65536
     logged '10.97.0.1 has been told that this machine (.*) is up again: it frees what it had locked for it before'
-    logged '10.98.0.1 cannot be told that this machine (.*) is up again (no answer)' # from this node no way leads there
+    logged '10.98.0.1 cannot be told that this machine (.*) is up again (it is not reached)' # from this node no way leads there
     flock -n "$M/b/f" true
     not flock -n "$M/a/g" true
     marks_are 2

@@ -7,15 +7,19 @@ GETATTR=1 SETATTR=2 LOOKUP=3 READ=6 WRITE=7 CREATE=8 READDIR=16 READDIRPLUS=17
 
 # strange [KEY ACTION ARG SKIP TIMES]...: a server with faults, mounted at $M. It ends with the case.
 n_files=20
-strange() {
+fake_start() {
     mkfifo "$T/fake.in"
     "$FAKENFS" 20690 "$n_files" "$@" <"$T/fake.in" >"$T/fake.out" & fake=$!
     exec 9>"$T/fake.in"
     rm "$T/fake.in"
     trap 'exec 9>&-; wait $fake' EXIT
     wait_for 5 grep -q '^port' "$T/fake.out"
-    mount -t fuse.nfs -o port=20690,mountport=20690,linger=0 127.0.0.1:/fake "$M"
 }
+strange() {
+    fake_start "$@"
+    fake_mount
+}
+fake_mount() { mount -t fuse.nfs -o "port=20690,mountport=20690,linger=0${1:+,$1}" 127.0.0.1:/fake "$M"; }
 
 entries() { ls "$M" | wc -l; }
 
@@ -30,6 +34,23 @@ case_exits_with_a_slow_server() { # who waits for it to end and then looks from 
     began=$(monotonic_ms)
     python3 -c 'import os, sys; os.write(os.open(sys.argv[1], os.O_WRONLY), b"x"); os._exit(0)' "$M/f1"
     [ $(($(monotonic_ms) - began)) -ge 5000 ]
+}
+
+# It may free the locks of this machine at any time: nothing is locked before it has said that it did. Not for ever.
+case_server_does_not_say_that_it_frees() {
+    local FREE_ALL=323
+    mkdir -p "$NFSVOL_STATEDIR"
+    echo '00000000-0000-4000-8000-000000000000 1 127.0.0.1 20690 127.0.0.1 0 node' >"$NFSVOL_STATEDIR/locks"
+    rm -f "$NFSVOL_RUNDIR/.nlm" # as after a start of the machine
+    fake_start $FREE_ALL drop 0 0 0
+    for _ in 1 2 3; do
+        not fake_mount nlmport=20690 2>err
+        grep 'not yet: servers are just being told to free what this machine had locked' err
+    done
+    logged '127.0.0.1 cannot be told that this machine (node) is up again (no answer)'
+    fake_mount nlmport=20690
+    [ "$(grep -c . "$NFSVOL_STATEDIR/locks")" = 1 ]
+    flock -n "$M/f1" true
 }
 
 case_listing_noent_once() { # an entry went while the server read the directory

@@ -193,21 +193,24 @@ Test(nlm, locks_of_a_former_life) {
         NfsAddr addr = h.config.addrs[0];
         uint16_t port = fakenfs_port(h.fake);
         FakeLock locks[8];
+        bool sent;
 
         cr_assert_eq(run(NLM_LOCK, 1, 10, 10), 0);
         cr_assert_eq(run(NLM_LOCK, 2, 30, 0), 0);
         fakenfs_hold_lock(h.fake, 5, 77, true, 0, 5);
-        cr_assert_eq(nfs_locks_free(&config, &addr, port, "another node", 2000), 0);
+        cr_assert_eq(nfs_locks_free(&config, &addr, port, "another node", 2000, &sent), 0);
         cr_assert_eq(fakenfs_locks(h.fake, 5, locks, 8), 3);
-        cr_assert_eq(nfs_locks_free(&config, &addr, port, "node", 2000), 0);
+        cr_assert_eq(nfs_locks_free(&config, &addr, port, "node", 2000, &sent), 0);
         cr_assert_eq(fakenfs_locks(h.fake, 5, locks, 8), 1);
         cr_assert_eq(locks[0].svid, 77);
 
         fakenfs_fault(h.fake, FAKE_NLM(23), FAKE_ACCEPT, 3, 0, 1);
-        cr_assert_eq(nfs_locks_free(&config, &addr, port, "node", 2000), -EREMOTEIO);
+        cr_assert_eq(nfs_locks_free(&config, &addr, port, "node", 2000, &sent), -EREMOTEIO);
         fakenfs_fault(h.fake, FAKE_NLM(23), FAKE_DROP, 0, 0, 1);
-        cr_assert_eq(nfs_locks_free(&config, &addr, port, "node", 300), -ETIMEDOUT);
-        cr_assert_eq(nfs_locks_free(&config, &addr, 1, "node", 2000), -ECONNREFUSED);
+        cr_assert_eq(nfs_locks_free(&config, &addr, port, "node", 300, &sent), -ETIMEDOUT);
+        cr_assert(sent);
+        cr_assert_eq(nfs_locks_free(&config, &addr, 1, "node", 2000, &sent), -ECONNREFUSED);
+        cr_assert_not(sent);
 }
 
 Test(nlm, cancelled_in_flight) {
