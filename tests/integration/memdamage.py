@@ -81,7 +81,7 @@ class Volume:
             wrong.append(("cannot be unmounted",))
             subprocess.run(["umount", "-l", m], check=True, timeout=30)
         deadline = time.time() + 20
-        while [n for n in os.listdir(os.environ["NFSVOL_RUNDIR"]) if n != "lock"]: # a drained volume has no keeper
+        while [n for n in os.listdir(os.environ["NFSVOL_RUNDIR"]) if n[0] != "."]: # a drained volume has no keeper
             if time.time() > deadline:
                 for pid in subprocess.run(["pgrep", "-f", "^nfsvold"], stdout=subprocess.PIPE, text=True).stdout.split():
                     try: os.kill(int(pid), signal.SIGKILL)
