@@ -81,6 +81,21 @@ static bool kernel_has_idmap(char *text, size_t size) {
         return false;
 }
 
+/* What waits for longer ends the connection: each of them does that for volumes, whatever their server does. */
+static void check_request_timeout(void) {
+        static const char *const names[] = { "default_request_timeout", "max_request_timeout" };
+
+        for (unsigned i = 0; i < ELEMENTSOF(names); i++) {
+                char path[64], text[32];
+
+                (void) snprintf(path, sizeof path, "/proc/sys/fs/fuse/%s", names[i]);
+                if (io_read_file(path, text, sizeof text) > 0 && strtol(text, NULL, 10) > 0)
+                        log_warning(
+                                "fs.fuse.%s is %ld, not 0: if the server is away for so many seconds the kernel ends the volume",
+                                names[i], strtol(text, NULL, 10));
+        }
+}
+
 int device_mount(Keeper *keeper, char *text, size_t size) {
         Memory *memory = keeper->memory;
         uint32_t read_size, write_size;
@@ -116,6 +131,7 @@ int device_mount(Keeper *keeper, char *text, size_t size) {
                 goto finish;
         }
         keeper->record->mounted = true;
+        check_request_timeout();
         for (unsigned i = 1; i < memory->n_reactors && r >= 0; i++)
                 r = clone_device(keeper, i);
         if (r < 0) {
