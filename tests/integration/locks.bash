@@ -295,8 +295,8 @@ PY
 
     as_if_rebooted
     mount_on a "$M/a" rsize=65536
-    logged '10.97.0.1 has been told that this machine (.*) is up again: it frees what it had locked for it before'
-    logged '10.98.0.1 cannot be told that this machine (.*) is up again (it is not reached)' # from this node no way leads there
+    wait_for 5 logged '10.97.0.1 has been told that this machine (.*) is up again: it frees what it had locked for it before'
+    wait_for 5 logged '10.98.0.1 cannot be told that this machine (.*) is up again (it is not reached)' # from this node no way leads there
     flock -n "$M/b/f" true
     not flock -n "$M/a/g" true
     marks_are 2
@@ -312,7 +312,7 @@ case_others_would_lose_theirs() {
     mount_at "$M/a"
     as_if_rebooted
     mount_at "$M/c" rsize=131072
-    logged 'are not told: .* volumes of another run directory, are in use'
+    wait_for 5 logged 'are not told: .* volumes of another run directory, are in use'
     not logged 'is up again'
     umount "$M/c" "$M/a" "$M/b"
 }
@@ -323,7 +323,7 @@ case_nothing_can_be_noted() {
     mount -t tmpfs -o size=4k,nr_inodes=1,mode=755 tmpfs "$NFSVOL_STATEDIR"
     trap 'umount "$NFSVOL_STATEDIR"' EXIT
     mount_at "$M"
-    logged "cannot note in $NFSVOL_STATEDIR that the server may hold locks for this machine (No space left on device): if it dies, they stay"
+    wait_for 5 logged "cannot note in $NFSVOL_STATEDIR that the server may hold locks for this machine (No space left on device): if it dies, they stay"
     flock -n "$M/f" true
     rm "$M/f"
     umount "$M"

@@ -285,7 +285,7 @@ limit_killed_in_time=60
 case_killed_in_time() { # whoever waits for a dead server, for whatever, can be killed, and is gone within a second
     mount_at "$M" actimeo=60
     python3 - "$M" "$(server pid)" <<'PY'
-import ctypes, fcntl, mmap, os, platform, signal, struct, sys, time
+import ctypes, fcntl, glob, mmap, os, platform, signal, struct, sys, time
 m, server = sys.argv[1], int(sys.argv[2])
 SETUP, SUBMIT, GETEVENTS = (206, 209, 208) if platform.machine() == "x86_64" else (0, 2, 4)
 PREAD, PWRITE = 0, 1
@@ -334,7 +334,10 @@ for i, name in enumerate(waits):
 fd_of_data = os.open(m + "/data", os.O_CREAT | os.O_WRONLY)
 pids = {}
 os.kill(server, signal.SIGSTOP)
+def has_stopped(): # each thread: one that has not heard of it yet may still answer
+    return all(open(stat).read().rsplit(") ", 1)[1][0] in "TZ" for stat in glob.glob(f"/proc/{server}/task/*/stat"))
 try:
+    while not has_stopped(): time.sleep(0.001)
     for name, call in waits.items():
         pids[name] = os.fork()
         if pids[name] == 0:
@@ -351,6 +354,8 @@ try:
             if os.waitpid(pids[name], os.WNOHANG)[0]:
                 took[name] = time.monotonic() - began
         time.sleep(0.001)
+    for name in pids.keys() - took.keys() - set(early):
+        print(name, *(open(f"/proc/{pids[name]}/{what}").read() for what in ("status", "stack")), sep="\n")
 finally:
     os.kill(server, signal.SIGCONT)
 last = max(took, key=took.get)

@@ -47,7 +47,7 @@ case_server_does_not_say_that_it_frees() {
         not fake_mount nlmport=20690 2>err
         grep 'not yet: servers are just being told to free what this machine had locked' err
     done
-    logged '127.0.0.1 cannot be told that this machine (node) is up again (no answer)'
+    wait_for 5 logged '127.0.0.1 cannot be told that this machine (node) is up again (no answer)'
     fake_mount nlmport=20690
     [ "$(grep -c . "$NFSVOL_STATEDIR/locks")" = 1 ]
     flock -n "$M/f1" true
