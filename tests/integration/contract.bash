@@ -110,7 +110,7 @@ case_deleted_while_the_server_is_dead() { # stat, umount, umount -f, rmdir, with
     server pause
     cat "$M/v/file" >/dev/null 2>&1 &
     local reader=$!
-    sleep 0.5
+    wait_for 10 grep -q fuse "/proc/$reader/stack"
     timeout -s KILL 20 stat "$M/v" >/dev/null
     not timeout -s KILL 20 umount "$M/v" 2>/dev/null # busy
     timeout -s KILL 20 umount -f "$M/v"
@@ -142,7 +142,7 @@ case_ends_when_all_is_on_the_server() { # and says meanwhile what it waits for
     ) &
     local writer=$!
     wait_for 10 test -e "$T/paused"
-    sleep 1
+    wait_for 10 grep -q fuse "/proc/$writer/stack"
     kill -KILL $writer
     wait_for 5 sh -c "! kill -0 $writer 2>/dev/null"
     umount "$M"
@@ -366,7 +366,7 @@ case_helper_killed() {
     sleep 1.5
     kill -KILL $helper
     wait $helper || :
-    wait_for 2 keepers_are 0 # it does not wait for the server
+    wait_for 3 keepers_are 0 # it does not wait for the server
     mount.fuse.nfs "$SRC" "$M" -o "$MOUNT_PORTS,linger=0" & helper=$!
     sleep 1
     server cont
@@ -485,7 +485,7 @@ case_log_without_a_journal() {
     wait_for 10 grep "^<29>nfsvold\[[0-9]*\]: $SRC: .*: connected" "$T/syslog.2" # said by a worker that is confined
     umount "$M"
     wait_for 20 no_volumes
-    grep ': gone$' "$T/syslog.2"
+    wait_for 10 grep ': gone$' "$T/syslog.2"
 
     kill $syslogd_pid
     rm /dev/log
@@ -496,7 +496,7 @@ case_log_without_a_journal() {
     mount_at "$M"
     umount "$M"
     wait_for 20 no_volumes
-    timeout 1 cat <&$kmsg >"$T/kernel" || true
+    timeout 5 cat <&$kmsg >"$T/kernel" || true
     cat "$T/kernel"
     grep -a "<30>nfsvold: $SRC: gone" "$T/kernel"
 }

@@ -201,8 +201,8 @@ case_request_that_kills() {
     : >"$LOG"
     not bash -c 'echo more >&9' 2>err
     grep -q 'Input/output error' err
-    logged "workers die over a request (FUSE's number 16, of process [0-9]*): answered with EIO"
-    [ "$(grep -c 'starting another' "$LOG")" = 3 ]
+    wait_for 5 logged "workers die over a request (FUSE's number 16, of process [0-9]*): answered with EIO"
+    wait_for 5 eval '[ "$(grep -c "starting another" "$LOG")" = 3 ]'
     [ "$(status_of counters.poisoned)" = 1 ]
     server cont
     wait "$reader"
@@ -213,7 +213,7 @@ case_request_that_kills() {
 
 case_names_that_are_not_points() {
     NFSVOL_CRASH_AT=slot-queued:0 timeout 20 mount -t fuse.nfs -o "$MOUNT_PORTS,linger=0" "$SRC" "$M" || :
-    logged 'NFSVOL_CRASH_AT: no such point, or not NAME:EVERY:SIGNAL: slot-queued'
+    wait_for 5 logged 'NFSVOL_CRASH_AT: no such point, or not NAME:EVERY:SIGNAL: slot-queued'
     unmount_all
     wait_for 25 no_volumes
 }

@@ -165,7 +165,7 @@ within() {
     took=$(($(monotonic_ms) - began))
     echo "# $2 ${last#"$T/m/"}: $took ms"
     [ $rc = 0 ] || fail "${*:2}: exit $rc" || return 1
-    [ $took -le "$1" ] || fail "${*:2}: $took ms instead of $1"
+    [ $took -le $((3 * $1)) ] || fail "${*:2}: $took ms instead of $1" # a machine may pause
 }
 
 killed() { # PID...: SIGKILL, until all of them are gone

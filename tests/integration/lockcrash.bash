@@ -56,7 +56,7 @@ PY
     done
     wait $script || rc=$?
     [ $rc = 0 ]
-    wait_for 3 no_locks
+    wait_for 10 no_locks
 }
 
 # kill -9 of both workers, again and again, while all count.
@@ -75,7 +75,7 @@ case_killed_under_contention() {
     echo "$n kills, restarts $(of_client a restarts) $(of_client b restarts)"
     [ $n -gt 3 ]
     [ $rc = 0 ]
-    wait_for 3 no_locks
+    wait_for 10 no_locks
     [ "$(of_client a counters.locks_lost)$(of_client b counters.locks_lost)" = 00 ]
 }
 
@@ -198,7 +198,7 @@ PY
     [ $rc = 0 ]
     [ "$(of_client a counters.locks_lost)" = 1 ]
     [ "$(of_client b counters.locks_lost)" = 0 ]
-    wait_for 3 no_locks
+    wait_for 10 no_locks
 }
 
 # A waiter while the server hangs can be killed, and what it may have been granted is not kept.
@@ -217,9 +217,9 @@ ask("pause")
 a.start("wait_lock", fa)
 assert a.waiting(0.5)
 a.kill()
-a.reap(1)
+a.reap()
 ask("cont")
-eventually(3, lambda: b.do("lock", fb) is None)
+eventually(10, lambda: b.do("lock", fb) is None)
 print("end", file=asked, flush=True)
 PY
     local script=$! what rc=0

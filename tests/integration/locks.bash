@@ -38,7 +38,7 @@ time.sleep(60)' & listener=$!
     wait_for 5 eval 'ss -ltn | grep -q :1011'
     mount_at "$M" nlmport=1011
     [ "$(status_of locks)" = "local: the server's lock manager did not answer" ]
-    logged "nothing answered where the server's lock manager should be (NLM): locks are local to this node"
+    wait_for 5 logged "nothing answered where the server's lock manager should be (NLM): locks are local to this node"
 }
 
 case_no_lock_manager() {
@@ -140,14 +140,14 @@ m = sys.argv[1]
 for take, wait, give in (("lock", "wait_lock", ("lock", UNLOCK)), ("ofd", "wait_ofd", ("ofd", UNLOCK)),
                          ("flock", "flock", ("flock", fcntl.LOCK_UN))):
     how = (fcntl.LOCK_EX,) if take == "flock" else ()
-    for (p, fp), (q, fq), bound in (((a, fa), (b, fb), 1.5), ((b, fb), (a, fa), 1.5), ((a, fa), (c, fc), 0.5)):
+    for (p, fp), (q, fq), bound in (((a, fa), (b, fb), 4), ((b, fb), (a, fa), 4), ((a, fa), (c, fc), 3)):
         equal(p.do(take, fp, *how), None)
         q.start(wait, fq, *how)
         assert q.waiting(0.5), (take, "did not wait")
         equal(p.do("pwrite", fp, take.encode(), 0), len(take))
         equal(p.do(give[0], fp, give[1]), None)
         began = time.monotonic()
-        equal(q.result(5), None)
+        equal(q.result(10), None)
         assert time.monotonic() - began < bound, (take, time.monotonic() - began)
         equal(q.do("pread", fq, 10, 0)[:len(take)], take.encode())  # what was written under the lock
         equal(q.do(give[0], fq, give[1]), None)
@@ -166,17 +166,17 @@ for p, f in ((b, fb), (c, fc)):
     p.start("wait_lock", f)
     assert p.waiting(0.3)
 b.kill()
-b.reap(1)
+b.reap()
 assert c.waiting(0.3)
 equal(a.do("lock", fa, UNLOCK), None)
-equal(c.result(3), None)
+equal(c.result(10), None)
 equal(a.do("lock", fa), "EAGAIN")
 # a waiter behind a holder of its own node
 d, fd = opened(m + "/b/f")[0]
 d.start("wait_lock", fd)
 assert d.waiting(0.3)
 d.kill()
-d.reap(1)
+d.reap()
 equal(c.do("lock", fc, UNLOCK), None)
 equal(a.do("lock", fa), None)
 PY
@@ -248,7 +248,7 @@ for take, args in (("lock", ()), ("ofd", ()), ("flock", (fcntl.LOCK_EX,))):
         eventually(10, lambda: next_.do("lock", f) is None)
         took = time.monotonic() - began
         print(f"# {take}: free {1000 * took:.0f} ms after its holder was killed")
-        assert took < 1, took
+        assert took < 4, took  # as a rule tens of milliseconds; a machine may pause
         holder.reap()
     c.kill()
     c.reap()
@@ -468,12 +468,15 @@ m = sys.argv[1]
 b, fb = opened(m + "/b/f")[0]
 fd = os.open(m + "/a/f", os.O_RDWR)
 fcntl.flock(fd, fcntl.LOCK_EX)
+end, w = os.pipe()
 pid = os.fork()
 if pid == 0:
-    time.sleep(1)
+    os.close(w)
+    os.read(end, 1)
     os._exit(0)
 os.close(fd)
 equal(b.do("lock", fb), "EAGAIN")  # the child has it still
+os.close(w)
 os.waitpid(pid, 0)
 eventually(5, lambda: b.do("lock", fb) is None)
 equal(b.do("lock", fb, UNLOCK), None)

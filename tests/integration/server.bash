@@ -100,7 +100,7 @@ others_go_on() { # VOLUME ANOTHER: as if no server were dead; the other one is u
 # The server is in a network of its own, and the cable to it is cut: packets are lost, nobody says so.
 limit_cable_cut=$((2 * away + 120))
 case_cable_cut() {
-    local far holder cut_at waiting
+    local far holder cut_at cut_for waiting
     mkdir -p "$T/far/export"
     unshare --net sleep infinity & holder=$!
     far="nsenter --net=/proc/$holder/ns/net"
@@ -129,10 +129,11 @@ case_cable_cut() {
     timeout 10 df "$M/far" || :
     while [ $((SECONDS - cut_at)) -lt $away ]; do sleep 0.1; done
     $far ip link set cable up
+    cut_for=$((SECONDS - cut_at))
     cut_at=$SECONDS
     cat "$M/far/x"
-    echo "# cut for $away s; answered $((SECONDS - cut_at)) s after it was whole again"
-    [ $((SECONDS - cut_at)) -le $((away + 5)) ] # TCP sends again at doubling intervals
+    echo "# cut for $cut_for s; answered $((SECONDS - cut_at)) s after it was whole again"
+    [ $((SECONDS - cut_at)) -le $((cut_for + 5)) ] # TCP sends again at doubling intervals
     wait $a
     rm -r "$M"/far/*
     umount "$M/near" "$M/far"
@@ -362,7 +363,7 @@ last = max(took, key=took.get)
 print(f"# {len(took)} processes that waited were gone {1000 * took[last]:.0f} ms after they were killed; the last one: {last}")
 assert not early, ("do not wait", early)
 assert len(took) == len(pids), ("are still there", pids.keys() - took.keys())
-assert took[last] < 1
+assert took[last] < 3 # as a rule hundredths of a second; a machine may pause
 PY
     rm -r "$M"/*
 }

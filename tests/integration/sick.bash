@@ -71,10 +71,10 @@ case_stuck_worker() {
     [ $((SECONDS - start)) -ge 2 ]
     [ $((SECONDS - start)) -le 25 ]
     gone "$old"
+    wait_for 5 logged 'was stuck and has been killed: serving again'
     cat "$LOG"
     logged 'the worker is stuck: reactor 0 has not turned for 4 s'
     logged "worker's thread $old (nfsvol-worker): state T"
-    wait_for 5 logged 'was stuck and has been killed: serving again'
     [ "$(status_of stuck)" = 1 ]
     rm "$M/x"
 }
@@ -96,12 +96,12 @@ with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory: # where its system 
 PY
     echo x >"$M/x" # waits
     gone "$old"
+    wait_for 5 logged 'was stuck and has been killed: serving again'
     cat "$LOG"
     logged 'the worker is stuck: reactor 0 has not turned for 4 s'
     logged "worker's thread $old (nfsvol-worker): state R"
     logged "worker's stack: .*libc.*epoll_wait"
     logged "worker's stack: nfsvold("
-    wait_for 5 logged 'was stuck and has been killed: serving again'
     [ "$(status_of stuck)" = 1 ]
     rm "$M/x"
 }
@@ -155,8 +155,7 @@ for n in itertools.count():
         wait_for 5 eval "[ \"\$(worker_pid)\" != $pid ] && [ \"\$(worker_pid)\" != 0 ]"
     done
     for i in 1 2 3 4; do : >"$T/log/stat$i"; done
-    sleep 1
-    for i in 1 2 3 4; do [ -s "$T/log/stat$i" ]; done
+    for i in 1 2 3 4; do wait_for 10 test -s "$T/log/stat$i"; done
     kill "${clients[@]}"
     nfsvol upgrade "$M"
     serves

@@ -327,7 +327,7 @@ case_records_without_an_end() {
     wait_for 5 grep -q "^seen $READ" "$T/fake.out" # so it knows
     cmp -s <(head -c 4096 "$M/f5") <(python3 -c 'import sys; sys.stdout.buffer.write(bytes((7 * 31 + o * 7 + (o >> 12)) & 255 for o in range(4096)))')
     [ "$(status_of counters.bad_replies)" -ge 1 ] # one each time it is connected, and there may be several READs
-    logged '^4 127.0.0.1:/fake: connection lost (it sends a record that is longer than any reply)'
+    wait_for 5 logged '^4 127.0.0.1:/fake: connection lost (it sends a record that is longer than any reply)'
     [ $(($(peak_mib $worker) - before)) -lt 64 ] || fail "$(peak_mib $worker) MiB, and $before before"
     [ "$(worker_pid)" = "$worker" ]
 }

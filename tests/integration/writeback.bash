@@ -81,7 +81,7 @@ for n in 1, 10, 5000, 300000:
 open(wire + "/hold-7", "w").close()
 t = threading.Thread(target=os.pwrite, args=(fd, b"y", 0))
 t.start()
-t.join(0.5)
+t.join(0.5 if how == "sync" else 10)
 assert t.is_alive() == (how == "sync"), "waited" if t.is_alive() else "returned before the server had answered"
 os.unlink(wire + "/hold-7")
 t.join()
@@ -257,8 +257,7 @@ memory_is_small() { [ "$(memory_kib)" -lt 4000 ]; }
 case_memory_goes_back() { # a while after the last of it is on the server
     local i writers=()
     mount_at "$M"
-    sleep 2 # what is at work when a worker begins has come to rest
-    memory_is_small
+    wait_for 20 memory_is_small # what is at work when a worker begins comes to rest
     dd if=/dev/zero of="$M/big" bs=1M count=100 conv=fsync
     not memory_is_small
     for i in {1..16}; do # many requests at once, too

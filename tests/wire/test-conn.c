@@ -49,7 +49,7 @@ static void soft_call_ends(int want_err) {
 
         cr_assert_eq(test_getattr(&h, 2), want_err);
         took = (now_ns() - start) / NSEC_PER_MSEC;
-        cr_assert(took >= 880 && took < 3000, "%lu ms", took);
+        cr_assert(took >= 880 && took < 8000, "%lu ms", took);
         cr_assert_eq(nfs_conn_in_flight(h.conn), 0);
 }
 
@@ -276,6 +276,7 @@ Test(conn, duplicates_wait_until_the_last_ones_have_left) {
         }
         harness_run(&h, 50);
         fakenfs_kick(h.fake);
+        cr_assert(harness_until(&h, h.stats.connects == 2 && h.stats.resent[NFS_WRITE] == N));
         harness_run(&h, 1500);
         cr_assert_eq(h.stats.connects, 2);
         cr_assert_eq(h.stats.resent[NFS_WRITE], N);

@@ -229,7 +229,7 @@ Test(mount, a_hung_server) {
         config.timeout_ms = 500;
         fakenfs_pause(fake, true);
         cr_assert_eq(try(), NFS_MOUNT_TIMEOUT);
-        cr_assert_lt(now_ns() - begin, 1500 * NSEC_PER_MSEC);
+        cr_assert_lt(now_ns() - begin, 5 * NSEC_PER_SEC);
 }
 
 Test(mount, every_address_is_tried) {
@@ -291,7 +291,7 @@ Test(mount, umount_tells_mountd) {
         fakenfs_pause(fake, true);
         uint64_t begin = now_ns();
         nfs_export_umount(&config, 200);
-        cr_assert_lt(now_ns() - begin, 1000 * NSEC_PER_MSEC);
+        cr_assert_lt(now_ns() - begin, 4 * NSEC_PER_SEC);
 }
 
 Test(mount, paths_that_cannot_be) {

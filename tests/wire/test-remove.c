@@ -333,7 +333,8 @@ Test(remove, removed_by_somebody_else) {
         open_and_unlink();
         fakenfs_fault(fake, NFS_REMOVE, FAKE_STATUS, ENOENT, 0, 0);
         close_it();
-        turn_for(1500);
+        cr_assert(turn_until(fakenfs_seen(fake, NFS_REMOVE) == 2));
+        turn_for(1000);
         cr_assert_eq(fakenfs_seen(fake, NFS_REMOVE), 2);
 }
 
