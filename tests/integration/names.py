@@ -27,7 +27,7 @@ def wait_until_read():
     end = time.monotonic() + 5
     while n != (n := calls("READDIRPLUS")) or n == 0:
         assert n > 0 or time.monotonic() < end, "it was not read ahead"
-        time.sleep(0.3)  # what was asked for is still being read
+        time.sleep(1.5)  # what was asked for is still being read
     return n
 
 
